@@ -1,0 +1,53 @@
+"""What a config may say; everything wrong is found before the work begins."""
+
+import ml_collections
+
+_CHOICES = {
+    "data.resize": ("bilinear", "antialias"),
+    "data.on_bad_image": ("fail", "skip"),
+    "autoencoder.input": ("image", "augmented_image"),
+    "autoencoder.decay": ("constant", "cosine", "steps"),
+    "diffusion.condition_noise": ("independent", "shared", "none"),
+    "diffusion.decay": ("constant", "cosine", "steps"),
+    "reconstruction.spacing": ("leading", "trailing"),
+    "segmentation.decay": ("constant", "cosine", "steps"),
+    "evaluation.mask_rule": ("full", "half", "any"),
+    "training.compute_dtype": ("float32", "bfloat16"),
+}
+_AT_LEAST_ONE = (
+    "image_size", "autoencoder.steps", "autoencoder.batch_size", "autoencoder.accumulation",
+    "diffusion.steps", "diffusion.batch_size", "diffusion.timesteps", "reconstruction.test_steps",
+    "reconstruction.training_steps", "segmentation.steps", "segmentation.batch_size",
+    "evaluation.batch_size", "training.log_every", "training.checkpoint_every",
+    "training.keep_checkpoints", "training.validation_examples",
+)  # fmt: skip
+_SHARES = (
+    "data.validation_share", "synthesis.normal_probability", "synthesis.rotation_probability",
+    "reconstruction.interpolation", "evaluation.false_alarm_rate", "diffusion.ema_decay",
+)  # fmt: skip
+
+
+class ConfigError(ValueError):
+    """A config field has an impossible value; the message names the field and what would do."""
+
+
+def check_config(config: ml_collections.ConfigDict) -> None:
+    """Raises ConfigError for the first field that cannot be right."""
+    if not config.categories:
+        raise ConfigError("config.categories is empty: name one, e.g. --config.categories=bottle")
+    for field, choices in _CHOICES.items():
+        if (value := _lookup(config, field)) not in choices:
+            raise ConfigError(f"config.{field} = {value!r}: choose one of {', '.join(choices)}")
+    for field in _AT_LEAST_ONE:
+        if (value := _lookup(config, field)) < 1:
+            raise ConfigError(f"config.{field} = {value}: must be 1 or more")
+    for field in _SHARES:
+        if not 0.0 <= (value := _lookup(config, field)) <= 1.0:
+            raise ConfigError(f"config.{field} = {value}: must lie in 0 … 1")
+    if config.evaluation.smoothing % 2 == 0:
+        raise ConfigError(f"config.evaluation.smoothing = {config.evaluation.smoothing}: must be odd")
+
+
+def _lookup(config: ml_collections.ConfigDict, field: str):
+    section, _, name = field.rpartition(".")
+    return (config[section] if section else config)[name]

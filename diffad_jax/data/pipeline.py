@@ -1,0 +1,137 @@
+"""Training batches: shuffle, synthesise, batch, shard by process, from any step on at once.
+
+An example is a pure function of (seed, split, index), index counting examples from the start of
+training. So nothing is replayed on resuming, and any number of processes sees the same images.
+"""
+
+import itertools
+from collections.abc import Iterator
+
+import ml_collections
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from diffad_jax.data import images, layouts, synthesis, textures
+from diffad_jax.types import Batch
+
+_SPLIT_SALT = {"train": 0, "validation": 1}
+_BATCH_FIELDS = ("image", "augmented_image", "anomaly_mask")
+
+
+def batches(
+    config: ml_collections.ConfigDict,
+    category: str,
+    *,
+    split: str,
+    batch_size: int,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """Endless batches of normal photos and their synthetic anomalies.
+
+    Photos are drawn with replacement, as published.
+
+    Args:
+      config: the whole config.
+      category: a folder below ``config.data.root``.
+      split: ``train`` or ``validation`` (the held-out normal photos).
+      batch_size: of all processes together; must be a multiple of ``process_count``.
+      start_step: the first batch yielded is the one that an uninterrupted run sees at this step.
+      process_index: this process's rank; it gets its own contiguous share of each batch.
+      process_count: number of processes.
+
+    Raises:
+      layouts.DataError: no such category, or no photo in this split.
+      images.ImageError: an unreadable photo, unless ``config.data.on_bad_image`` is ``skip``.
+    """
+    dataset = examples(config, category, split, start_step, batch_size, process_index, process_count)
+    dataset = dataset.map(lambda e: {k: e[k] for k in _BATCH_FIELDS})
+    dataset = dataset.batch(batch_size // process_count, drop_remainder=True)
+    return dataset.prefetch(4).as_numpy_iterator()
+
+
+def examples(
+    config: ml_collections.ConfigDict,
+    category: str,
+    split: str,
+    start_step: int = 0,
+    batch_size: int = 1,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> tf.data.Dataset:
+    """The examples behind ``batches``, unbatched, each with its ``texture`` and ``file`` number."""
+    local, left = divmod(batch_size, process_count)
+    if left or not local:
+        raise ValueError(
+            f"batch_size = {batch_size} is not a multiple of {process_count} processes"
+        )
+    photo, count = _photos(config, category, split)
+    source = textures.texture_source(config)
+    root_seed = tf.constant([config.seed, _SPLIT_SALT[split]], tf.int32)
+    fold_in = tf.random.experimental.stateless_fold_in
+
+    def index(k: tf.Tensor) -> tf.Tensor:
+        return (start_step + k // local) * batch_size + process_index * local + k % local
+
+    def example(i: tf.Tensor) -> dict[str, tf.Tensor]:
+        seed = fold_in(root_seed, i)
+        which = tf.random.stateless_uniform([], fold_in(seed, 0), 0, count, tf.int32)
+        made = synthesis.synthesize(photo(which), source, fold_in(seed, 1), config.synthesis)
+        return made | {"photo": which}
+
+    dataset = tf.data.Dataset.counter().map(index)
+    return dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def split_records(
+    config: ml_collections.ConfigDict, category: str, split: str
+) -> list[layouts.Record]:
+    """The normal photos of ``split``.
+
+    Raises:
+      layouts.DataError: there are none.
+    """
+    records = layouts.read_category(config.data.root, category, config.data.layout)
+    normal = [r for r in records if r.split == "train"]
+    train, held_out = layouts.split_validation(normal, config.data.validation_share, config.seed)
+    chosen = train if split == "train" else held_out
+    if not chosen:
+        raise layouts.DataError(
+            f"{config.data.root}/{category} has {len(normal)} normal photo(s): too few to hold "
+            f"out a share of config.data.validation_share = {config.data.validation_share}"
+        )
+    return chosen
+
+
+def _photos(config: ml_collections.ConfigDict, category: str, split: str):
+    """A lookup int32 [] -> uint8 [s, s, 3] that works inside tf.data, and the number of photos."""
+    c, side = config.data, config.image_size
+    files = [r.file for r in split_records(config, category, split)]
+    if len(files) * side * side * 3 <= c.cache_mib * 2**20:
+        pixels, _, skipped = images.read_images(files, side, c.resize, c.on_bad_image)
+        _report(skipped)
+        cached = tf.constant(pixels)
+        return (lambda i: cached[i]), len(pixels)
+
+    def read(i: np.ndarray) -> np.ndarray:
+        # A bad photo is replaced by the next good one, so that the example stays a pure function.
+        for j in itertools.chain(range(i, len(files)), range(i)):
+            try:
+                return images.read_image(files[j], side, c.resize)
+            except images.ImageError as error:
+                if c.on_bad_image == "fail":
+                    raise
+                logging.log_first_n(logging.WARNING, "skipped: %s", 100, error)
+        raise images.ImageError(f"no readable photo in {config.data.root}/{category}")
+
+    def lookup(i: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(tf.numpy_function(read, [i], tf.uint8), (side, side, 3))
+
+    return lookup, len(files)
+
+
+def _report(skipped: list[tuple[str, str]]) -> None:
+    for file, reason in skipped:
+        logging.warning("skipped %s: %s", file, reason)

@@ -1,0 +1,190 @@
+"""Training examples in a file: for hosts without TensorFlow, or too slow to feed their device.
+
+A recording is a ZIP archive: ``meta.json`` (config, category, seed, counts) and an entry an
+example and part. Pictures are lossless WebP; a photo that several examples share is stored once,
+and of an augmented image only the pixels inside its mask.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import ml_collections
+import numpy as np
+import tqdm
+from PIL import Image
+
+from diffad_jax.types import Batch
+
+_FORMAT = "diffad_jax recording 1"
+
+
+class RecordingError(ValueError):
+    """A recording is missing, damaged, or does not fit; the message names the file."""
+
+
+def write(
+    config: ml_collections.ConfigDict,
+    category: str,
+    output: str | Path,
+    streams: dict[str, tuple[int, Iterator[Batch]]],
+) -> None:
+    """Writes ``output`` whole or not at all.
+
+    Args:
+      config: stored inside, so that training can check it.
+      category: stored inside.
+      output: the file.
+      streams: split -> (number of examples, batches of one example).
+    """
+    output = Path(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.with_name(output.name + ".tmp")
+    meta = {
+        "format": _FORMAT,
+        "category": category,
+        "image_size": config.image_size,
+        "counts": {split: count for split, (count, _) in streams.items()},
+        "config": json.loads(config.to_json_best_effort()),
+    }
+    seen: set[str] = set()
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for split, (count, stream) in streams.items():
+            for i in tqdm.trange(count, desc=f"recording {split}", disable=None):
+                _write_example(archive, f"{split}/{i:07d}", next(stream), seen)
+        archive.writestr("meta.json", json.dumps(meta, indent=1))
+    temporary.replace(output)
+
+
+def batches(
+    config: ml_collections.ConfigDict,
+    category: str,
+    *,
+    split: str,
+    batch_size: int,
+    start_step: int = 0,
+) -> Iterator[Batch]:
+    """Endless batches from ``config.data.recorded``, shuffled anew each epoch.
+
+    With ``config.data.turn_recorded`` they are also flipped and turned by quarters. An example is a pure function of (seed, index), so any ``start_step`` is reached at once.
+    Validation examples are neither shuffled nor turned.
+
+    Raises:
+      RecordingError: missing or damaged file, another category, image size or synthesis.
+    """
+    recording = Recording(config.data.recorded)
+    recording.check(config, category, split)
+    step = start_step
+    while True:
+        indices = range(step * batch_size, (step + 1) * batch_size)
+        if split == "validation":
+            count = recording.count(split)
+            examples = [recording.example(split, i % count) for i in indices]
+        else:
+            turn = config.data.turn_recorded
+            examples = [_drawn(recording, split, config.seed, i, turn) for i in indices]
+        yield {k: np.stack([e[k] for e in examples]) for k in examples[0]}
+        step += 1
+
+
+class Recording:
+    """Random access to the examples of a recording; decoded ones are kept."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        try:
+            self._archive = zipfile.ZipFile(self.path)
+            self.meta = json.loads(self._archive.read("meta.json"))
+        except FileNotFoundError:
+            raise RecordingError(
+                f"config.data.recorded: there is no {self.path}; write it with --mode=record"
+            ) from None
+        except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+            raise RecordingError(
+                f"{self.path} is no whole recording ({error}): write it again with --mode=record"
+            ) from error
+        if self.meta.get("format") != _FORMAT:
+            raise RecordingError(f"{self.path} is no recording of this version: write it again")
+        self._cache: dict[str, np.ndarray] = {}
+
+    def check(self, config: ml_collections.ConfigDict, category: str, split: str) -> None:
+        """Refuses a recording that another run made for another purpose."""
+        wanted = json.loads(config.to_json_best_effort())
+        pairs = {
+            "category": (self.meta["category"], category),
+            "image_size": (self.meta["image_size"], config.image_size),
+            "synthesis": (self.meta["config"]["synthesis"], wanted["synthesis"]),
+        }
+        for name, (there, here) in pairs.items():
+            if there != here:
+                raise RecordingError(
+                    f"{self.path} was recorded with {name} = {there}, the config says {here}"
+                )
+        if not self.meta["counts"].get(split):
+            raise RecordingError(f"{self.path} holds no {split} examples: record more")
+
+    def count(self, split: str) -> int:
+        return self.meta["counts"][split]
+
+    def example(self, split: str, i: int) -> dict[str, np.ndarray]:
+        """Example ``i`` of ``split``, as it was recorded: see ``types.Batch``, without b."""
+        name = f"{split}/{i:07d}"
+        try:
+            image = self._picture(self._archive.read(f"{name}.image").decode())
+            mask = self._mask(f"{name}.mask", image.shape)
+            augmented = image
+            if mask.any():
+                augmented = np.where(mask, self._picture(f"{name}.anomaly"), image)
+        except (KeyError, zipfile.BadZipFile, zlib.error, OSError, ValueError) as error:
+            raise RecordingError(f"{self.path}: example {name} is damaged ({error})") from error
+        return {"image": image, "augmented_image": augmented, "anomaly_mask": mask}
+
+    def _picture(self, name: str) -> np.ndarray:
+        if name not in self._cache:
+            with Image.open(io.BytesIO(self._archive.read(name))) as picture:
+                pixels = np.asarray(picture.convert("RGB"))
+            if not name.startswith("photos/"):
+                return pixels
+            self._cache[name] = pixels
+        return self._cache[name]
+
+    def _mask(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        bits = np.frombuffer(zlib.decompress(self._archive.read(name)), np.uint8)
+        height, width = shape[:2]
+        return np.unpackbits(bits, count=height * width).reshape(height, width, 1)
+
+
+def _write_example(archive: zipfile.ZipFile, name: str, batch: Batch, seen: set[str]) -> None:
+    image, augmented = batch["image"][0], batch["augmented_image"][0]
+    mask = batch["anomaly_mask"][0]
+    photo = f"photos/{hashlib.sha256(image.tobytes()).hexdigest()[:24]}"
+    if photo not in seen:
+        seen.add(photo)
+        archive.writestr(photo, _webp(image))
+    archive.writestr(f"{name}.image", photo)
+    archive.writestr(f"{name}.mask", zlib.compress(np.packbits(mask).tobytes(), 9))
+    if mask.any():
+        archive.writestr(f"{name}.anomaly", _webp(np.where(mask, augmented, 0).astype(np.uint8)))
+
+
+def _webp(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, quality=60, method=4, exact=True)
+    return buffer.getvalue()
+
+
+def _drawn(
+    recording: Recording, split: str, seed: int, index: int, turn: bool
+) -> dict[str, np.ndarray]:
+    epoch, place = divmod(index, recording.count(split))
+    order = np.random.default_rng([seed, epoch]).permutation(recording.count(split))
+    example = recording.example(split, int(order[place]))
+    if not turn:
+        return example
+    turns, flip = np.random.default_rng([seed, epoch, place]).integers(0, (4, 2))
+    turned = {k: np.rot90(v, turns) for k, v in example.items()}
+    return {k: v[:, ::-1] if flip else v for k, v in turned.items()}

@@ -1,0 +1,63 @@
+"""The networks that a config describes. Building a module costs nothing; it holds no weights."""
+
+import jax.numpy as jnp
+import ml_collections
+
+from diffad_jax.models.autoencoder import Autoencoder
+from diffad_jax.models.segmenter import Segmenter
+from diffad_jax.models.unet import UNet
+
+Config = ml_collections.ConfigDict | ml_collections.FrozenConfigDict
+
+
+def autoencoder(config: Config) -> Autoencoder:
+    c = config.autoencoder
+    return Autoencoder(
+        channels=c.channels,
+        multipliers=tuple(c.multipliers),
+        num_res_blocks=c.num_res_blocks,
+        latent_channels=c.latent_channels,
+        patch_size=c.patch_size,
+        dropout=c.dropout,
+        dtype=_dtype(config),
+    )
+
+
+def denoiser(config: Config) -> UNet:
+    c = config.diffusion
+    return UNet(
+        channels=c.channels,
+        multipliers=tuple(c.multipliers),
+        num_res_blocks=c.num_res_blocks,
+        attention_downsampling=tuple(c.attention_downsampling),
+        head_channels=c.head_channels,
+        out_channels=config.autoencoder.latent_channels,
+        dtype=_dtype(config),
+    )
+
+
+def segmenter(config: Config) -> Segmenter:
+    c = config.segmentation
+    return Segmenter(
+        channels=c.channels,
+        multipliers=tuple(c.multipliers),
+        patch_size=c.patch_size,
+        dtype=_dtype(config),
+    )
+
+
+def latent_shape(config: Config) -> tuple[int, int, int]:
+    """(height, width, channels) of the latent of one photo."""
+    c = config.autoencoder
+    reduction = c.patch_size * 2 ** (len(c.multipliers) - 1)
+    side, left = divmod(config.image_size, reduction)
+    if left:
+        raise ValueError(
+            f"config.image_size = {config.image_size} must be a multiple of {reduction}, "
+            "by which config.autoencoder.patch_size and .multipliers shrink a photo"
+        )
+    return side, side, c.latent_channels
+
+
+def _dtype(config: Config) -> jnp.dtype:
+    return jnp.dtype(config.training.compute_dtype)

@@ -1,0 +1,93 @@
+"""What a stage carries from step to step, and the optimisers that move it."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+Params = Any  # a nested dict of arrays
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that a checkpoint needs to go on as if never stopped."""
+
+    step: jax.Array  # [] int32: batches seen
+    key: jax.Array  # [2] uint32: key data; each step draws from fold_in(key, step)
+    params: Params
+    opt_state: optax.OptState
+    ema_params: Params  # {} where the stage keeps no average
+    variables: Params  # not trained by gradient: batch statistics, the latent scale
+
+
+def create(
+    params: Params,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    ema_params: Params | None = None,
+    variables: Params | None = None,
+) -> TrainState:
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        key=jax.random.key_data(key),
+        params=params,
+        opt_state=optimizer.init(params),
+        ema_params=ema_params if ema_params is not None else {},
+        variables=variables if variables is not None else {},
+    )
+
+
+def step_key(state: TrainState) -> jax.Array:
+    """The random key of the step that comes next."""
+    return jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+
+
+def apply_gradients(
+    state: TrainState, gradients: Params, optimizer: optax.GradientTransformation
+) -> TrainState:
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return state.replace(step=state.step + 1, params=params, opt_state=opt_state)
+
+
+def ema(average: Params, params: Params, step: jax.Array, decay: float) -> Params:
+    """Exponential moving average with warm-up: the decay is min(decay, (1 + n) / (10 + n)).
+
+    ``step`` is n, the number of updates including this one (LitEma of latent diffusion).
+    """
+    n = step.astype(jnp.float32)
+    kept = jnp.minimum(decay, (1.0 + n) / (10.0 + n))
+    return jax.tree.map(lambda a, p: kept * a + (1.0 - kept) * p, average, params)
+
+
+def learning_rate(stage: ml_collections.ConfigDict, updates: int) -> optax.Schedule:
+    """Linear warm-up, then the stage's ``decay`` over ``updates`` optimiser steps.
+
+    Raises:
+      ValueError: ``decay`` is none of constant, cosine, steps.
+    """
+    rate, warmup = stage.learning_rate, stage.warmup_steps
+    rest = max(updates - warmup, 1)
+    if stage.decay == "constant":
+        after = optax.constant_schedule(rate)
+    elif stage.decay == "cosine":
+        after = optax.cosine_decay_schedule(rate, rest, alpha=0.01)
+    elif stage.decay == "steps":
+        after = optax.piecewise_constant_schedule(
+            rate, {int(0.8 * updates) - warmup: 0.2, int(0.9 * updates) - warmup: 0.2}
+        )
+    else:
+        raise ValueError(f"decay must be constant, cosine or steps, got {stage.decay!r}")
+    if not warmup:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), after], [warmup])
+
+
+def clipped(
+    optimizer: optax.GradientTransformation, norm: float
+) -> optax.GradientTransformation:
+    """``optimizer`` behind a clip to the global ``norm``; 0 leaves the gradients alone."""
+    return optax.chain(optax.clip_by_global_norm(norm), optimizer) if norm else optimizer

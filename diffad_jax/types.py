@@ -1,0 +1,35 @@
+"""The contracts between the parts: what a training batch and a prediction hold.
+
+A batch travels as uint8 from the loader (or a recorded file) to the device and becomes float32
+there, so live and recorded training see the same numbers and the host moves a quarter of the bytes.
+"""
+
+from typing import TypedDict
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Batch(TypedDict):
+    """One training batch as the loader yields it; b examples of h × w pixels, channels RGB."""
+
+    image: np.ndarray  # [b, h, w, 3] uint8: the normal photo
+    augmented_image: np.ndarray  # [b, h, w, 3] uint8: the same photo, half the time with an anomaly
+    anomaly_mask: np.ndarray  # [b, h, w, 1] uint8 in {0, 1}: where the anomaly is
+
+
+@flax.struct.dataclass
+class Prediction:
+    """What a detector says of b images of h × w pixels."""
+
+    score: jax.Array  # [b] float32 in [0, 1]: larger is more anomalous
+    anomaly_map: jax.Array  # [b, h, w] float32 in [0, 1]: P(anomalous) of each pixel
+    reconstruction: jax.Array  # [b, h, w, 3] float32 in [0, 1]: the defect-free version
+    interpolated: jax.Array  # [b, h, w, 3] float32 in [0, 1]: decoded from the mixed latent
+
+
+def to_float(pixels: jax.Array | np.ndarray) -> jax.Array:
+    """uint8 pixels in [0, 255] to float32 in [0, 1], any shape."""
+    return jnp.asarray(pixels, jnp.float32) / 255.0

@@ -1,0 +1,90 @@
+"""Train what is missing, then evaluate: category by category."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import ml_collections
+
+from diffad_jax import train
+from diffad_jax.data import layouts, toy
+from diffad_jax.evaluate import evaluate
+from diffad_jax.stages import STAGES
+from diffad_jax.types import Batch
+
+
+def prepare(config: ml_collections.ConfigDict) -> None:
+    """Looks at every category before hours are spent on the first; writes the toy category.
+
+    Raises:
+      layouts.DataError: a category is missing or empty.
+    """
+    if config.data.layout == "toy":
+        toy.write_category(config.data.root, seed=0, image_size=config.image_size)
+    for category in config.categories:
+        layouts.read_category(config.data.root, category, config.data.layout)
+
+
+def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path) -> None:
+    """Trains the stages that are not finished, evaluates, and prints one table."""
+    prepare(config)
+    for category in config.categories:
+        train_category(config, workdir / category, category)
+    evaluate(config, workdir)
+
+
+def train_category(config: ml_collections.ConfigDict, directory: Path, category: str) -> None:
+    """Trains the three stages; a finished one is loaded instead. Figures go to ``stages.json``."""
+    frozen_config = ml_collections.FrozenConfigDict(config)
+    directory.mkdir(parents=True, exist_ok=True)
+    report_file = directory / "stages.json"
+    report = json.loads(report_file.read_text()) if report_file.exists() else {}
+    weights: dict = {}
+    for stage in STAGES:
+        started = time.monotonic()
+        c = stage.settings(frozen_config)
+
+        def batches(start: int, batch_size: int = c.batch_size) -> Iterator[Batch]:
+            return _batches(config, category, "train", batch_size, start)
+
+        title = f"{category}/{stage.NAME}"
+        weights[stage.NAME], trained = train.train_stage(
+            stage, frozen_config, weights, directory, batches, title
+        )
+        if trained or stage.NAME not in report:
+            seconds = time.monotonic() - started
+            held_out = next(
+                _batches(config, category, "validation", config.training.validation_examples)
+            )
+            figures = train.validate_stage(stage, frozen_config, weights, held_out)
+            report[stage.NAME] = {"seconds_this_run": round(seconds, 1), **figures}
+            _write_json(report_file, report)
+            shown = ", ".join(f"{k} {v:.4g}" for k, v in figures.items())
+            print(f"{title}: held-out normal photos: {shown}", file=sys.stderr)
+        else:
+            print(f"{title}: finished before", file=sys.stderr)
+
+
+def _batches(
+    config: ml_collections.ConfigDict, category: str, split: str, batch_size: int, start: int = 0
+) -> Iterator[Batch]:
+    if config.data.recorded:
+        from diffad_jax.data import recorded
+
+        return recorded.batches(
+            config, category, split=split, batch_size=batch_size, start_step=start
+        )
+    # Imported here: evaluation and recorded training run where TensorFlow is not installed.
+    from diffad_jax.data import pipeline
+
+    return pipeline.batches(
+        config, category, split=split, batch_size=batch_size, start_step=start
+    )
+
+
+def _write_json(path: Path, content: dict) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.replace(path)
