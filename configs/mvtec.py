@@ -63,12 +63,12 @@ def synthesis() -> ml_collections.ConfigDict:
     c.gamma_range = (0.5, 2.0)  # gamma contrast, a draw a channel
     c.brightness_factor_range = (0.8, 1.2)  # multiply ...
     c.brightness_offset_range = (-30.0, 30.0)  # ... and add, in 1/255
-    c.sharpness_alpha_range = (0.0, 1.0)  # share of the sharpened image
-    c.sharpness_lightness_range = (0.75, 1.5)  # lightness of the sharpened image
+    c.sharpness_factor_range = (0.0, 3.0)  # 0 smooths, 1 changes nothing, above sharpens
     c.hue_saturation_range = (-50.0, 50.0)  # added to hue and to saturation, in 1/255
     c.solarize_probability = 0.5  # pixels above a threshold are inverted ...
     c.solarize_threshold_range = (32.0, 128.0)  # ... the threshold in 1/255
     c.posterize_bits_range = (1, 8)  # bits kept a channel
+    c.autocontrast_cutoff_range = (0, 20)  # per cent of the pixels cut at either end
     c.texture_rotation_degrees = 45.0  # the texture is rotated by up to this much either way
     return c
 

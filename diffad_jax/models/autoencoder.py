@@ -1,7 +1,6 @@
-"""The KL autoencoder of latent diffusion (Rombach et al. 2022) at DiffAD's sizes.
+"""The KL autoencoder of latent diffusion (Rombach et al., CVPR 2022): E, D and the two 1×1 convs.
 
-The defaults are the published network. ``patch_size`` p > 1 puts p × p patches of the photo on
-each pixel of the first map, and shuffles them back at the end: the same width on smaller maps.
+Every module returns float32, whatever its compute dtype.
 """
 
 import flax.linen as nn
@@ -9,60 +8,64 @@ import jax
 import jax.numpy as jnp
 
 from diffad_jax.models import layers
+from diffad_jax.models.layers import Dtype
 
-_EPSILON = 1e-6
+EPSILON = 1e-6  # of every GroupNorm here
+DOWNSAMPLING_PADDING = ((0, 1), (0, 1))  # pixels are added below and at the right only
 
 
-class ResBlock(nn.Module):
-    """norm, swish, conv, norm, swish, dropout, conv, plus the (projected) input."""
+class ResidualBlock(nn.Module):
+    """x + conv(swish(norm(conv(swish(norm(x)))))), with a 1×1 conv on x where widths differ."""
 
     features: int
     dropout: float
-    dtype: jnp.dtype
+    dtype: Dtype
 
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
-        h = nn.swish(layers.GroupNorm(_EPSILON, self.dtype, name="norm1")(x))
-        h = layers.conv(self.features, dtype=self.dtype, name="conv1")(h)
-        h = nn.swish(layers.GroupNorm(_EPSILON, self.dtype, name="norm2")(h))
+        """[b, h, w, c] -> [b, h, w, features]."""
+        h = nn.swish(layers.GroupNorm(EPSILON, self.dtype, name="norm_1")(x))
+        h = layers.conv(h, self.features, name="conv_1", dtype=self.dtype)
+        h = nn.swish(layers.GroupNorm(EPSILON, self.dtype, name="norm_2")(h))
         h = nn.Dropout(self.dropout)(h, deterministic=deterministic)
-        h = layers.conv(self.features, dtype=self.dtype, name="conv2")(h)
+        h = layers.conv(h, self.features, name="conv_2", dtype=self.dtype)
         if x.shape[-1] != self.features:
-            x = layers.conv(self.features, 1, dtype=self.dtype, name="nin_shortcut")(x)
+            x = layers.conv(x, self.features, name="shortcut", dtype=self.dtype, kernel=1)
         return x + h
 
 
 class AttentionBlock(nn.Module):
-    """Self-attention with one head over all positions of the map."""
+    """x + single-head self-attention over all pixels."""
 
-    dtype: jnp.dtype
+    dtype: Dtype
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        b, h, w, c = x.shape
-        normed = layers.GroupNorm(_EPSILON, self.dtype, name="norm")(x)
-        q, k, v = (
-            layers.conv(c, 1, dtype=self.dtype, name=name)(normed).reshape(b, h * w, 1, c)
-            for name in ("q", "k", "v")
+        """[b, h, w, c] -> [b, h, w, c]."""
+        channels = x.shape[-1]
+        h = layers.GroupNorm(EPSILON, self.dtype, name="norm")(x)
+        query, key, value = (
+            layers.conv(h, channels, name=name, dtype=self.dtype, kernel=1)[:, :, :, None]
+            for name in ("query", "key", "value")
         )
-        out = layers.attention(q, k, v).reshape(b, h, w, c)
-        return x + layers.conv(c, 1, dtype=self.dtype, name="proj_out")(out)
+        h = layers.attend(query, key, value)
+        return x + layers.conv(h, channels, name="out", dtype=self.dtype, kernel=1)
 
 
-class _Middle(nn.Module):
-    dropout: float
-    dtype: jnp.dtype
+class _Half(nn.Module):
+    """What encoder and decoder share: their fields and the middle.
 
-    @nn.compact
-    def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
-        features = x.shape[-1]
-        x = ResBlock(features, self.dropout, self.dtype, name="block_1")(x, deterministic)
-        x = AttentionBlock(self.dtype, name="attn_1")(x)
-        return ResBlock(features, self.dropout, self.dtype, name="block_2")(x, deterministic)
-
-
-class Encoder(nn.Module):
-    """[b, h, w, 3] -> moments [b, h/f, w/f, 2 · latent_channels], f = p · 2^(levels − 1)."""
+    Attributes:
+      channels: width of the first level.
+      multipliers: width of each level in units of ``channels``; all but the last halve the map.
+      num_res_blocks: residual blocks a level of the encoder; the decoder has one more.
+      latent_channels: of the latent.
+      patch_size: p > 1 makes p × p patches into channels before the first conv and undoes it after
+        the last one: the same pixels at a p²-th of the cost. Not in the published network.
+      dropout: probability, inside every residual block.
+      dtype: compute dtype; parameters are float32.
+      remat: recompute blocks in the backward pass instead of keeping their activations.
+    """
 
     channels: int = 128
     multipliers: tuple[int, ...] = (1, 2, 4, 4)
@@ -70,62 +73,69 @@ class Encoder(nn.Module):
     latent_channels: int = 4
     patch_size: int = 1
     dropout: float = 0.0
-    dtype: jnp.dtype = jnp.float32
+    dtype: Dtype = jnp.float32
     remat: bool = False
 
+    def _residual(self, features: int, name: str) -> nn.Module:
+        block = nn.remat(ResidualBlock, static_argnums=(2,)) if self.remat else ResidualBlock
+        return block(features, self.dropout, self.dtype, name=name)
+
+    def _middle(self, h: jax.Array, deterministic: bool) -> jax.Array:
+        attention = nn.remat(AttentionBlock) if self.remat else AttentionBlock
+        h = self._residual(h.shape[-1], "middle_res_0")(h, deterministic)
+        h = attention(self.dtype, name="middle_attention")(h)
+        return self._residual(h.shape[-1], "middle_res_1")(h, deterministic)
+
+    def _out(self, h: jax.Array, features: int) -> jax.Array:
+        h = nn.swish(layers.GroupNorm(EPSILON, self.dtype, name="norm_out")(h))
+        return layers.conv(h, features, name="conv_out", dtype=self.dtype).astype(jnp.float32)
+
+
+class Encoder(_Half):
+    """Image to the moments of its latent, before the 1×1 quant conv; fields: see ``_Half``."""
+
     @nn.compact
-    def __call__(self, image: jax.Array, deterministic: bool = True) -> jax.Array:
-        block = nn.remat(ResBlock, static_argnums=(2,)) if self.remat else ResBlock
-        h = layers.space_to_depth(image.astype(self.dtype), self.patch_size)
-        h = layers.conv(self.channels, dtype=self.dtype, name="conv_in")(h)
+    def __call__(self, image: jax.Array, *, deterministic: bool = True) -> jax.Array:
+        """[b, h, w, 3] -> [b, h/f, w/f, 2 · latent_channels], f = patch_size · 2^(levels - 1)."""
+        h = layers.space_to_depth(image, self.patch_size)
+        h = layers.conv(h, self.channels, name="conv_in", dtype=self.dtype)
         for level, multiplier in enumerate(self.multipliers):
             features = self.channels * multiplier
             for i in range(self.num_res_blocks):
-                name = f"down_{level}_block_{i}"
-                h = block(features, self.dropout, self.dtype, name=name)(h, deterministic)
+                h = self._residual(features, f"down_{level}_res_{i}")(h, deterministic)
             if level < len(self.multipliers) - 1:
-                # Padded at the far edges only, as published.
-                name, padding = f"down_{level}_downsample", ((0, 1), (0, 1))
                 h = layers.conv(
-                    features, dtype=self.dtype, name=name, strides=2, padding=padding
-                )(h)
-        h = _Middle(self.dropout, self.dtype, name="mid")(h, deterministic)
-        h = nn.swish(layers.GroupNorm(_EPSILON, self.dtype, name="norm_out")(h))
-        return layers.conv(2 * self.latent_channels, dtype=self.dtype, name="conv_out")(h)
+                    h,
+                    features,
+                    name=f"down_{level}_downsample",
+                    dtype=self.dtype,
+                    strides=2,
+                    padding=DOWNSAMPLING_PADDING,
+                )
+        h = self._middle(h, deterministic)
+        return self._out(h, 2 * self.latent_channels)
 
 
-class Decoder(nn.Module):
-    """Latent [b, h/f, w/f, latent_channels] -> image [b, h, w, 3], not clipped."""
-
-    channels: int = 128
-    multipliers: tuple[int, ...] = (1, 2, 4, 4)
-    num_res_blocks: int = 2
-    patch_size: int = 1
-    dropout: float = 0.0
-    dtype: jnp.dtype = jnp.float32
-    remat: bool = False
+class Decoder(_Half):
+    """Latent, after the 1×1 post-quant conv, to an image; fields: see ``_Half``."""
 
     @nn.compact
-    def __call__(self, z: jax.Array, deterministic: bool = True) -> jax.Array:
-        block = nn.remat(ResBlock, static_argnums=(2,)) if self.remat else ResBlock
-        features = self.channels * self.multipliers[-1]
-        h = layers.conv(features, dtype=self.dtype, name="conv_in")(z)
-        h = _Middle(self.dropout, self.dtype, name="mid")(h, deterministic)
-        for level in reversed(range(len(self.multipliers))):
-            features = self.channels * self.multipliers[level]
+    def __call__(self, z: jax.Array, *, deterministic: bool = True) -> jax.Array:
+        """[b, h/f, w/f, latent_channels] -> [b, h, w, 3], not clipped."""
+        h = layers.conv(z, self.channels * self.multipliers[-1], name="conv_in", dtype=self.dtype)
+        h = self._middle(h, deterministic)
+        for level, multiplier in reversed(list(enumerate(self.multipliers))):
+            features = self.channels * multiplier
             for i in range(self.num_res_blocks + 1):
-                name = f"up_{level}_block_{i}"
-                h = block(features, self.dropout, self.dtype, name=name)(h, deterministic)
-            if level:
+                h = self._residual(features, f"up_{level}_res_{i}")(h, deterministic)
+            if level > 0:
                 h = layers.upsample_nearest(h)
-                h = layers.conv(features, dtype=self.dtype, name=f"up_{level}_upsample")(h)
-        h = nn.swish(layers.GroupNorm(_EPSILON, self.dtype, name="norm_out")(h))
-        h = layers.conv(3 * self.patch_size**2, dtype=self.dtype, name="conv_out")(h)
-        return layers.depth_to_space(h, self.patch_size)
+                h = layers.conv(h, features, name=f"up_{level}_upsample", dtype=self.dtype)
+        return layers.pixel_shuffle(self._out(h, 3 * self.patch_size**2), self.patch_size)
 
 
 class Autoencoder(nn.Module):
-    """E and D with the two 1 × 1 convolutions between them."""
+    """E and D with the 1×1 convs on either side of the latent; fields: see ``_Half``."""
 
     channels: int = 128
     multipliers: tuple[int, ...] = (1, 2, 4, 4)
@@ -133,41 +143,51 @@ class Autoencoder(nn.Module):
     latent_channels: int = 4
     patch_size: int = 1
     dropout: float = 0.0
-    dtype: jnp.dtype = jnp.float32
+    dtype: Dtype = jnp.float32
     remat: bool = False
 
-    def setup(self) -> None:
-        shared = dict(
-            channels=self.channels,
-            multipliers=self.multipliers,
-            num_res_blocks=self.num_res_blocks,
-            patch_size=self.patch_size,
-            dropout=self.dropout,
-            dtype=self.dtype,
-            remat=self.remat,
+    def setup(self):
+        fields = (
+            self.channels,
+            self.multipliers,
+            self.num_res_blocks,
+            self.latent_channels,
+            self.patch_size,
+            self.dropout,
+            self.dtype,
+            self.remat,
         )
-        self.encoder = Encoder(latent_channels=self.latent_channels, **shared)
-        self.decoder = Decoder(**shared)
-        self.quant_conv = nn.Conv(2 * self.latent_channels, (1, 1), dtype=self.dtype)
-        self.post_quant_conv = nn.Conv(self.latent_channels, (1, 1), dtype=self.dtype)
-
-    def __call__(self, image: jax.Array) -> jax.Array:
-        """Copies the image through the posterior's mode."""
-        return self.decode(self.encode(image)[0])
+        self.encoder = Encoder(*fields)
+        self.decoder = Decoder(*fields)
+        self.quant_conv = _pointwise(2 * self.latent_channels, 2 * self.latent_channels, self.dtype)
+        self.post_quant_conv = _pointwise(self.latent_channels, self.latent_channels, self.dtype)
 
     def encode(
-        self, image: jax.Array, deterministic: bool = True
+        self, image: jax.Array, *, deterministic: bool = True
     ) -> tuple[jax.Array, jax.Array]:
-        """q(z|x): mean and log-variance, each [b, h/f, w/f, latent_channels] float32.
+        """The posterior q(z|x) = N(mean, exp(logvar)); its mode is the mean.
 
         Args:
-          image: [b, h, w, 3] in [0, 1].
-          deterministic: without dropout.
+          image: [b, h, w, 3] in [0, 1]; h and w multiples of f = patch_size · 2^(levels - 1).
+          deterministic: no dropout; otherwise ``rngs={"dropout": key}`` is needed.
+
+        Returns:
+          mean and logvar, each [b, h/f, w/f, latent_channels], logvar clipped to [-30, 20].
         """
-        moments = self.quant_conv(self.encoder(image, deterministic)).astype(jnp.float32)
-        mean, logvar = jnp.split(moments, 2, axis=-1)
+        moments = self.quant_conv(self.encoder(image, deterministic=deterministic))
+        mean, logvar = jnp.split(moments.astype(jnp.float32), 2, axis=-1)
         return mean, jnp.clip(logvar, -30.0, 20.0)
 
-    def decode(self, z: jax.Array, deterministic: bool = True) -> jax.Array:
-        """[b, h/f, w/f, latent_channels] -> image [b, h, w, 3] float32, not clipped."""
-        return self.decoder(self.post_quant_conv(z), deterministic).astype(jnp.float32)
+    def decode(self, z: jax.Array, *, deterministic: bool = True) -> jax.Array:
+        """[b, h/f, w/f, latent_channels] -> image [b, h, w, 3], not clipped."""
+        return self.decoder(self.post_quant_conv(z), deterministic=deterministic)
+
+    def __call__(self, image: jax.Array) -> jax.Array:
+        """[b, h, w, 3] -> [b, h, w, 3]: the reconstruction from the mode; touches every weight."""
+        mean, _ = self.encode(image)
+        return self.decode(mean)
+
+
+def _pointwise(in_features: int, features: int, dtype: Dtype) -> nn.Conv:
+    init = layers.torch_uniform(in_features)
+    return nn.Conv(features, (1, 1), dtype=dtype, kernel_init=init, bias_init=init)

@@ -1,79 +1,118 @@
-"""DRAEM's discriminative U-Net (Zavrtanik et al. 2021), DiffAD's third stage."""
+"""The discriminative U-Net of DRAEM (Zavrtanik et al., ICCV 2021)."""
+
+import functools
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from diffad_jax.models import layers
+from diffad_jax.models.layers import Dtype
 
 
-class ConvNormRelu(nn.Module):
-    """3 × 3 convolution, batch normalisation, ReLU; weights drawn as published."""
+class ConvBlock(nn.Module):
+    """``depth`` times conv, batch normalisation, ReLU.
+
+    The variance in use is the batch's own (biased) one, as in PyTorch; PyTorch stores the unbiased
+    one as its running variance, which is n / (n - 1) times Flax's for n pixels.
+    """
 
     features: int
-    dtype: jnp.dtype
+    depth: int
+    dtype: Dtype
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        x = layers.conv(
-            self.features,
-            dtype=self.dtype,
-            name="conv",
-            kernel_init=nn.initializers.normal(0.02),
-        )(x)
-        x = nn.BatchNorm(
-            use_running_average=not train,
-            momentum=0.9,
-            epsilon=1e-5,
-            dtype=self.dtype,
-            scale_init=_around_one,
-            name="norm",
-        )(x)
-        return nn.relu(x)
+        """[b, h, w, c] -> [b, h, w, features]."""
+        for i in range(self.depth):
+            x = layers.conv(
+                x,
+                self.features,
+                name=f"conv_{i}",
+                dtype=self.dtype,
+                kernel_init=layers.normal_around(0.0, 0.02),
+            )
+            x = nn.BatchNorm(
+                use_running_average=not train,
+                momentum=0.9,
+                epsilon=1e-5,
+                dtype=self.dtype,
+                scale_init=layers.normal_around(1.0, 0.02),
+                use_fast_variance=False,
+                name=f"norm_{i}",
+            )(x)
+            x = nn.relu(x)
+        return x
 
 
 class Segmenter(nn.Module):
-    """x [b, h, w, c] -> logits [b, h, w, num_classes] float32.
+    """Logits (normal, anomalous) of every pixel.
 
-    h and w must be multiples of ``patch_size`` · 2^(levels − 1). ``patch_size`` p > 1 works on
-    p × p patches and shuffles the logits back to full size. Holds running statistics in
-    ``batch_stats``.
+    Attributes:
+      channels: width of the first level.
+      multipliers: width of each level in units of ``channels``; all but the last halve the map. On
+        the way up a level has the width of the one above it.
+      patch_size: p > 1 makes p × p patches into channels before the first conv, and the logits out
+        of the last conv by pixel shuffle. Not in the published network.
+      num_classes: of the output.
+      dtype: compute dtype; parameters, running statistics and logits are float32.
+      remat: recompute blocks in the backward pass instead of keeping their activations.
     """
 
     channels: int = 64
     multipliers: tuple[int, ...] = (1, 2, 4, 8, 8, 8)
     patch_size: int = 1
     num_classes: int = 2
-    dtype: jnp.dtype = jnp.float32
+    dtype: Dtype = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        widths = [self.channels * m for m in self.multipliers]
+        """Segments b images.
 
-        def pair(h: jax.Array, features: int, name: str) -> jax.Array:
-            h = ConvNormRelu(features, self.dtype, name=f"{name}_0")(h, train)
-            return ConvNormRelu(features, self.dtype, name=f"{name}_1")(h, train)
+        Args:
+          x: [b, h, w, 9]: reconstruction, interpolated channel and input, each in [0, 1]; h and w
+            multiples of patch_size · 2^(levels - 1).
+          train: normalise by the batch's statistics, and update the running ones in the mutable
+            collection ``batch_stats``; otherwise use the running ones.
 
-        h = layers.space_to_depth(x.astype(self.dtype), self.patch_size)
+        Returns:
+          [b, h, w, num_classes] float32.
+        """
+        self._check_size(*x.shape[1:3])
+        block = nn.remat(ConvBlock, static_argnums=(2,)) if self.remat else ConvBlock
+        block = functools.partial(block, dtype=self.dtype)
+        widths = [self.channels * multiplier for multiplier in self.multipliers]
+
+        h = layers.space_to_depth(x, self.patch_size).astype(self.dtype)
         skips = []
         for level, features in enumerate(widths):
-            h = pair(h if level == 0 else layers.max_pool(h), features, f"down_{level}")
+            if level > 0:
+                h = layers.max_pool(h)
+            h = block(features, 2, name=f"down_{level}")(h, train)
             skips.append(h)
-        skips.pop()
-        for level in reversed(range(len(widths) - 1)):
-            # On the way up a level is as wide as the one above it was on the way down.
+        skips.pop()  # the lowest level goes on by itself
+        for level in reversed(range(len(skips))):
             features = widths[max(level - 1, 0)]
             h = layers.upsample_bilinear(h)
-            h = ConvNormRelu(features, self.dtype, name=f"up_{level}_in")(h, train)
-            h = pair(jnp.concatenate([h, skips.pop()], axis=-1), features, f"up_{level}")
-        h = layers.conv(
+            h = block(features, 1, name=f"up_{level}")(h, train)
+            h = jnp.concatenate([h, skips.pop()], axis=-1)
+            h = block(features, 2, name=f"merge_{level}")(h, train)
+
+        logits = layers.conv(
+            h,
             self.num_classes * self.patch_size**2,
-            dtype=self.dtype,
             name="conv_out",
-            kernel_init=nn.initializers.normal(0.02),
-        )(h)
-        return layers.depth_to_space(h, self.patch_size).astype(jnp.float32)
+            dtype=self.dtype,
+            kernel_init=layers.normal_around(0.0, 0.02),
+        )
+        return layers.pixel_shuffle(logits.astype(jnp.float32), self.patch_size)
 
-
-def _around_one(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
-    return 1.0 + 0.02 * jax.random.normal(key, shape, dtype)
+    def _check_size(self, height: int, width: int) -> None:
+        factor = self.patch_size * 2 ** (len(self.multipliers) - 1)
+        if height % factor or width % factor:
+            raise ValueError(
+                f"the segmenter shrinks an image by {factor} (patch_size {self.patch_size}, "
+                f"{len(self.multipliers)} levels), which does not divide {height} x {width}: "
+                "give it fewer levels or another image size"
+            )

@@ -1,65 +1,93 @@
-"""The denoiser ε_θ: the U-Net of guided diffusion (Dhariwal and Nichol 2021) at DiffAD's sizes."""
+"""The conditional denoiser ε_θ: the U-Net of guided diffusion (Dhariwal & Nichol, 2021)."""
 
-import math
+import functools
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from diffad_jax.models import layers
+from diffad_jax.models.layers import Dtype
+
+EPSILON = 1e-5  # of every GroupNorm here
+MAX_PERIOD = 10_000.0  # of the time embedding
 
 
-def timestep_embedding(t: jax.Array, features: int, max_period: float = 10_000.0) -> jax.Array:
-    """Sinusoids of t, cosines first: [b] -> [b, features] float32."""
-    half = features // 2
-    frequencies = jnp.exp(-math.log(max_period) * jnp.arange(half, dtype=jnp.float32) / half)
-    angles = t.astype(jnp.float32)[:, None] * frequencies[None]
-    embedding = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
-    return jnp.pad(embedding, ((0, 0), (0, features % 2)))
+def timestep_embedding(t: jax.Array, channels: int) -> jax.Array:
+    """cos and sin of t at geometrically spaced frequencies from 1 down to 1/10000.
+
+    Args:
+      t: [b] timesteps, integer or not.
+      channels: even.
+
+    Returns:
+      [b, channels] float32, the cosines first.
+    """
+    half = channels // 2
+    exponents = jnp.arange(half, dtype=jnp.float32) / half
+    angles = t.astype(jnp.float32)[:, None] * (MAX_PERIOD**-exponents)[None]
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 
 
-class ResBlock(nn.Module):
-    """norm, silu, conv, plus the timestep; norm, silu, zero conv, plus the (projected) input."""
+class ResidualBlock(nn.Module):
+    """x + conv(swish(norm(conv(swish(norm(x))) + time))); the last conv starts at zero."""
 
     features: int
-    dtype: jnp.dtype
+    dtype: Dtype
 
     @nn.compact
     def __call__(self, x: jax.Array, time: jax.Array) -> jax.Array:
-        h = nn.silu(layers.GroupNorm(dtype=self.dtype, name="in_norm")(x))
-        h = layers.conv(self.features, dtype=self.dtype, name="in_conv")(h)
-        shift = nn.Dense(self.features, dtype=self.dtype, name="time")(nn.silu(time))
-        h = h + shift[:, None, None, :]
-        h = nn.silu(layers.GroupNorm(dtype=self.dtype, name="out_norm")(h))
-        zeros = nn.initializers.zeros
-        h = layers.conv(self.features, dtype=self.dtype, name="out_conv", kernel_init=zeros)(h)
+        """[b, h, w, c] and the time embedding [b, e] -> [b, h, w, features]."""
+        h = nn.swish(layers.GroupNorm(EPSILON, self.dtype, name="norm_1")(x))
+        h = layers.conv(h, self.features, name="conv_1", dtype=self.dtype)
+        time = layers.dense(nn.swish(time), self.features, name="time", dtype=self.dtype)
+        h = h + time[:, None, None]
+        h = nn.swish(layers.GroupNorm(EPSILON, self.dtype, name="norm_2")(h))
+        h = layers.zero_conv(h, self.features, name="conv_2", dtype=self.dtype)
         if x.shape[-1] != self.features:
-            x = layers.conv(self.features, 1, dtype=self.dtype, name="skip")(x)
+            x = layers.conv(x, self.features, name="shortcut", dtype=self.dtype, kernel=1)
         return x + h
 
 
 class AttentionBlock(nn.Module):
-    """Self-attention over all positions; the channels of ``qkv`` are grouped by head."""
+    """x + multi-head self-attention over all pixels; the last conv starts at zero.
+
+    The output channels of ``qkv`` are ordered (head, q | k | v, channel), as in the published
+    weights.
+    """
 
     head_channels: int
-    dtype: jnp.dtype
+    dtype: Dtype
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        b, h, w, c = x.shape
-        heads = c // self.head_channels
-        normed = layers.GroupNorm(dtype=self.dtype, name="norm")(x).reshape(b, h * w, c)
-        qkv = nn.Dense(3 * c, dtype=self.dtype, name="qkv")(normed)
-        q, k, v = jnp.split(qkv.reshape(b, h * w, heads, 3 * self.head_channels), 3, axis=-1)
-        out = layers.attention(q, k, v).reshape(b, h * w, c)
-        out = nn.Dense(c, dtype=self.dtype, name="proj", kernel_init=nn.initializers.zeros)(out)
-        return x + out.reshape(b, h, w, c)
+        """[b, h, w, c] -> [b, h, w, c]; c must be a multiple of ``head_channels``."""
+        batch, height, width, channels = x.shape
+        heads, left = divmod(channels, self.head_channels)
+        if left:
+            raise ValueError(
+                f"attention at {channels} channels cannot have heads of {self.head_channels}"
+            )
+        h = layers.GroupNorm(EPSILON, self.dtype, name="norm")(x)
+        qkv = layers.conv(h, 3 * channels, name="qkv", dtype=self.dtype, kernel=1)
+        qkv = qkv.reshape(batch, height, width, heads, 3, self.head_channels)
+        h = layers.attend(qkv[..., 0, :], qkv[..., 1, :], qkv[..., 2, :])
+        return x + layers.zero_conv(h, channels, name="out", dtype=self.dtype, kernel=1)
 
 
 class UNet(nn.Module):
-    """(x [b, h, w, c], t [b]) -> [b, h, w, out_channels] float32.
+    """ε_θ(z_t, t, c): the condition is concatenated to z_t along the channels.
 
-    ``attention_downsampling`` lists the factors below the input's size at which blocks attend.
+    Attributes:
+      channels: width of the first level; the time embedding has four times as many.
+      multipliers: width of each level in units of ``channels``; all but the last halve the map.
+      num_res_blocks: residual blocks a level on the way down; on the way up there is one more.
+      attention_downsampling: attention follows the residual blocks where the map is this many
+        times smaller than the input.
+      head_channels: of each attention head; must divide the width of every level with attention.
+      out_channels: of the output.
+      dtype: compute dtype; parameters, time embedding and output are float32.
+      remat: recompute blocks in the backward pass instead of keeping their activations.
     """
 
     channels: int = 256
@@ -68,51 +96,68 @@ class UNet(nn.Module):
     attention_downsampling: tuple[int, ...] = (1, 2, 4)
     head_channels: int = 32
     out_channels: int = 4
-    dtype: jnp.dtype = jnp.float32
+    dtype: Dtype = jnp.float32
     remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, t: jax.Array) -> jax.Array:
-        res_block = nn.remat(ResBlock) if self.remat else ResBlock
-        time = nn.Dense(4 * self.channels, dtype=self.dtype, name="time_1")(
-            timestep_embedding(t, self.channels)
-        )
-        time = nn.Dense(4 * self.channels, dtype=self.dtype, name="time_2")(nn.silu(time))
+        """One evaluation.
 
-        def block(h: jax.Array, features: int, factor: int, name: str) -> jax.Array:
-            h = res_block(features, self.dtype, name=f"{name}_res")(h, time)
-            if factor in self.attention_downsampling:
-                h = AttentionBlock(self.head_channels, self.dtype, name=f"{name}_attn")(h)
-            return h
+        Args:
+          x: [b, h, w, c]; h and w multiples of 2^(levels - 1).
+          t: [b] timesteps, int32 or float32.
 
-        h = layers.conv(self.channels, dtype=self.dtype, name="conv_in")(x.astype(self.dtype))
+        Returns:
+          [b, h, w, out_channels] float32.
+        """
+        dtype = self.dtype
+        time = self._time(t)
+        h = layers.conv(x, self.channels, name="conv_in", dtype=dtype)
         skips = [h]
-        last = len(self.multipliers) - 1
         for level, multiplier in enumerate(self.multipliers):
             features = self.channels * multiplier
             for i in range(self.num_res_blocks):
-                h = block(h, features, 2**level, f"down_{level}_{i}")
+                h = self._blocks(h, time, features, level, f"down_{level}", i)
                 skips.append(h)
-            if level < last:
+            if level < len(self.multipliers) - 1:
                 name = f"down_{level}_downsample"
-                h = layers.conv(features, dtype=self.dtype, name=name, strides=2)(h)
+                h = layers.conv(h, features, name=name, dtype=dtype, strides=2, padding=1)
                 skips.append(h)
 
-        features = h.shape[-1]
-        h = res_block(features, self.dtype, name="mid_res_1")(h, time)
-        h = AttentionBlock(self.head_channels, self.dtype, name="mid_attn")(h)
-        h = res_block(features, self.dtype, name="mid_res_2")(h, time)
+        h = self._residual(h.shape[-1], "middle_res_0")(h, time)
+        h = self._attention("middle_attention")(h)
+        h = self._residual(h.shape[-1], "middle_res_1")(h, time)
 
-        for level in reversed(range(len(self.multipliers))):
-            features = self.channels * self.multipliers[level]
+        for level, multiplier in reversed(list(enumerate(self.multipliers))):
+            features = self.channels * multiplier
             for i in range(self.num_res_blocks + 1):
                 h = jnp.concatenate([h, skips.pop()], axis=-1)
-                h = block(h, features, 2**level, f"up_{level}_{i}")
-            if level:
+                h = self._blocks(h, time, features, level, f"up_{level}", i)
+            if level > 0:
                 h = layers.upsample_nearest(h)
-                h = layers.conv(features, dtype=self.dtype, name=f"up_{level}_upsample")(h)
+                h = layers.conv(h, features, name=f"up_{level}_upsample", dtype=dtype)
 
-        h = nn.silu(layers.GroupNorm(dtype=self.dtype, name="norm_out")(h))
-        zeros = nn.initializers.zeros
-        h = layers.conv(self.out_channels, dtype=self.dtype, name="conv_out", kernel_init=zeros)(h)
+        h = nn.swish(layers.GroupNorm(EPSILON, dtype, name="norm_out")(h))
+        h = layers.zero_conv(h, self.out_channels, name="conv_out", dtype=dtype)
         return h.astype(jnp.float32)
+
+    def _time(self, t: jax.Array) -> jax.Array:
+        """[b] -> [b, 4 · channels]."""
+        embed = functools.partial(layers.dense, features=4 * self.channels, dtype=jnp.float32)
+        h = embed(timestep_embedding(t, self.channels), name="time_0")
+        return embed(nn.swish(h), name="time_1")
+
+    def _blocks(self, h, time, features: int, level: int, place: str, i: int) -> jax.Array:
+        """One residual block, with attention after it where the level has it."""
+        h = self._residual(features, f"{place}_res_{i}")(h, time)
+        if 2**level in self.attention_downsampling:
+            h = self._attention(f"{place}_attention_{i}")(h)
+        return h
+
+    def _residual(self, features: int, name: str) -> nn.Module:
+        block = nn.remat(ResidualBlock) if self.remat else ResidualBlock
+        return block(features, self.dtype, name=name)
+
+    def _attention(self, name: str) -> nn.Module:
+        block = nn.remat(AttentionBlock) if self.remat else AttentionBlock
+        return block(self.head_channels, self.dtype, name=name)

@@ -1,0 +1,60 @@
+"""DRAEM's synthetic anomalies (Zavrtanik et al., ICCV 2021): photo + texture + seed -> example."""
+
+import ml_collections
+import tensorflow as tf
+
+from diffad_jax.data.augment import augment
+from diffad_jax.data.geometry import rotate, uniform
+from diffad_jax.data.perlin import anomaly_mask
+from diffad_jax.data.textures import TextureSource
+
+
+def synthesize(
+    image: tf.Tensor, source: TextureSource, seed: tf.Tensor, config: ml_collections.ConfigDict
+) -> dict[str, tf.Tensor]:
+    """One training example: x_a = (1 − m) x + m ((1 − β) texture + β x).
+
+    A share of the examples stays normal: by ``normal_probability``, and where the mask is empty.
+
+    Args:
+      image: [s, s, 3] uint8, a normal photo.
+      source: where textures come from.
+      seed: [2] int32 or int64; the example depends on nothing else.
+      config: ``config.synthesis``.
+
+    Returns:
+      image, augmented_image and texture [s, s, 3] uint8; anomaly_mask [s, s, 1] uint8 in {0, 1}.
+    """
+    size = image.shape[0]
+    s = tf.random.split(seed, 8)
+    x = tf.cast(image, tf.float32)
+
+    def draw(i: int, low: float, high: float) -> tf.Tensor:
+        return uniform([], s[i], low, high)
+
+    degrees = draw(0, -config.rotation_degrees, config.rotation_degrees)
+    x = tf.cond(
+        draw(1, 0.0, 1.0) < config.rotation_probability,
+        lambda: tf.round(rotate(x, degrees)),
+        lambda: x,
+    )
+
+    def anomalous() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        texture = augment(source(s[2]), s[3], config)
+        mask = anomaly_mask(size, s[4], config)
+        beta = draw(5, 0.0, config.max_beta)
+        mixed = (1.0 - beta) * texture + beta * x
+        return (1.0 - mask) * x + mask * tf.round(mixed), mask, texture
+
+    def normal() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        return x, tf.zeros([size, size, 1]), tf.zeros([size, size, 3])
+
+    stays_normal = draw(6, 0.0, 1.0) < config.normal_probability
+    augmented, mask, texture = tf.cond(stays_normal, normal, anomalous)
+    example = {
+        "image": x, "augmented_image": augmented, "anomaly_mask": mask, "texture": texture
+    }  # fmt: skip
+    return {
+        k: tf.ensure_shape(tf.cast(v, tf.uint8), (size, size, 1 if k == "anomaly_mask" else 3))
+        for k, v in example.items()
+    }

@@ -1,0 +1,123 @@
+"""What anomalies are made of: a folder of images, TFDS ``dtd``, or built-in procedural textures."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import ml_collections
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from diffad_jax.data import images
+from diffad_jax.data.geometry import uniform
+from diffad_jax.data.layouts import DataError
+
+# seed [2] -> texture [s, s, 3] float32, whole values in 0 … 255; works inside tf.data.
+TextureSource = Callable[[tf.Tensor], tf.Tensor]
+
+
+def texture_source(config: ml_collections.ConfigDict) -> TextureSource:
+    """The source that ``config.data.textures`` names.
+
+    Raises:
+      layouts.DataError: the folder is missing or holds no image.
+    """
+    name, size = config.data.textures, config.image_size
+    if name == "procedural":
+        logging.log_first_n(
+            logging.INFO,
+            "anomalies are made of built-in procedural textures; config.data.textures can name a "
+            "folder of images, or dtd",
+            1,
+        )
+        return lambda seed: procedural_texture(seed, size)
+    if name == "dtd":
+        return _from_pixels(_load_dtd(size))
+    return _from_folder(config)
+
+
+def _from_pixels(pixels: np.ndarray) -> TextureSource:
+    cached = tf.constant(pixels)
+
+    def sample(seed: tf.Tensor) -> tf.Tensor:
+        i = tf.random.stateless_uniform([], seed, 0, len(pixels), tf.int32)
+        return tf.cast(cached[i], tf.float32)
+
+    return sample
+
+
+def _from_folder(config: ml_collections.ConfigDict) -> TextureSource:
+    folder, size = config.data.textures, config.image_size
+    if not Path(folder).is_dir():
+        raise DataError(
+            f"config.data.textures = {folder!r} is no folder; "
+            "name one with images in it, or procedural, or dtd"
+        )
+    files = images.find_images(folder)
+    if not files:
+        raise DataError(f"config.data.textures = {folder!r} holds no image")
+    if len(files) * size * size * 3 <= config.data.cache_mib * 2**20:
+        pixels, _, skipped = images.read_images(files, size, "antialias", config.data.on_bad_image)
+        for file, reason in skipped:
+            logging.warning("skipped texture %s: %s", file, reason)
+        return _from_pixels(pixels)
+
+    def sample(seed: tf.Tensor) -> tf.Tensor:
+        i = tf.random.stateless_uniform([], seed, 0, len(files), tf.int32)
+        texture = tf.numpy_function(
+            lambda j: images.read_image(files[j], size, "antialias"), [i], tf.uint8
+        )
+        return tf.cast(tf.ensure_shape(texture, (size, size, 3)), tf.float32)
+
+    return sample
+
+
+def _load_dtd(size: int) -> np.ndarray:
+    import tensorflow_datasets as tfds  # takes seconds to import
+
+    dataset = tfds.load("dtd", split="train+validation+test")
+    resized = dataset.map(lambda e: tf.image.resize(e["image"], (size, size), antialias=True))
+    return np.stack([np.uint8(np.round(t)) for t in tfds.as_numpy(resized)])
+
+
+def procedural_texture(seed: tf.Tensor, size: int) -> tf.Tensor:
+    """Stripes, checks, dots, marble or clouds in two random colours, warped and speckled.
+
+    Returns:
+      [size, size, 3] float32, whole values in 0 … 255.
+    """
+    s = tf.random.split(seed, 9)
+    grid = (np.arange(size, dtype=np.float32) + 0.5) / size
+    angle = uniform([], s[0], 0.0, np.pi)
+    frequency = tf.exp(uniform([2], s[1], np.log(2.0), np.log(min(20.0, size / 4.0))))
+    along = grid[None, :] * tf.cos(angle) + grid[:, None] * tf.sin(angle)
+    across = -grid[None, :] * tf.sin(angle) + grid[:, None] * tf.cos(angle)
+    clouds = _clouds(s[2], size)
+    warp = uniform([], s[3], 0.0, 0.15) * clouds
+    u = 2.0 * np.pi * frequency[0] * (along + warp)
+    v = 2.0 * np.pi * frequency[1] * (across + warp)
+    patterns = [
+        lambda: tf.sin(u),
+        lambda: tf.sign(tf.sin(u) * tf.sin(v)),
+        lambda: 2.0 * tf.cast(tf.sin(u) + tf.sin(v) > 1.0, tf.float32) - 1.0,
+        lambda: tf.sin(u / 2.0 + 4.0 * clouds),
+        lambda: tf.clip_by_value(1.5 * clouds, -1.0, 1.0),
+    ]
+    kind = tf.random.stateless_uniform([], s[4], 0, len(patterns), tf.int32)
+    mix = 0.5 + 0.5 * tf.ensure_shape(tf.switch_case(kind, patterns), (size, size))[..., None]
+    colours = uniform([2, 3], s[5], 0.0, 255.0)
+    speckle = uniform([], s[6], 0.0, 25.0) * tf.random.stateless_normal([size, size, 1], s[7])
+    shade = 20.0 * clouds[..., None] * uniform([], s[8], 0.0, 1.0)
+    texture = mix * colours[0] + (1.0 - mix) * colours[1] + speckle + shade
+    return tf.round(tf.clip_by_value(texture, 0.0, 255.0))
+
+
+def _clouds(seed: tf.Tensor, size: int) -> tf.Tensor:
+    """Smooth noise of four octaves, about in [-1, 1]: [size, size]."""
+    seeds = tf.random.split(seed, 4)
+    total = tf.zeros([size, size, 1])
+    for octave in range(4):
+        cells = 4 * 2**octave
+        coarse = uniform([cells, cells, 1], seeds[octave], -1.0, 1.0)
+        total += 0.5**octave * tf.image.resize(coarse, (size, size), "bicubic")
+    return total[..., 0]
