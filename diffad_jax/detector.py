@@ -25,6 +25,7 @@ class Detector:
     def __init__(self, config: ml_collections.ConfigDict, weights: dict):
         """``weights`` holds one entry a stage: autoencoder, denoiser, segmenter."""
         self.config = ml_collections.FrozenConfigDict(config)
+        self.digest = checkpoint.digest(weights)
         self._weights = jax.device_put(weights)
         self._predict = jax.jit(functools.partial(predict, config=self.config))
 

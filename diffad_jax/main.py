@@ -5,6 +5,7 @@ from pathlib import Path
 
 import absl.app
 import absl.flags
+import absl.logging
 from ml_collections import config_flags
 
 from diffad_jax import predict, workflow
@@ -37,6 +38,8 @@ _USER_ERRORS = (
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise absl.app.UsageError(f"unknown argument {argv[1]!r}; every option begins with --")
+    # Orbax reports every file at level INFO.
+    absl.logging.set_verbosity(absl.logging.WARNING)
     config, mode = _CONFIG.value, _MODE.value
     if isinstance(config.categories, str):
         config.categories = tuple(config.categories.split(","))

@@ -78,7 +78,8 @@ def train_stage(
         state = checkpoints.restore(start, "state", template, mark)
     else:
         key = stage_key(config, stage.NAME)
-        state = stage.init_state(config, key, frozen, next(batches(0)))
+        init = jax.jit(functools.partial(stage.init_state, config))
+        state = init(key, frozen, next(batches(0)))
     if start < total:
         step_fn = jax.jit(functools.partial(stage.train_step, config=config), donate_argnums=0)
         with Progress(title, start, total, batch_size, directory / "metrics.jsonl") as progress:

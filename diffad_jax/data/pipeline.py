@@ -5,16 +5,17 @@ training. So nothing is replayed on resuming, and any number of processes sees t
 """
 
 import itertools
+import logging
 from collections.abc import Iterator
 
 import ml_collections
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from diffad_jax.data import images, layouts, synthesis, textures
 from diffad_jax.types import Batch
 
+logger = logging.getLogger(__name__)
 _SPLIT_SALT = {"train": 0, "validation": 1}
 _BATCH_FIELDS = ("image", "augmented_image", "anomaly_mask")
 
@@ -123,7 +124,7 @@ def _photos(config: ml_collections.ConfigDict, category: str, split: str):
             except images.ImageError as error:
                 if c.on_bad_image == "fail":
                     raise
-                logging.log_first_n(logging.WARNING, "skipped: %s", 100, error)
+                logger.warning("skipped: %s", error)
         raise images.ImageError(f"no readable photo in {config.data.root}/{category}")
 
     def lookup(i: tf.Tensor) -> tf.Tensor:
@@ -134,4 +135,4 @@ def _photos(config: ml_collections.ConfigDict, category: str, split: str):
 
 def _report(skipped: list[tuple[str, str]]) -> None:
     for file, reason in skipped:
-        logging.warning("skipped %s: %s", file, reason)
+        logger.warning("skipped %s: %s", file, reason)

@@ -1,16 +1,19 @@
 """What anomalies are made of: a folder of images, TFDS ``dtd``, or built-in procedural textures."""
 
+import functools
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import ml_collections
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from diffad_jax.data import images
 from diffad_jax.data.geometry import uniform
 from diffad_jax.data.layouts import DataError
+
+logger = logging.getLogger(__name__)
 
 # seed [2] -> texture [s, s, 3] float32, whole values in 0 … 255; works inside tf.data.
 TextureSource = Callable[[tf.Tensor], tf.Tensor]
@@ -24,16 +27,19 @@ def texture_source(config: ml_collections.ConfigDict) -> TextureSource:
     """
     name, size = config.data.textures, config.image_size
     if name == "procedural":
-        logging.log_first_n(
-            logging.INFO,
-            "anomalies are made of built-in procedural textures; config.data.textures can name a "
-            "folder of images, or dtd",
-            1,
-        )
+        _say_once_that_procedural()
         return lambda seed: procedural_texture(seed, size)
     if name == "dtd":
         return _from_pixels(_load_dtd(size))
     return _from_folder(config)
+
+
+@functools.cache
+def _say_once_that_procedural() -> None:
+    logger.warning(
+        "synthetic anomalies are made of built-in procedural textures; config.data.textures can "
+        "name a folder of images, or dtd"
+    )
 
 
 def _from_pixels(pixels: np.ndarray) -> TextureSource:
@@ -59,7 +65,7 @@ def _from_folder(config: ml_collections.ConfigDict) -> TextureSource:
     if len(files) * size * size * 3 <= config.data.cache_mib * 2**20:
         pixels, _, skipped = images.read_images(files, size, "antialias", config.data.on_bad_image)
         for file, reason in skipped:
-            logging.warning("skipped texture %s: %s", file, reason)
+            logger.warning("skipped texture %s: %s", file, reason)
         return _from_pixels(pixels)
 
     def sample(seed: tf.Tensor) -> tf.Tensor:

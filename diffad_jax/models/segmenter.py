@@ -11,11 +11,7 @@ from diffad_jax.models.layers import Dtype
 
 
 class ConvBlock(nn.Module):
-    """``depth`` times conv, batch normalisation, ReLU.
-
-    The variance in use is the batch's own (biased) one, as in PyTorch; PyTorch stores the unbiased
-    one as its running variance, which is n / (n - 1) times Flax's for n pixels.
-    """
+    """``depth`` times conv, batch normalisation, ReLU."""
 
     features: int
     depth: int
@@ -32,15 +28,7 @@ class ConvBlock(nn.Module):
                 dtype=self.dtype,
                 kernel_init=layers.normal_around(0.0, 0.02),
             )
-            x = nn.BatchNorm(
-                use_running_average=not train,
-                momentum=0.9,
-                epsilon=1e-5,
-                dtype=self.dtype,
-                scale_init=layers.normal_around(1.0, 0.02),
-                use_fast_variance=False,
-                name=f"norm_{i}",
-            )(x)
+            x = layers.batch_norm(x, name=f"norm_{i}", dtype=self.dtype, train=train)
             x = nn.relu(x)
         return x
 

@@ -37,8 +37,10 @@ def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch:
     if not config.diffusion.latent_scale:
         mean, _ = _encode(config, frozen, batch["image"])
         scale = 1.0 / jnp.std(mean)
+    # A copy: the training step gives up its input's buffers, each once.
+    average = jax.tree.map(jnp.copy, params)
     return train_state.create(
-        params, make_optimizer(config), run_key, ema_params=params, variables={"scale": scale}
+        params, make_optimizer(config), run_key, ema_params=average, variables={"scale": scale}
     )
 
 

@@ -1,0 +1,49 @@
+"""From which score on a photo is called anomalous: chosen on held-out normal photos alone."""
+
+import json
+from pathlib import Path
+
+import ml_collections
+import numpy as np
+
+from diffad_jax.data import images, layouts
+from diffad_jax.detector import Detector
+
+
+def load_or_choose(
+    config: ml_collections.ConfigDict, workdir: Path, category: str, detector: Detector
+) -> float | None:
+    """The threshold stored beside the weights, or a new one, which is stored.
+
+    It is the least score that at most ``config.evaluation.false_alarm_rate`` of the held-out
+    normal photos exceed; None where no photo is held out.
+    """
+    path = workdir / category / "threshold.json"
+    rate = config.evaluation.false_alarm_rate
+    if path.exists():
+        stored = json.loads(path.read_text())
+        if stored["false_alarm_rate"] == rate and stored["weights"] == detector.digest:
+            return stored["threshold"]
+    c = config.data
+    normal = [r for r in layouts.read_category(c.root, category, c.layout) if r.split == "train"]
+    _, held_out = layouts.split_validation(normal, c.validation_share, config.seed)
+    if not held_out:
+        return None
+    photos, _, _ = images.read_images(
+        [r.file for r in held_out], config.image_size, c.resize, c.on_bad_image
+    )
+    scores = detector.predict_all(photos, config.evaluation.batch_size).score
+    chosen = float(np.quantile(scores, 1.0 - rate, method="higher"))
+    path.write_text(
+        json.dumps(
+            {
+                "threshold": chosen,
+                "false_alarm_rate": rate,
+                "num_held_out_normal": len(photos),
+                "weights": detector.digest,
+            },
+            indent=2,
+        )
+        + "\n"
+    )
+    return chosen

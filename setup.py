@@ -1,0 +1,37 @@
+"""Package metadata; tool settings live in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+# The tf.data loader. Evaluation, prediction and training from recorded batches do without it.
+DATA = ["tensorflow-cpu>=2.20,<2.22", "tensorflow-datasets>=4.9.8"]
+
+setup(
+    name="diffad-jax",
+    version="0.1.0",
+    description="DiffAD in JAX: surface anomaly detection with a conditional latent diffusion model",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.13",
+    packages=find_packages(include=["diffad_jax", "diffad_jax.*"]),
+    install_requires=[
+        "absl-py>=2.1",
+        "etils[epath]>=1.9",
+        "flax>=0.12,<0.13",
+        "jax>=0.10,<0.12",
+        "ml-collections>=1.0",
+        "numpy>=2.0",
+        "optax>=0.2.5",
+        "orbax-checkpoint>=0.11.30",
+        "pillow>=11.0",
+        "scikit-learn>=1.5",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "data": DATA,
+        "test": [*DATA, "hypothesis>=6.100", "pytest>=8.3", "ruff>=0.9"],
+        "parity": ["torch==2.13.*"],
+    },
+)
