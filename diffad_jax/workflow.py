@@ -9,7 +9,7 @@ from pathlib import Path
 import ml_collections
 
 from diffad_jax import train
-from diffad_jax.data import layouts
+from diffad_jax.data import layouts, toy
 from diffad_jax.evaluate import evaluate
 from diffad_jax.stages import STAGES
 from diffad_jax.types import Batch
@@ -22,7 +22,6 @@ def prepare(config: ml_collections.ConfigDict) -> None:
       layouts.DataError: a category is missing or empty.
     """
     if config.data.layout == "toy":
-        from diffad_jax.data import toy
         toy.write_category(config.data.root, seed=0, image_size=config.image_size)
     for category in config.categories:
         layouts.read_category(config.data.root, category, config.data.layout)

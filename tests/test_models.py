@@ -222,6 +222,12 @@ def test_resampling_pieces():
     assert layers.max_pool(x[:, :3, :5]).shape == (2, 1, 2, 3)
 
 
+def test_gradient_of_max_pool_goes_to_the_first_of_equal_maxima():
+    x = jnp.array([[1.0, 2.0, 0.0, 0.0], [2.0, 0.0, 0.0, 3.0]])[None, :, :, None]
+    gradient = jax.grad(lambda x: layers.max_pool(x).sum())(x)[0, :, :, 0]
+    np.testing.assert_array_equal(gradient, [[0, 1, 0, 0], [0, 0, 0, 1]])
+
+
 def test_lpips_is_zero_for_equal_images_with_a_finite_gradient():
     model = Lpips(channels=4)
     image = random_image(3, side=16)

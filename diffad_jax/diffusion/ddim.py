@@ -20,9 +20,9 @@ def sampling_timesteps(timesteps: int, num_steps: int, spacing: str) -> np.ndarr
     if not 1 <= num_steps <= timesteps:
         raise ValueError(f"num_steps must lie in 1 … {timesteps}, got {num_steps}")
     if spacing == "leading":
-        visited = np.arange(num_steps) * (timesteps // num_steps) + 1
-        # At num_steps = timesteps the published rule runs one past the end.
-        return np.minimum(visited, timesteps - 1)[::-1].astype(np.int32)
+        visited = np.arange(num_steps) * (timesteps // num_steps)
+        # At num_steps = timesteps the published + 1 would run past the end.
+        return (visited + (num_steps < timesteps))[::-1].astype(np.int32)
     if spacing == "trailing":
         return np.round(timesteps - np.arange(num_steps) * timesteps / num_steps).astype(
             np.int32

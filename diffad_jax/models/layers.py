@@ -195,12 +195,16 @@ def _interpolation(n: int) -> np.ndarray:
 def max_pool(x: jax.Array) -> jax.Array:
     """[b, h, w, c] -> [b, h // 2, w // 2, c]; an odd last row or column is left out.
 
-    By reshape, since the gradient of ``reduce_window`` is slow on CPUs. Among equal maxima the
-    gradient is shared, where PyTorch gives it to the first.
+    By reshape, since the gradient of ``reduce_window`` is slow on CPUs; and by choosing, since that
+    of ``max`` compares a recomputed value with the maximum and is NaN where rounding tells them
+    apart. Among equal maxima the gradient goes to the first, as in PyTorch.
     """
     b, h, w, c = x.shape
-    x = x[:, : h // 2 * 2, : w // 2 * 2]
-    return x.reshape(b, h // 2, 2, w // 2, 2, c).max((2, 4))
+    x = x[:, : h // 2 * 2, : w // 2 * 2].reshape(b, h // 2, 2, w // 2, 2, c)
+    left, right = x[..., 0, :], x[..., 1, :]
+    x = jnp.where(left >= right, left, right)
+    top, bottom = x[:, :, 0], x[:, :, 1]
+    return jnp.where(top >= bottom, top, bottom)
 
 
 def space_to_depth(x: jax.Array, patch_size: int) -> jax.Array:

@@ -48,7 +48,7 @@ def full_size_cases() -> dict[str, Case]:
 def compare(case: Case) -> bool:
     """Runs both sides and prints the line; whether JAX is as exact as it should be."""
     start = time.perf_counter()
-    variables = case.variables()
+    variables = case.variables
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
     output = np.asarray(jax.jit(case.run)(variables, *case.inputs)[0])
     with torch.no_grad():

@@ -6,12 +6,12 @@ Command: python tests/parity/make_golden.py (with PyTorch and this package insta
 import numpy as np
 import torch
 import torch_run
-from parity_cases import GOLDEN, small_cases
+from parity_cases import GOLDEN, SMALL_CASES
 
 
 def main() -> None:
     GOLDEN.mkdir(exist_ok=True)
-    for case in small_cases():
+    for case in SMALL_CASES:
         _, _, output = torch_run.run(case, torch.float64)
         path = GOLDEN / f"{case.name}.npz"
         np.savez_compressed(path, output=torch_run.to_numpy(output).astype(np.float32))

@@ -54,6 +54,7 @@ class Case:
             init = functools.partial(init, train=False)
         return jax.eval_shape(init, jax.random.key(0), *first)
 
+    @functools.cached_property
     def variables(self) -> dict:
         """The network's variables with values from the formula."""
         flat = flax.traverse_util.flatten_dict(self.shapes())
@@ -109,7 +110,7 @@ def relative_error(ours, reference) -> float:
     return float(np.max(np.abs(ours - reference)) / np.max(np.abs(reference)))
 
 
-def small_cases() -> tuple[Case, ...]:
+def _small_cases() -> tuple[Case, ...]:
     """Every network at a small width, sizes chosen so that every kind of block occurs."""
     autoencoder = Autoencoder(channels=16, multipliers=(1, 2, 2), num_res_blocks=1)
     unet = UNet(
@@ -139,3 +140,6 @@ def small_cases() -> tuple[Case, ...]:
         Case("discriminator_train", discriminator, (image,), train=True),
         Case("lpips", lpips, (image, formula_uniform("reference", (2, 32, 24, 3)))),
     )
+
+
+SMALL_CASES = _small_cases()

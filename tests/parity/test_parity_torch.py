@@ -4,7 +4,7 @@ import flax
 import jax
 import numpy as np
 import pytest
-from parity_cases import TOLERANCE, formula_normal, relative_error, small_cases
+from parity_cases import SMALL_CASES, TOLERANCE, formula_normal, relative_error
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
 
@@ -13,7 +13,7 @@ import torch_run  # noqa: E402
 
 GRADIENT_TOLERANCE = 1e-4  # sums over all pixels, in another order
 # the golden files cover batch normalisation by running statistics, and gradients never need it
-CASES = {case.name: case for case in small_cases() if case.train is not False}
+CASES = {case.name: case for case in SMALL_CASES if case.train is not False}
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -22,13 +22,13 @@ def test_output_and_gradients_equal_those_of_pytorch(case):
     weight = formula_normal("cotangent", torch_run.to_numpy(reference).shape)
 
     def weighted(params, inputs):
-        variables = {**case.variables(), "params": params}
+        variables = {**case.variables, "params": params}
         output, statistics = case.run(variables, *inputs, *case.inputs[len(inputs) :])
         return (output * weight).sum(), (output, statistics)
 
     images = [x for x in case.inputs if x.ndim == 4]
     differentiate = jax.jit(jax.grad(weighted, argnums=(0, 1), has_aux=True))
-    gradients, (output, statistics) = differentiate(case.variables()["params"], images)
+    gradients, (output, statistics) = differentiate(case.variables["params"], images)
     assert relative_error(output, torch_run.to_numpy(reference)) <= TOLERANCE
 
     reference.backward(torch_run.to_torch(weight).detach())
@@ -59,8 +59,8 @@ def _assert_running_means_equal(network, statistics):
 def test_pytorch_stores_the_unbiased_variance_and_we_the_biased_one():
     case = CASES["segmenter_train"]
     network, _, _ = torch_run.run(case)
-    _, statistics = jax.jit(case.run)(case.variables(), *case.inputs)
-    old = case.variables()["batch_stats"]["down_0"]["norm_0"]["var"]
+    _, statistics = jax.jit(case.run)(case.variables, *case.inputs)
+    old = case.variables["batch_stats"]["down_0"]["norm_0"]["var"]
     pixels = np.prod(case.inputs[0].shape[:3])
     ours = statistics["down_0"]["norm_0"]["var"]
     expected = 0.9 * old + (ours - 0.9 * old) * pixels / (pixels - 1)

@@ -12,7 +12,7 @@ def run(
 ) -> tuple[torch.nn.Module, list[torch.Tensor], torch.Tensor]:
     """The network after the call, its inputs (NCHW, with gradients) and its output (NCHW)."""
     network = torch_reference.build(case.module)
-    torch_reference.load(network, flax.traverse_util.flatten_dict(case.variables()))
+    torch_reference.load(network, flax.traverse_util.flatten_dict(case.variables))
     network.train(bool(case.train)).to(dtype)
     inputs = [to_torch(x, dtype) for x in case.inputs]
     method = "forward" if case.method == "__call__" else case.method

@@ -1,0 +1,84 @@
+"""Strict settings for every test, and a tiny config that trains in seconds."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import jax
+import ml_collections
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import mvtec_small
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+TINY = {
+    "image_size": 16,
+    "autoencoder.channels": 8,
+    "autoencoder.steps": 4,
+    "autoencoder.batch_size": 2,
+    "autoencoder.num_res_blocks": 1,
+    "diffusion.channels": 8,
+    "diffusion.head_channels": 8,
+    "diffusion.multipliers": (1, 2),
+    "diffusion.steps": 4,
+    "diffusion.batch_size": 2,
+    "reconstruction.training_steps": 2,
+    "reconstruction.test_steps": 2,
+    "segmentation.channels": 4,
+    "segmentation.multipliers": (1, 2),
+    "segmentation.steps": 4,
+    "segmentation.batch_size": 2,
+    "evaluation.batch_size": 4,
+    "evaluation.smoothing": 3,
+    "training.log_every": 1,
+    "training.checkpoint_every": 2,
+    "training.validation_examples": 2,
+}
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> str:
+    """A root with the category ``tiles``: 10 normal photos, 3 + 3 test photos, masks."""
+    root = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+
+    def save(name: str, pixels: np.ndarray) -> None:
+        path = root / "tiles" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+
+    base = np.add.outer(np.arange(20), np.arange(20))[..., None] * np.array([4, 5, 6])
+
+    def photo() -> np.ndarray:
+        return np.clip(base + rng.integers(-9, 10, base.shape), 0, 255).astype(np.uint8)
+
+    for i in range(10):
+        save(f"train/good/{i:03d}.png", photo())
+    for i in range(3):
+        save(f"test/good/{i:03d}.png", photo())
+        damaged, mask = photo(), np.zeros((20, 20), np.uint8)
+        damaged[5:9, 3:12], mask[5:9, 3:12] = 255, 255
+        save(f"test/scratch/{i:03d}.png", damaged)
+        save(f"ground_truth/scratch/{i:03d}_mask.png", mask)
+    return str(root)
+
+
+@pytest.fixture
+def tiny_config(photos: str) -> ml_collections.ConfigDict:
+    config = mvtec_small.get_config("tiles")
+    for field, value in TINY.items():
+        section, _, name = field.rpartition(".")
+        (config[section] if section else config)[name] = value
+    config.data.root = photos
+    return config
+
+
+@pytest.fixture
+def tiny_flags(photos: str) -> list[str]:
+    """The same config as flags of ``python -m diffad_jax.main``."""
+    flags = [f"--config.{k}={v}".replace(" ", "") for k, v in TINY.items()]
+    return ["--config=configs/mvtec_small.py:tiles", f"--config.data.root={photos}", *flags]

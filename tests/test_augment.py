@@ -1,0 +1,135 @@
+"""The ten augmenters against Pillow where it has the operation, else against the formula."""
+
+import colorsys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image, ImageEnhance, ImageOps
+
+from configs import mvtec
+from diffad_jax.data import augment
+
+SIZE = 32
+SEED = tf.constant([5, 7])
+
+
+@pytest.fixture
+def texture() -> np.ndarray:
+    """A gradient with noise, so that histograms have peaks and gaps."""
+    rng = np.random.default_rng(0)
+    base = np.add.outer(np.arange(SIZE), np.arange(SIZE))[..., None] * np.array([2, 3, 1])
+    return np.clip(base + rng.integers(0, 60, base.shape), 0, 255).astype(np.uint8)
+
+
+def run(op, texture, mapped=False, **settings):
+    config = mvtec.get_config().synthesis
+    with config.unlocked():
+        config.update(settings)
+
+    def call(x):
+        return op(tf.cast(x, tf.float32), SEED, config)
+
+    if mapped:
+        dataset = tf.data.Dataset.from_tensors(texture).map(call)
+        return next(dataset.as_numpy_iterator())
+    return call(tf.constant(texture)).numpy()
+
+
+def pillow(texture) -> Image.Image:
+    return Image.fromarray(texture)
+
+
+@pytest.mark.parametrize("op", augment.AUGMENTERS, ids=lambda op: op.__name__)
+def test_mapped_equals_eager_and_stays_in_range(op, texture):
+    eager, mapped = run(op, texture), run(op, texture, mapped=True)
+    np.testing.assert_array_equal(eager, mapped)
+    assert eager.shape == texture.shape and eager.min() >= 0 and eager.max() <= 255
+    np.testing.assert_array_equal(eager, np.round(eager))
+
+
+def test_gamma(texture):
+    got = run(augment.gamma_contrast, texture, gamma_range=(1.7, 1.7 + 1e-6))
+    np.testing.assert_allclose(got, 255 * (texture / 255) ** 1.7, atol=0.51)
+
+
+def test_gamma_draws_a_value_a_channel():
+    grey = np.full((SIZE, SIZE, 3), 128, np.uint8)
+    assert len(set(run(augment.gamma_contrast, grey)[0, 0])) == 3
+
+
+def test_brightness_moves_luma_and_keeps_chroma(texture):
+    mid = (texture // 4 + 96).astype(np.uint8)
+    got = run(augment.brightness, mid, brightness_factor_range=(1.1, 1.1 + 1e-6),
+              brightness_offset_range=(5.0, 5.0 + 1e-5))  # fmt: skip
+    weights = [0.299, 0.587, 0.114]
+    np.testing.assert_allclose(got @ weights, 1.1 * (mid @ weights) + 5, atol=0.6)
+    np.testing.assert_allclose(got[..., 0] - got[..., 2], mid[..., 0] * 1.0 - mid[..., 2], atol=1.1)
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.0, 2.5])
+def test_sharpness_is_pillows(factor, texture):
+    got = run(augment.sharpness, texture, sharpness_factor_range=(factor, factor + 1e-6))
+    want = np.asarray(ImageEnhance.Sharpness(pillow(texture)).enhance(factor), np.float32)
+    assert np.abs(got - want).max() <= (1 if factor <= 1 else 2)
+    assert np.abs(got - want).mean() < 0.6
+
+
+def test_hue_and_saturation_follow_hsv(texture):
+    got = run(augment.hue_saturation, texture, hue_saturation_range=(30.0, 30.0 + 1e-5))
+    for y, x in [(0, 0), (3, 20), (31, 31), (12, 5)]:
+        h, s, v = colorsys.rgb_to_hsv(*(texture[y, x] / 255))
+        want = colorsys.hsv_to_rgb((h + 30 / 255) % 1, min(s + 30 / 255, 1), v)
+        np.testing.assert_allclose(got[y, x], 255 * np.array(want), atol=1.0)
+
+
+def test_solarize_is_pillows(texture):
+    got = run(augment.solarize, texture, solarize_probability=1.0,
+              solarize_threshold_range=(100.0, 100.0 + 1e-5))  # fmt: skip
+    np.testing.assert_array_equal(got, np.asarray(ImageOps.solarize(pillow(texture), 100)))
+    unchanged = run(augment.solarize, texture, solarize_probability=0.0)
+    np.testing.assert_array_equal(unchanged, texture)
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_posterize_is_pillows(bits, texture):
+    got = run(augment.posterize, texture, posterize_bits_range=(bits, bits))
+    np.testing.assert_array_equal(got, np.asarray(ImageOps.posterize(pillow(texture), bits)))
+
+
+def test_invert_is_pillows(texture):
+    np.testing.assert_array_equal(
+        run(augment.invert, texture), np.asarray(ImageOps.invert(pillow(texture)))
+    )
+
+
+@pytest.mark.parametrize("cutoff", [0, 5, 20])
+def test_autocontrast_is_pillows(cutoff, texture):
+    got = run(augment.autocontrast, texture, autocontrast_cutoff_range=(cutoff, cutoff))
+    want = np.asarray(ImageOps.autocontrast(pillow(texture), cutoff), np.float32)
+    assert np.abs(got - want).max() <= 1
+
+
+def test_equalize_is_pillows(texture):
+    want = np.asarray(ImageOps.equalize(pillow(texture)), np.float32)
+    assert np.abs(run(augment.equalize, texture) - want).max() <= 1
+
+
+@pytest.mark.parametrize("op", [augment.autocontrast, augment.equalize])
+def test_one_level_images_stay(op):
+    flat = np.full((SIZE, SIZE, 3), 77, np.uint8)
+    np.testing.assert_array_equal(run(op, flat, autocontrast_cutoff_range=(0, 0)), flat)
+
+
+def test_rotation_by_a_quarter_turn(texture):
+    got = run(augment.rotation, texture, texture_rotation_degrees=1e-6)
+    np.testing.assert_array_equal(got, texture)
+
+
+def test_three_different_ones_are_drawn(texture):
+    config = mvtec.get_config().synthesis
+    results = set()
+    for i in range(12):
+        out = augment.augment(tf.cast(texture, tf.float32), tf.constant([0, i]), config)
+        results.add(out.numpy().tobytes())
+    assert len(results) == 12

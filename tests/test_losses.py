@@ -1,0 +1,60 @@
+"""Loss terms: golden values, properties, refusals."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from diffad_jax import losses
+
+
+def test_kl_of_the_prior_is_zero_and_matches_the_closed_form():
+    assert float(losses.kl(jnp.zeros((1, 2, 2, 4)), jnp.zeros((1, 2, 2, 4)))[0]) == 0.0
+    rng = np.random.default_rng(0)
+    mean, logvar = rng.normal(size=(2, 3, 2, 2, 4))
+    want = 0.5 * np.sum(mean**2 + np.exp(logvar) - 1 - logvar, axis=(1, 2, 3))
+    np.testing.assert_allclose(losses.kl(jnp.float32(mean), jnp.float32(logvar)), want, rtol=1e-5)
+
+
+def test_l1_and_squared_error():
+    a, b = jnp.zeros((2, 2, 2, 3)), jnp.full((2, 2, 2, 3), 0.5)
+    np.testing.assert_allclose(losses.l1(a, b), [6.0, 6.0])
+    np.testing.assert_allclose(losses.squared_error(a, b), [0.25, 0.25])
+
+
+def test_focal_golden_value():
+    # One pixel, P(anomalous) = 0.5, anomalous: pt = 0.5 + 1e-5 (label smoothing cancels at a half).
+    pt = 0.5 + 1e-5
+    want = -((1 - pt) ** 2) * np.log(pt)
+    got = losses.focal(jnp.zeros((1, 1, 1, 2)), jnp.ones((1, 1, 1)), gamma=2.0)
+    np.testing.assert_allclose(got, [want], rtol=1e-5)
+
+
+def test_focal_without_focus_is_cross_entropy():
+    logits = jax.random.normal(jax.random.key(0), (2, 4, 4, 2))
+    mask = (jax.random.uniform(jax.random.key(1), (2, 4, 4)) > 0.5).astype(jnp.float32)
+    entropy = optax.softmax_cross_entropy_with_integer_labels(logits, mask.astype(jnp.int32))
+    got = losses.focal(logits, mask, gamma=0.0, smoothing=0.0)
+    np.testing.assert_allclose(got, entropy.mean(axis=(1, 2)), rtol=1e-5)
+
+
+def test_focal_attends_to_the_hard_pixels():
+    easy, hard = jnp.array([[[[4.0, -4.0]]]]), jnp.array([[[[-4.0, 4.0]]]])
+    mask = jnp.zeros((1, 1, 1))
+    plain = [float(losses.focal(x, mask, 0.0)[0]) for x in (easy, hard)]
+    focal = [float(losses.focal(x, mask, 2.0)[0]) for x in (easy, hard)]
+    assert focal[0] / plain[0] < 1e-3 < 0.9 < focal[1] / plain[1]
+
+
+def test_focal_gradient_is_finite_at_certainty():
+    logits = jnp.array([[[[200.0, -200.0], [-200.0, 200.0]]]])
+    gradient = jax.grad(lambda x: losses.focal(x, jnp.array([[[0.0, 0.0]]]), 2.0).sum())(logits)
+    assert np.all(np.isfinite(gradient))
+
+
+def test_shapes_that_differ_are_refused():
+    with pytest.raises(ValueError, match="shapes differ"):
+        losses.l1(jnp.zeros((1, 2, 2, 3)), jnp.zeros((1, 2, 2, 1)))
+    with pytest.raises(ValueError, match="do not fit mask"):
+        losses.focal(jnp.zeros((1, 2, 2, 2)), jnp.zeros((1, 2, 2, 1)), 2.0)

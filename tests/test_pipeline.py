@@ -1,0 +1,104 @@
+"""Batches: a pure function of (seed, index), whatever the start, the batch size, the processes."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from diffad_jax.data import layouts, pipeline
+
+
+def take(config, count, **kwargs):
+    kwargs = {"split": "train", "batch_size": 4} | kwargs
+    return list(itertools.islice(pipeline.batches(config, "tiles", **kwargs), count))
+
+
+def assert_equal(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_contract(tiny_config):
+    batch = take(tiny_config, 1)[0]
+    for name, channels in (("image", 3), ("augmented_image", 3), ("anomaly_mask", 1)):
+        assert batch[name].shape == (4, 16, 16, channels) and batch[name].dtype == np.uint8
+    assert set(np.unique(batch["anomaly_mask"])) <= {0, 1}
+
+
+def test_two_runs_are_equal_and_another_seed_differs(tiny_config):
+    first, again = take(tiny_config, 3), take(tiny_config, 3)
+    for a, b in zip(first, again, strict=True):
+        assert_equal(a, b)
+    tiny_config.seed = 1
+    assert not np.array_equal(first[0]["image"], take(tiny_config, 1)[0]["image"])
+
+
+def test_any_step_is_reached_at_once(tiny_config):
+    straight = take(tiny_config, 6)
+    resumed = take(tiny_config, 2, start_step=4)
+    for a, b in zip(straight[4:], resumed, strict=True):
+        assert_equal(a, b)
+    take(tiny_config, 1, start_step=10**9)
+
+
+def test_processes_share_the_same_batch(tiny_config):
+    whole = take(tiny_config, 3)
+    shares = [take(tiny_config, 3, process_index=i, process_count=2) for i in (0, 1)]
+    for batch, first, second in zip(whole, *shares, strict=True):
+        together = {k: np.concatenate([first[k], second[k]]) for k in first}
+        assert_equal(batch, together)
+    with pytest.raises(ValueError, match="not a multiple of 3 processes"):
+        take(tiny_config, 1, process_count=3)
+
+
+def test_every_epoch_sees_new_anomalies(tiny_config):
+    tiny_config.synthesis.normal_probability = 0.0
+    batches = take(tiny_config, 12)
+    masks = [m.tobytes() for b in batches for m in b["anomaly_mask"] if m.any()]
+    assert len(set(masks)) == len(masks) > 20
+
+
+def test_anomalies_lie_inside_their_mask(tiny_config):
+    tiny_config.synthesis.normal_probability = 0.0
+    changed = inside = 0
+    for batch in take(tiny_config, 6):
+        mask = batch["anomaly_mask"][..., 0].astype(bool)
+        differs = (batch["image"] != batch["augmented_image"]).any(axis=-1)
+        assert not differs[~mask].any()
+        changed, inside = changed + differs[mask].sum(), inside + mask.sum()
+    assert changed > 0.9 * inside
+
+
+def test_the_share_of_normal_examples_is_the_configured_one(tiny_config):
+    tiny_config.synthesis.normal_probability = 0.8
+    masks = np.concatenate([b["anomaly_mask"] for b in take(tiny_config, 50)])
+    share = np.mean(masks.any(axis=(1, 2, 3)))
+    assert 0.08 < share < 0.3
+
+
+def test_training_never_sees_a_held_out_photo(tiny_config):
+    tiny_config.data.validation_share = 0.3
+    splits = {s: pipeline.split_records(tiny_config, "tiles", s) for s in ("train", "validation")}
+    files = {s: {r.file for r in records} for s, records in splits.items()}
+    assert len(files["validation"]) == 3 and len(files["train"]) == 7
+    assert not files["train"] & files["validation"]
+    tiny_config.synthesis.rotation_probability = 0.0
+    photos = {b.tobytes() for batch in take(tiny_config, 20) for b in batch["image"]}
+    held_out = {
+        b.tobytes() for batch in take(tiny_config, 5, split="validation") for b in batch["image"]
+    }
+    assert len(photos) == 7 and len(held_out) == 3 and not photos & held_out
+
+
+def test_streaming_equals_the_cache(tiny_config):
+    cached = take(tiny_config, 3)
+    tiny_config.data.cache_mib = 0
+    for a, b in zip(cached, take(tiny_config, 3), strict=True):
+        assert_equal(a, b)
+
+
+def test_too_few_photos_to_hold_one_out(tiny_config):
+    tiny_config.data.validation_share = 0.0
+    with pytest.raises(layouts.DataError, match="config.data.validation_share = 0.0"):
+        take(tiny_config, 1, split="validation")
