@@ -9,6 +9,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from configs import mvtec
 from diffad_jax.data import augment
+from diffad_jax.data.geometry import rotate
 
 SIZE = 32
 SEED = tf.constant([5, 7])
@@ -121,9 +122,11 @@ def test_one_level_images_stay(op):
     np.testing.assert_array_equal(run(op, flat, autocontrast_cutoff_range=(0, 0)), flat)
 
 
-def test_rotation_by_a_quarter_turn(texture):
-    got = run(augment.rotation, texture, texture_rotation_degrees=1e-6)
-    np.testing.assert_array_equal(got, texture)
+def test_rotation_turns_about_the_centre(texture):
+    turned = rotate(tf.cast(texture, tf.float32), tf.constant(90.0))
+    np.testing.assert_allclose(turned, np.rot90(texture), atol=0.05)
+    still = run(augment.rotation, texture, texture_rotation_degrees=1e-6)
+    np.testing.assert_array_equal(still, texture)
 
 
 def test_three_different_ones_are_drawn(texture):

@@ -89,7 +89,7 @@ def list_categories(root: str | os.PathLike[str]) -> list[str]:
     path = epath.Path(root)
     if not path.is_dir():
         raise DataError(f"no folder {root}: set config.data.root to the one that holds categories")
-    return sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return [name for name in _names(path) if (path / name).is_dir()]
 
 
 def split_validation(
@@ -111,7 +111,7 @@ def _test_records(folder: epath.Path, place: Layout) -> list[Record]:
     if not test.is_dir():
         return []
     records = []
-    for kind in sorted(p.name for p in test.iterdir() if p.is_dir() and not _hidden(p.name)):
+    for kind in (name for name in _names(test) if (test / name).is_dir()):
         photos = _photos(test / kind)
         if kind in place.normal:
             records += [Record(f, "test", NORMAL, None) for f in photos]
@@ -140,21 +140,20 @@ def _masks(photos: list[str], folder: epath.Path, place: Layout) -> list[str | N
 
 
 def _photos(folder: epath.Path) -> list[str]:
-    """Image files directly in ``folder``, sorted; none where it is missing.
+    """Image files directly in ``folder``, sorted; none where it is missing."""
+    if not folder.is_dir():
+        return []
+    names = (n for n in _names(folder) if PurePosixPath(n).suffix.lower() in IMAGE_SUFFIXES)
+    return [str(folder / n) for n in names]
+
+
+def _names(folder: epath.Path) -> list[str]:
+    """What is in ``folder``, sorted, without what is hidden.
 
     Raises:
       DataError: the folder cannot be read.
     """
     try:
-        if not folder.is_dir():
-            return []
-        names = sorted(p.name for p in folder.iterdir())
+        return sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
     except OSError as error:
         raise DataError(f"cannot read the folder {folder}: {error.strerror}") from error
-    suffix = lambda name: PurePosixPath(name).suffix.lower()  # noqa: E731
-    kept = [n for n in names if suffix(n) in IMAGE_SUFFIXES and not _hidden(n)]
-    return [str(folder / n) for n in kept]
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith(".")

@@ -1,0 +1,60 @@
+"""Every config loads, is locked, has the same fields, and refuses nonsense."""
+
+import importlib
+
+import ml_collections
+import pytest
+
+from configs import mvtec
+from diffad_jax.check_config import ConfigError, check_config
+
+NAMES = ("mvtec", "mvtec_small", "demo", "folder")
+
+
+def load(name, *args):
+    return importlib.import_module(f"configs.{name}").get_config(*args)
+
+
+def fields(config, prefix=""):
+    for key, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            yield from fields(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_loads_locked_with_the_same_fields(name):
+    config = load(name)
+    check_config(config)
+    assert sorted(fields(config)) == sorted(fields(mvtec.get_config()))
+    with pytest.raises(AttributeError, match="step_size"):
+        config.autoencoder.step_size = 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_argument_chooses_categories(name):
+    assert tuple(load(name, "bottle,pill").categories) == ("bottle", "pill")
+
+
+def test_the_default_is_all_fifteen():
+    assert len(mvtec.get_config().categories) == 15
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("data.resize", "lanczos", "config.data.resize = 'lanczos': choose one of bilinear, anti"),
+        ("diffusion.condition_noise", "some", "choose one of independent, shared, none"),
+        ("segmentation.steps", 0, "config.segmentation.steps = 0: must be 1 or more"),
+        ("data.validation_share", 1.5, "config.data.validation_share = 1.5: must lie in 0 … 1"),
+        ("evaluation.smoothing", 4, "config.evaluation.smoothing = 4: must be odd"),
+        ("categories", (), "config.categories is empty"),
+    ],
+)
+def test_impossible_values_are_named(field, value, message):
+    config = mvtec.get_config()
+    section, _, name = field.rpartition(".")
+    (config[section] if section else config)[name] = value
+    with pytest.raises(ConfigError, match=message):
+        check_config(config)
