@@ -18,6 +18,7 @@ from diffad_jax.models.unet import UNet, timestep_embedding
 
 KEY = jax.random.key(0)
 SMALL_AUTOENCODER = functools.partial(Autoencoder, channels=8, multipliers=(1, 2), num_res_blocks=1)
+SMALL_ENCODER = functools.partial(Encoder, channels=8, multipliers=(1,), num_res_blocks=1)
 SMALL_UNET = functools.partial(
     UNet, channels=8, multipliers=(1, 2), num_res_blocks=1, attention_downsampling=(2,),
     head_channels=8,
@@ -94,14 +95,10 @@ def test_sizes_that_do_not_fit_are_refused():
         shapes_of(SMALL_UNET(head_channels=5), shape(1, 8, 8, 8), shape(1))
 
 
-@pytest.mark.parametrize("name", ["autoencoder", "unet", "segmenter"])
+@pytest.mark.parametrize("name", ["encoder", "unet", "segmenter"])
 def test_bfloat16_compute_stays_near_float32_and_keeps_float32_parameters(name):
     build, inputs, kwargs = {
-        "autoencoder": (
-            functools.partial(SMALL_AUTOENCODER, multipliers=(1,)),
-            (random_image(3),),
-            {},
-        ),
+        "encoder": (SMALL_ENCODER, (random_image(3),), {}),
         "unet": (SMALL_UNET, (random_image(8), jnp.array([3, 900])), {}),
         "segmenter": (SMALL_SEGMENTER, (random_image(9),), {"train": False}),
     }[name]
@@ -120,38 +117,40 @@ def test_bfloat16_compute_stays_near_float32_and_keeps_float32_parameters(name):
     assert not jnp.array_equal(output, exact)
 
 
-def test_remat_changes_neither_weights_nor_gradients():
-    inputs = random_image(8), jnp.array([3, 900])
+def test_remat_changes_neither_weights_nor_gradients_nor_statistics():
+    stacked = random_image(9)
 
-    def gradients(model, variables):
-        return jax.grad(lambda v: jnp.sum(model.apply(v, *inputs) ** 2))(variables)
+    def loss(model, params, variables):
+        variables = {**variables, "params": params}
+        logits, updated = model.apply(variables, stacked, train=True, mutable=["batch_stats"])
+        return jnp.sum(logits**2), updated
 
-    build = functools.partial(SMALL_UNET, multipliers=(1,), attention_downsampling=(1,))
-    variables = random_weights(shapes_of(build(), *inputs)[1])
-    kept = jax.jit(functools.partial(gradients, build()))(variables)
-    again = jax.jit(functools.partial(gradients, build(remat=True)))(variables)
+    variables = random_weights(shapes_of(SMALL_SEGMENTER(), stacked, train=False)[1])
+    kept, again = (
+        jax.jit(jax.grad(functools.partial(loss, model), has_aux=True))(
+            variables["params"], variables
+        )
+        for model in (SMALL_SEGMENTER(), SMALL_SEGMENTER(remat=True))
+    )
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), kept, again)
-    for build, args, kwargs in (
+    for build, inputs, kwargs in (
         (SMALL_AUTOENCODER, (random_image(3),), {}),
-        (SMALL_SEGMENTER, (random_image(9),), {"train": True}),
+        (SMALL_UNET, (random_image(8), shape(2)), {}),
         (functools.partial(Discriminator, channels=4), (shape(1, 32, 32, 3),), {"train": True}),
         (functools.partial(Lpips, channels=4), (shape(1, 32, 32, 3),) * 2, {}),
     ):
-        plain = shapes_of(build(), *args, **kwargs)
-        assert shapes_of(build(remat=True), *args, **kwargs) == plain
+        plain = shapes_of(build(), *inputs, **kwargs)
+        assert shapes_of(build(remat=True), *inputs, **kwargs) == plain
 
 
 def test_dropout_is_random_while_training_and_absent_otherwise():
-    model = SMALL_AUTOENCODER(dropout=0.5)
+    model = SMALL_ENCODER(dropout=0.5)
     image = random_image(3)
     variables = random_weights(shapes_of(model, image)[1])
 
     @functools.partial(jax.jit, static_argnums=1)
     def encode(key, deterministic):
-        rngs = {"dropout": key}
-        return model.apply(
-            variables, image, deterministic=deterministic, rngs=rngs, method="encode"
-        )[0]  # fmt: skip
+        return model.apply(variables, image, deterministic=deterministic, rngs={"dropout": key})
 
     one, two = jax.random.split(KEY)
     assert jnp.array_equal(encode(one, True), encode(two, True))

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from diffad_jax.data import layouts, toy
 
 SIZE = 32
-# SHA-256 of all files at seed 0 and 32 × 32, in the order of their names.
-DIGEST = "17175703ce62303d19315fe29248130f0981d1e97d0c0126eccde81a5ff6c311"
+# SHA-256 at seed 0 and 32 × 32, in the order of the files' names: of their names and bytes, and
+# of the decoded pixels alone. Where only the first differs, Pillow writes PNG in another way.
+FILES_DIGEST = "17175703ce62303d19315fe29248130f0981d1e97d0c0126eccde81a5ff6c311"
+PIXELS_DIGEST = "af48b8493f30f8424affb2a94743fe46f4d2d47170c48ab476ab85386ca66421"
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +34,24 @@ def test_counts(root):
 
 
 def test_the_same_bytes_on_every_machine(root):
-    sha = hashlib.sha256()
+    files, pixels = hashlib.sha256(), hashlib.sha256()
     for path in sorted(p for p in root.rglob("*") if p.is_file()):
-        sha.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    assert sha.hexdigest() == DIGEST
+        files.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+        if path.suffix == ".png":
+            pixels.update(np.asarray(Image.open(path)).tobytes())
+    assert pixels.hexdigest() == PIXELS_DIGEST
+    assert files.hexdigest() == FILES_DIGEST
+
+
+def test_written_masks_belong_to_their_photos(root):
+    for defect_number, defect in enumerate(toy.DEFECT_TYPES):
+        for i in range(toy.NUM_TEST_DEFECT):
+            index = toy.NUM_TRAIN + toy.NUM_TEST_GOOD + toy.NUM_TEST_DEFECT * defect_number + i
+            twin, _ = toy.render_photo(0, index, None, SIZE)
+            photo = np.asarray(Image.open(root / f"toy/test/{defect}/{i:03d}.png"))
+            mask = np.asarray(Image.open(root / f"toy/ground_truth/{defect}/{i:03d}_mask.png"))
+            assert set(np.unique(mask)) == {0, 255}
+            np.testing.assert_array_equal((photo != twin).any(axis=-1), mask == 255)
 
 
 @pytest.mark.parametrize("defect", toy.DEFECT_TYPES)
@@ -59,8 +76,9 @@ def test_written_once_and_never_over_something_else(root):
     before = (root / "toy/toy.json").stat().st_mtime_ns
     toy.write_category(root, seed=0, image_size=SIZE)
     assert (root / "toy/toy.json").stat().st_mtime_ns == before
-    with pytest.raises(layouts.DataError, match="delete it, or set config.data.root"):
+    with pytest.raises(layouts.DataError, match="delete it, or set config.data.root") as error:
         toy.write_category(root, seed=1, image_size=SIZE)
+    assert str(root / "toy") in str(error.value)
 
 
 def test_an_interrupted_writing_leaves_no_category(tmp_path, monkeypatch):
@@ -70,6 +88,19 @@ def test_an_interrupted_writing_leaves_no_category(tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(toy, "_save", fail)
         toy.write_category(tmp_path, image_size=8)
-    assert not (tmp_path / "toy").exists()
+    assert not list(tmp_path.iterdir())
     toy.write_category(tmp_path, image_size=8)
     assert len(layouts.read_category(tmp_path, "toy", "mvtec")) == 260
+
+
+def test_two_processes_may_write_at_once(tmp_path, monkeypatch):
+    save = toy._save
+
+    def other_finishes_first(path, pixels):
+        monkeypatch.setattr(toy, "_save", save)
+        toy.write_category(tmp_path, image_size=8)
+        save(path, pixels)
+
+    monkeypatch.setattr(toy, "_save", other_finishes_first)
+    toy.write_category(tmp_path, image_size=8)
+    assert [p.name for p in tmp_path.iterdir()] == ["toy"]

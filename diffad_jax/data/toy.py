@@ -8,7 +8,7 @@ that the files, too, are the same bytes on every machine.
 
 import dataclasses
 import json
-import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +24,8 @@ _VERSION = 1
 _SUPERSAMPLING = 3
 _VISIBLE = 8.0  # levels of 255 by which a defect must change a pixel to be in the mask
 
+Field = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (y, x), each [n, n] -> [n, n]
+
 
 @dataclasses.dataclass
 class Scene:
@@ -37,43 +39,63 @@ class Scene:
     phase: np.ndarray  # [2], of the weave
     elements: np.ndarray  # [k, 2], places of motifs or bolts
     element_radius: float
-    overlays: list[tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=list)
+    overlays: list[tuple[Field, np.ndarray]] = dataclasses.field(default_factory=list)
 
 
 def write_category(root: str | Path, *, seed: int = 0, image_size: int = 64) -> None:
     """Writes ROOT/toy in MVTec's layout: 200 normal photos, 60 test photos, exact masks.
 
-    Returns at once where it is already written. A half-written one never has the final name.
+    Returns at once where it is already written. A half-written one never has the final name, and
+    of several processes that write at once the first to finish wins: all write the same bytes.
 
     Raises:
       layouts.DataError: the folder holds something else, or the toy of another seed or size.
     """
     folder = Path(root) / CATEGORY
-    label = {"toy": _VERSION, "seed": seed, "image_size": image_size}
-    if folder.exists():
-        marker = folder / "toy.json"
-        found = json.loads(marker.read_text()) if marker.is_file() else None
-        if found != label:
-            raise DataError(
-                f"{folder} holds {found or 'something else'}, not the toy category {label}: "
-                "delete it, or set config.data.root to another folder"
-            )
+    label = json.dumps({"toy": _VERSION, "seed": seed, "image_size": image_size})
+    if _is_written(folder, label):
         return
-    temporary = folder.with_name(f".{CATEGORY}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{CATEGORY}.", dir=folder.parent) as temporary:
+        finished = Path(temporary) / CATEGORY
+        _write_photos(finished, seed, image_size)
+        (finished / "toy.json").write_text(label)
+        try:
+            finished.rename(folder)
+        except OSError:
+            if not _is_written(folder, label):
+                raise
+
+
+def _is_written(folder: Path, label: str) -> bool:
+    """Whether the folder is there; DataError where it is not the one of this label."""
+    if not folder.exists():
+        return False
+    marker = folder / "toy.json"
+    found = marker.read_text() if marker.is_file() else "something else"
+    if found != label:
+        raise DataError(
+            f"{folder} holds {found}, not the toy category {label}: "
+            "delete it, or set config.data.root to another folder"
+        )
+    return True
+
+
+def _write_photos(folder: Path, seed: int, image_size: int) -> None:
     for i in range(NUM_TRAIN):
         photo, _ = render_photo(seed, i, None, image_size)
-        _save(temporary / "train/good" / f"{i:03d}.png", photo)
+        _save(folder / "train/good" / f"{i:03d}.png", photo)
     index = NUM_TRAIN
-    for defect, count in [("good", NUM_TEST_GOOD), *((d, NUM_TEST_DEFECT) for d in DEFECT_TYPES)]:
-        for i in range(count):
-            photo, mask = render_photo(seed, index, None if defect == "good" else defect, image_size)
-            _save(temporary / "test" / defect / f"{i:03d}.png", photo)
-            if defect != "good":
-                _save(temporary / "ground_truth" / defect / f"{i:03d}_mask.png", mask)
+    for i in range(NUM_TEST_GOOD):
+        photo, _ = render_photo(seed, index, None, image_size)
+        _save(folder / "test/good" / f"{i:03d}.png", photo)
+        index += 1
+    for defect in DEFECT_TYPES:
+        for i in range(NUM_TEST_DEFECT):
+            photo, mask = render_photo(seed, index, defect, image_size)
+            _save(folder / "test" / defect / f"{i:03d}.png", photo)
+            _save(folder / "ground_truth" / defect / f"{i:03d}_mask.png", mask)
             index += 1
-    (temporary / "toy.json").write_text(json.dumps(label))
-    temporary.rename(folder)
 
 
 def render_photo(
@@ -102,7 +124,8 @@ def render_photo(
     if defect is not None:
         _DEFECTS[defect](scene)
         defective = _expose(scene, light, image_size)
-        mask = np.abs(defective - clean).max(axis=-1) >= _VISIBLE
+        # Rounded here and below: the last bits of a sine differ between machines.
+        mask = np.round(np.abs(defective - clean).max(axis=-1), 3) >= _VISIBLE
         clean = np.where(mask[..., None], defective, clean)
     photo = np.floor(np.clip(np.round(clean + noise, 3), 0.0, 255.0) + 0.5)
     return photo.astype(np.uint8), np.uint8(255) * mask
@@ -243,7 +266,8 @@ def _stain(scene: Scene) -> None:
     def opacity(y: np.ndarray, x: np.ndarray) -> np.ndarray:
         dy, dx = y - centre[0], (x - centre[1]) / squeeze
         angle = np.arctan2(dy, dx)
-        edge = radius * (1 + 0.2 * np.sin(2 * angle + lobes[0]) + 0.1 * np.sin(3 * angle + lobes[1]))
+        waves = 0.2 * np.sin(2 * angle + lobes[0]) + 0.1 * np.sin(3 * angle + lobes[1])
+        edge = radius * (1 + waves)
         return 0.65 * _soft(edge - np.hypot(dy, dx), 0.02)
 
     scene.overlays.append((opacity, colour))
