@@ -16,8 +16,9 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config = mvtec_small.get_config(category or "toy")
     config.data.root = "runs/toy_data"  # the toy category is written here
     config.data.layout = "toy"
-    config.autoencoder.steps = 600
-    config.diffusion.steps = 900
-    config.segmentation.steps = 600
+    config.autoencoder.channels = 64
+    config.autoencoder.steps = 800
+    config.diffusion.steps = 500
+    config.segmentation.steps = 700
     config.training.checkpoint_every = 200
     return config

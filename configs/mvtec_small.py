@@ -18,15 +18,14 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config.data.resize = "antialias"
 
     # 16 × 16 × 4 latents from 4 × 4 patches: channels sit on small maps, where a CPU is quick.
-    config.autoencoder.channels = 64
+    config.autoencoder.channels = 96
     config.autoencoder.multipliers = (1,)
     config.autoencoder.patch_size = 4
     config.autoencoder.dropout = 0.0
-    config.autoencoder.input = "augmented_image"
-    config.autoencoder.steps = 1500
-    config.autoencoder.batch_size = 16
+    config.autoencoder.steps = 2000
+    config.autoencoder.batch_size = 8
     config.autoencoder.accumulation = 1
-    config.autoencoder.learning_rate = 1e-3
+    config.autoencoder.learning_rate = 2e-3
     config.autoencoder.warmup_steps = 100
     config.autoencoder.decay = "cosine"
     config.autoencoder.betas = (0.9, 0.99)
@@ -36,12 +35,12 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config.diffusion.num_res_blocks = 1
     config.diffusion.attention_downsampling = (2,)
     config.diffusion.latent_scale = 0.0
-    config.diffusion.steps = 2500
+    config.diffusion.steps = 1400
     config.diffusion.batch_size = 16
-    config.diffusion.learning_rate = 5e-4
-    config.diffusion.warmup_steps = 200
+    config.diffusion.learning_rate = 1e-3
+    config.diffusion.warmup_steps = 100
     config.diffusion.decay = "cosine"
-    config.diffusion.ema_decay = 0.999
+    config.diffusion.ema_decay = 0.995
 
     # Few steps need to begin where the latent is pure noise.
     config.reconstruction.training_steps = 3
@@ -51,8 +50,8 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config.segmentation.channels = 32
     config.segmentation.multipliers = (1, 2, 4, 4)
     config.segmentation.patch_size = 2
-    config.segmentation.steps = 1500
-    config.segmentation.batch_size = 16
+    config.segmentation.steps = 1600
+    config.segmentation.batch_size = 8
 
     config.evaluation.smoothing = 5  # of 64 pixels, as 21 of 256
     config.evaluation.mask_rule = "half"

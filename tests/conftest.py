@@ -77,8 +77,7 @@ def tiny_config(photos: str) -> ml_collections.ConfigDict:
     return config
 
 
-@pytest.fixture
-def tiny_flags(photos: str) -> list[str]:
+def tiny_flags_for(root: str) -> list[str]:
     """The same config as flags of ``python -m diffad_jax.main``."""
     flags = [f"--config.{k}={v}".replace(" ", "") for k, v in TINY.items()]
-    return ["--config=configs/mvtec_small.py:tiles", f"--config.data.root={photos}", *flags]
+    return ["--config=configs/mvtec_small.py:tiles", f"--config.data.root={root}", *flags]

@@ -1,0 +1,176 @@
+"""The program as a user runs it: trains, evaluates, predicts, resumes, and explains its errors."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffad_jax.data import images
+from diffad_jax.detector import Detector
+from diffad_jax.stages import STAGES
+
+ROOT = Path(__file__).parents[1]
+NO_TENSORFLOW = (
+    "import sys, runpy; sys.modules['tensorflow'] = sys.modules['tensorflow_datasets'] = None; "
+    "runpy.run_module('diffad_jax.main', run_name='__main__', alter_sys=True)"
+)
+
+
+def start(*flags, program=("-m", "diffad_jax.main")) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, *program, *map(str, flags)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"},
+    )
+
+
+def run(*flags, program=("-m", "diffad_jax.main")) -> subprocess.CompletedProcess:
+    process = start(*flags, program=program)
+    out, err = process.communicate(timeout=600)
+    return subprocess.CompletedProcess(flags, process.returncode, out, err)
+
+
+def figures(workdir):
+    return json.loads((workdir / "metrics.json").read_text())["categories"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_flags_of_module):
+    workdir = tmp_path_factory.mktemp("trained")
+    result = run(*tiny_flags_of_module, f"--workdir={workdir}")
+    assert result.returncode == 0, result.stderr
+    return workdir, result
+
+
+@pytest.fixture(scope="module")
+def tiny_flags_of_module(photos):
+    from conftest import tiny_flags_for
+
+    return tiny_flags_for(photos)
+
+
+def test_training_shows_progress_and_ends_in_a_table(trained):
+    workdir, result = trained
+    assert "image AUROC" in result.stdout and "tiles" in result.stdout
+    for stage in STAGES:
+        assert f"tiles/{stage.NAME}: step 4/4, loss" in result.stderr
+    assert "images/s" in result.stderr and " left" in result.stderr
+    content = figures(workdir)["tiles"]
+    assert 0.0 <= content["image_auroc"] <= 1.0 and 0.0 <= content["pixel_ap"] <= 1.0
+    assert (content["num_normal"], content["num_anomalous"]) == (3, 3)
+    sheet = Image.open(workdir / "tiles" / "contact_sheet.png")
+    assert sheet.width > 700 and sheet.height > 600
+    lines = (workdir / "tiles" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4] * 3
+    assert {s.NAME for s in STAGES} == json.loads((workdir / "tiles/stages.json").read_text()).keys()
+
+
+def test_a_second_call_trains_nothing(trained, tiny_flags_of_module):
+    workdir, _ = trained
+    before = (workdir / "tiles" / "metrics.jsonl").read_text()
+    result = run(*tiny_flags_of_module, f"--workdir={workdir}")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("finished before") == 3
+    assert (workdir / "tiles" / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize("stage", [s.NAME for s in STAGES])
+def test_killed_in_any_stage_and_started_again_ends_the_same(
+    stage, trained, tiny_flags_of_module, tmp_path
+):
+    flags = [*tiny_flags_of_module, f"--workdir={tmp_path}"]
+    process = start(*flags)
+    checkpoint = tmp_path / "tiles" / stage / "2"
+    while not checkpoint.exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
+    result = run(*flags)
+    assert result.returncode == 0, result.stderr
+    ours, theirs = figures(tmp_path)["tiles"], figures(trained[0])["tiles"]
+    assert ours == theirs
+
+
+def test_evaluate_and_predict_do_without_tensorflow(trained, tiny_flags_of_module, photos, tmp_path):
+    workdir, _ = trained
+    before = figures(workdir)
+    flags = [*tiny_flags_of_module, f"--workdir={workdir}"]
+    result = run(*flags, "--mode=evaluate", program=("-c", NO_TENSORFLOW))
+    assert result.returncode == 0, result.stderr
+    assert figures(workdir) == before
+
+    source = Path(photos) / "tiles" / "test"
+    predict = ["--mode=predict", f"--input={source}", f"--output={tmp_path}"]
+    result = run(*flags, *predict, program=("-c", NO_TENSORFLOW))
+    assert result.returncode == 0, result.stderr
+    rows = list(csv.DictReader((tmp_path / "predictions.csv").open()))
+    assert len(rows) == 6
+    for row in rows:
+        assert 0.0 <= float(row["score"]) <= 1.0 and row["is_anomalous"] in ("0", "1")
+        assert Image.open(tmp_path / row["overlay"]).size == (20, 20)
+
+
+def test_predict_scores_what_it_can_and_names_the_rest(trained, tiny_flags_of_module, tmp_path):
+    workdir, _ = trained
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    Image.fromarray(np.full((9, 30, 3), 80, np.uint8)).save(source / "wide.jpg")
+    (source / "bad.png").write_bytes(b"")
+    predict = ["--mode=predict", f"--input={source}", f"--output={output}"]
+    result = run(*tiny_flags_of_module, f"--workdir={workdir}", *predict)
+    assert result.returncode == 1
+    assert "1 of 2 photos could not be read" in result.stderr and "bad.png" in result.stderr
+    rows = {Path(r["file"]).name: r for r in csv.DictReader((output / "predictions.csv").open())}
+    assert rows["wide.jpg"]["score"] and "empty file" in rows["bad.png"]["error"]
+    assert Image.open(output / "wide.jpg.overlay.png").size == (30, 9)
+
+
+def test_a_photos_score_depends_on_nothing_but_the_photo(trained, tiny_config):
+    detector = Detector.from_workdir(tiny_config, trained[0], "tiles")
+    files = images.find_images(Path(tiny_config.data.root) / "tiles" / "test")
+    photos, _, _ = images.read_images(files, 16, "antialias")
+    together = detector.predict_all(photos, 4)
+    alone = detector.predict_all(photos[2:3], 1)
+    assert together.score.shape == (6,) and together.anomaly_map.shape == (6, 16, 16)
+    np.testing.assert_allclose(alone.score[0], together.score[2], atol=1e-6)
+    with pytest.raises(ValueError, match=r"images must be \[b, 16, 16, 3\] uint8"):
+        detector.predict(photos[:, :8])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--config.autoencder.steps=3"], "autoencder"),
+        (["--config.data.rot=x"], "rot"),
+        (["--config.data.root=nowhere"], "no folder nowhere: set config.data.root"),
+        (["--config.categories=cups"], "no category 'cups'"),
+        (["--config.reconstruction.spacing=even"], "config.reconstruction.spacing = 'even'"),
+        (["--mode=evaluate"], "no trained autoencoder in"),
+        (["--mode=predict"], "--mode=predict needs --input"),
+        (["traim"], "unknown argument 'traim'"),
+    ],
+)
+def test_wrong_use_is_explained(flags, message, tiny_flags_of_module, tmp_path):
+    result = run(*tiny_flags_of_module, f"--workdir={tmp_path}", *flags)
+    assert result.returncode != 0
+    assert message in result.stderr + result.stdout
+    assert "Traceback" not in result.stderr
+
+
+def test_another_config_is_refused_with_the_differing_field(trained, tiny_flags_of_module):
+    flags = [*tiny_flags_of_module, f"--workdir={trained[0]}", "--config.autoencoder.channels=16"]
+    result = run(*flags)
+    assert result.returncode != 0
+    assert "autoencoder.channels: 8 there, 16 here" in result.stderr
