@@ -1,6 +1,7 @@
 """The one loop that trains any stage: resumes, logs, saves."""
 
 import functools
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -73,17 +74,19 @@ def train_stage(
     mark = fingerprint(stage, config, frozen)
     checkpoints = Checkpoints(directory / stage.NAME, keep=config.training.keep_checkpoints)
     start = checkpoints.latest_step() or 0
+    stream = batches(start) if start < total else iter(())
     if start:
         template = abstract_state(stage, config, frozen)
         state = checkpoints.restore(start, "state", template, mark)
     else:
         key = stage_key(config, stage.NAME)
         init = jax.jit(functools.partial(stage.init_state, config))
-        state = init(key, frozen, next(batches(0)))
+        first = next(stream)
+        state = init(key, frozen, first)
+        stream = itertools.chain([first], stream)
     if start < total:
         step_fn = jax.jit(functools.partial(stage.train_step, config=config), donate_argnums=0)
         with Progress(title, start, total, batch_size, directory / "metrics.jsonl") as progress:
-            stream = batches(start)
             for step in range(start + 1, total + 1):
                 state, metrics = step_fn(state, frozen, next(stream))
                 if step == start + 1:
