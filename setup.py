@@ -10,7 +10,7 @@ DATA = ["tensorflow-cpu>=2.20,<2.22", "tensorflow-datasets>=4.9.8"]
 setup(
     name="diffad-jax",
     version="0.1.0",
-    description="DiffAD in JAX: surface anomaly detection with a conditional latent diffusion model",
+    description="DiffAD in JAX: surface anomaly detection with conditional latent diffusion",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

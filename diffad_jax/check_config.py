@@ -45,7 +45,9 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         if not 0.0 <= (value := _lookup(config, field)) <= 1.0:
             raise ConfigError(f"config.{field} = {value}: must lie in 0 … 1")
     if config.evaluation.smoothing % 2 == 0:
-        raise ConfigError(f"config.evaluation.smoothing = {config.evaluation.smoothing}: must be odd")
+        raise ConfigError(
+            f"config.evaluation.smoothing = {config.evaluation.smoothing}: must be odd"
+        )
 
 
 def _lookup(config: ml_collections.ConfigDict, field: str):

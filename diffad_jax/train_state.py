@@ -86,8 +86,6 @@ def learning_rate(stage: ml_collections.ConfigDict, updates: int) -> optax.Sched
     return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), after], [warmup])
 
 
-def clipped(
-    optimizer: optax.GradientTransformation, norm: float
-) -> optax.GradientTransformation:
+def clipped(optimizer: optax.GradientTransformation, norm: float) -> optax.GradientTransformation:
     """``optimizer`` behind a clip to the global ``norm``; 0 leaves the gradients alone."""
     return optax.chain(optax.clip_by_global_norm(norm), optimizer) if norm else optimizer

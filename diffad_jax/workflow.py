@@ -9,7 +9,7 @@ from pathlib import Path
 import ml_collections
 
 from diffad_jax import train
-from diffad_jax.data import layouts, toy
+from diffad_jax.data import layouts, recorded, toy
 from diffad_jax.evaluate import evaluate
 from diffad_jax.stages import STAGES
 from diffad_jax.types import Batch
@@ -67,21 +67,36 @@ def train_category(config: ml_collections.ConfigDict, directory: Path, category:
             print(f"{title}: finished before", file=sys.stderr)
 
 
+def record(config: ml_collections.ConfigDict, output: Path, num_examples: int) -> None:
+    """Writes training examples, and ``training.validation_examples`` held-out ones, to a file.
+
+    Raises:
+      layouts.DataError: several categories are configured, or the category is missing.
+    """
+    if len(config.categories) != 1:
+        raise layouts.DataError(
+            f"a recording holds one category: --config.categories={config.categories[0]}"
+        )
+    prepare(config)
+    category = config.categories[0]
+    counts = {"train": num_examples, "validation": config.training.validation_examples}
+    config.data.recorded = ""  # from the photos, whatever training would use
+    streams = {s: (n, _batches(config, category, s, 1)) for s, n in counts.items()}
+    recorded.write(config, category, output, streams)
+    print(f"{num_examples} examples in {output}, {output.stat().st_size / 2**20:.1f} MiB")
+
+
 def _batches(
     config: ml_collections.ConfigDict, category: str, split: str, batch_size: int, start: int = 0
 ) -> Iterator[Batch]:
     if config.data.recorded:
-        from diffad_jax.data import recorded
-
         return recorded.batches(
             config, category, split=split, batch_size=batch_size, start_step=start
         )
     # Imported here: evaluation and recorded training run where TensorFlow is not installed.
     from diffad_jax.data import pipeline
 
-    return pipeline.batches(
-        config, category, split=split, batch_size=batch_size, start_step=start
-    )
+    return pipeline.batches(config, category, split=split, batch_size=batch_size, start_step=start)
 
 
 def _write_json(path: Path, content: dict) -> None:

@@ -78,7 +78,9 @@ def test_training_shows_progress_and_ends_in_a_table(trained):
     assert width > 700 and height > 600
     lines = (workdir / "tiles" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4] * 3
-    assert {s.NAME for s in STAGES} == json.loads((workdir / "tiles/stages.json").read_text()).keys()
+    assert {s.NAME for s in STAGES} == json.loads(
+        (workdir / "tiles/stages.json").read_text()
+    ).keys()
 
 
 def test_a_second_call_trains_nothing(trained, tiny_flags_of_module):
@@ -108,7 +110,9 @@ def test_killed_in_any_stage_and_started_again_ends_the_same(
     assert ours == theirs
 
 
-def test_evaluate_and_predict_do_without_tensorflow(trained, tiny_flags_of_module, photos, tmp_path):
+def test_evaluate_and_predict_do_without_tensorflow(
+    trained, tiny_flags_of_module, photos, tmp_path
+):
     workdir, _ = trained
     before = figures(workdir)
     flags = [*tiny_flags_of_module, f"--workdir={workdir}"]

@@ -86,7 +86,10 @@ def test_an_unreadable_folder_is_named(tmp_path, monkeypatch):
         layouts.read_category(tmp_path, "c", "mvtec")
 
 
-@pytest.mark.parametrize(("count", "share", "held_out"), [(10, 0.3, 3), (10, 0.01, 1), (1, 0.5, 0), (10, 0.0, 0), (4, 1.0, 3)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("count", "share", "held_out"),
+    [(10, 0.3, 3), (10, 0.01, 1), (1, 0.5, 0), (10, 0.0, 0), (4, 1.0, 3)],
+)
 def test_validation_split(count, share, held_out):
     records = [layouts.Record(f"{i}.png", "train", "good", None) for i in range(count)]
     train, validation = layouts.split_validation(records, share, seed=0)

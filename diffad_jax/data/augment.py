@@ -31,9 +31,7 @@ def augment(texture: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
     seeds = tf.random.split(seed, count + 1)
     order = tf.argsort(uniform([len(AUGMENTERS)], seeds[0], 0.0, 1.0))
     for i in range(count):
-        branches = [
-            lambda op=op, x=texture, i=i: op(x, seeds[i + 1], config) for op in AUGMENTERS
-        ]
+        branches = [lambda op=op, x=texture, i=i: op(x, seeds[i + 1], config) for op in AUGMENTERS]
         texture = tf.ensure_shape(tf.switch_case(order[i], branches), texture.shape)
     return texture
 
@@ -117,7 +115,7 @@ def autocontrast(x: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
 
 
 def equalize(x: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
-    """Pillow's ImageOps.equalize: every level about as frequent as any other, a channel at a time."""
+    """Pillow's ImageOps.equalize: all levels about as frequent, a channel at a time."""
     del seed, config
     histogram = _histogram(x)
     total = tf.shape(x)[0] * tf.shape(x)[1]

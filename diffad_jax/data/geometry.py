@@ -24,7 +24,16 @@ def rotate(image: tf.Tensor, degrees: tf.Tensor) -> tf.Tensor:
     cy, cx = (height - 1) / 2.0, (width - 1) / 2.0
     zero = tf.zeros([])
     # Output (x, y) is taken from (a0 x + a1 y + a2, b0 x + b1 y + b2).
-    transform = [cos, -sin, cx - cos * cx + sin * cy, sin, cos, cy - sin * cx - cos * cy, zero, zero]
+    transform = [
+        cos,
+        -sin,
+        cx - cos * cx + sin * cy,
+        sin,
+        cos,
+        cy - sin * cx - cos * cy,
+        zero,
+        zero,
+    ]
     turned = tf.raw_ops.ImageProjectiveTransformV3(
         images=image[None],
         transforms=tf.stack(transform)[None],

@@ -10,9 +10,12 @@ import numpy as np
 from etils import epath
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from diffad_jax.data.layouts import IMAGE_SUFFIXES
+from diffad_jax.data import layouts
 
 T = TypeVar("T")
+_ORIENTATION = 0x0112  # EXIF tag; 5 … 8 swap width and height
+_QUARTER_TURNS = (5, 6, 7, 8)
+_WHITE_FLOOR = 32  # a mask that stays below holds class numbers; so much colour is not noise
 
 
 class ImageError(ValueError):
@@ -22,58 +25,101 @@ class ImageError(ValueError):
 def read_image(path: str | os.PathLike[str], image_size: int | None, resize: str) -> np.ndarray:
     """Decodes a photo to RGB: [h, w, 3] uint8.
 
-    Grey becomes three equal channels, 16 bit is divided by 257, transparency is dropped, and the
-    camera's orientation tag is obeyed.
+    Grey becomes three equal channels, 16-bit grey is divided by 257, transparency is dropped (the
+    colour stored below it is taken, as cv2 does), and the camera's orientation tag is obeyed. Of
+    several pages the first is read. JPEG is decoded at full size, never by its draft mode.
 
     Args:
       path: PNG, JPEG, BMP or TIFF; local or any path that etils.epath reads.
       image_size: h = w to resize to; None keeps the size.
       resize: ``bilinear`` samples the four nearest pixels (cv2.INTER_LINEAR, as published);
-        ``antialias`` weighs all pixels that an output pixel covers.
+        ``antialias`` weighs all pixels that an output pixel covers (Pillow's BILINEAR).
 
     Raises:
       ImageError: not an image, damaged, or too large.
     """
-    pixels = np.asarray(_decode(path, _to_rgb))
+    pixels = _decode(path, lambda image: np.array(_to_rgb(ImageOps.exif_transpose(image))))
     return _resize(pixels, image_size, resize)
 
 
 def read_mask(
-    path: str | os.PathLike[str], image_size: int, rule: str, photo_size: tuple[int, int]
+    path: str | os.PathLike[str],
+    image_size: int | None,
+    rule: str,
+    photo_size: tuple[int, int] | None = None,
 ) -> np.ndarray:
-    """Decodes a ground-truth mask: [image_size, image_size] bool, true where anomalous.
+    """Decodes a ground-truth mask: [h, w] uint8, 1 where anomalous, 0 elsewhere.
 
     Args:
-      path: a grey image, white where anomalous.
-      image_size: resized bilinearly (as published) to this height and width.
-      rule: which resized pixels count: ``full`` those that are still white (the published code
-        truncates), ``half`` those above half, ``any`` all that are not black.
-      photo_size: (width, height) of the photo that it belongs to.
+      path: a grey image, white where anomalous, or one of the kinds that ``mask_levels`` reads.
+      image_size: resized bilinearly (as published) to this height and width; None keeps the size.
+      rule: which resized pixels count: ``full`` those that are still white when rounded to 8 bit
+        (the published code truncates its 8-bit mask / 255), ``half`` those above half (right for
+        masks with compression noise), ``any`` all that are not black.
+      photo_size: (width, height) of the photo that it belongs to; None does not compare.
+
+    Raises:
+      ImageError: damaged, or of another size than its photo.
+      ValueError: no such rule.
+    """
+    if rule not in ("full", "half", "any"):
+        raise ValueError(f"config.evaluation.mask_rule = {rule!r}: choose full, half or any")
+    level = mask_levels(path, photo_size)
+    if image_size is not None and level.shape != (image_size, image_size):
+        level = _bilinear(level[..., None], image_size)[..., 0]
+    if rule == "full":
+        return (np.floor(level + 0.5) >= 255).astype(np.uint8)
+    return (level > (127.5 if rule == "half" else 0)).astype(np.uint8)
+
+
+def mask_levels(
+    path: str | os.PathLike[str], photo_size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Decodes a ground-truth mask at its own size: [h, w] uint8, 0 normal … 255 anomalous.
+
+    Besides grey masks it reads class numbers (no value reaches 32, as in VisA) and coloured masks:
+    there, all that is not black is anomalous.
+
+    Args:
+      path: the mask's file.
+      photo_size: (width, height) of the photo that it belongs to; None does not compare.
 
     Raises:
       ImageError: damaged, or of another size than its photo.
     """
-    mask = _decode(path, lambda image: image.convert("L"))
-    if mask.size != photo_size:
+    pixels = _decode(path, lambda image: np.array(_to_rgb(ImageOps.exif_transpose(image), True)))
+    height, width = pixels.shape[:2]
+    if photo_size is not None and (width, height) != photo_size:
         raise ImageError(
-            f"{path} is {mask.size[0]} × {mask.size[1]}, its photo {photo_size[0]} × "
-            f"{photo_size[1]}: a mask must be as large as its photo"
+            f"{path} is {width} × {height}, its photo {photo_size[0]} × {photo_size[1]}: "
+            "a mask must be as large as its photo"
         )
-    share = _bilinear(np.asarray(mask)[..., None], image_size)[..., 0] / 255.0
-    if rule == "full":
-        return share >= 1.0 - 1e-6
-    return share > (0.5 if rule == "half" else 0.0)
+    brightest, darkest = pixels.max(axis=-1), pixels.min(axis=-1)
+    if brightest.max() < _WHITE_FLOOR:
+        return np.where(brightest > 0, np.uint8(255), np.uint8(0))
+    if (brightest - darkest).max() >= _WHITE_FLOOR:
+        return np.where(brightest >= _WHITE_FLOOR, np.uint8(255), np.uint8(0))
+    return brightest
 
 
 def photo_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """(width, height) of a photo, orientation obeyed; only the header is decoded where it can be."""
-    return _decode(path, lambda image: image, oriented=True).size
+    """(width, height) of a photo, orientation obeyed; only the header is decoded.
+
+    Raises:
+      ImageError: not an image, or damaged.
+    """
+
+    def size(image: Image.Image) -> tuple[int, int]:
+        turned = image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
+        return (image.height, image.width) if turned else (image.width, image.height)
+
+    return _decode(path, size)
 
 
 def read_images(
     paths: Sequence[str], image_size: int, resize: str, on_bad_image: str = "fail"
 ) -> tuple[np.ndarray, list[int], list[tuple[str, str]]]:
-    """Decodes many photos on all cores.
+    """Decodes many photos on all cores; holds one undecoded photo a core beside the result.
 
     Returns:
       [n, image_size, image_size, 3] uint8, the indices of the paths read, and (path, reason) of
@@ -82,78 +128,89 @@ def read_images(
     Raises:
       ImageError: a bad image and ``on_bad_image`` is ``fail``, or no good one.
     """
+    pixels = np.empty((len(paths), image_size, image_size, 3), np.uint8)
 
-    def read(path: str) -> np.ndarray | ImageError:
+    def read(i: int) -> str | None:
         try:
-            return read_image(path, image_size, resize)
+            pixels[i] = read_image(paths[i], image_size, resize)
         except ImageError as error:
             if on_bad_image == "fail":
                 raise
-            return error
+            return str(error)
+        return None
 
-    with ThreadPoolExecutor() as pool:
-        results = list(pool.map(read, paths))
-    kept = [i for i, r in enumerate(results) if not isinstance(r, ImageError)]
-    skipped = [(paths[i], str(r)) for i, r in enumerate(results) if isinstance(r, ImageError)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        reasons = list(pool.map(read, range(len(paths))))
+    kept = [i for i, reason in enumerate(reasons) if reason is None]
+    skipped = [(paths[i], reason) for i, reason in enumerate(reasons) if reason is not None]
     if not kept:
-        raise ImageError(f"none of {len(paths)} images could be read; the first: {skipped[0][1]}")
-    return np.stack([results[i] for i in kept]), kept, skipped
+        first = f"; the first: {skipped[0][1]}" if skipped else ""
+        raise ImageError(f"none of {len(paths)} images could be read{first}")
+    return pixels if not skipped else pixels[kept], kept, skipped
 
 
 def find_images(folder: str | os.PathLike[str]) -> list[str]:
-    """All images below ``folder``, sorted; links to folders are not followed."""
-    found = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [f for f in folders if not f.startswith(".")]
-        found += [
-            os.path.join(parent, n)
-            for n in names
-            if os.path.splitext(n)[1].lower() in IMAGE_SUFFIXES and not n.startswith(".")
-        ]
+    """All images below ``folder``, sorted; nothing hidden, and links to folders are not followed.
+
+    Raises:
+      layouts.DataError: a folder cannot be read.
+    """
+    found, waiting = [], [os.fspath(folder)]
+    while waiting:
+        parent = waiting.pop()
+        folders, photos = layouts.list_folder(parent)
+        found += [os.path.join(parent, name) for name in photos]
+        paths = (os.path.join(parent, name) for name in folders)
+        waiting += [path for path in paths if not os.path.islink(path)]
     return sorted(found)
 
 
-def _decode(
-    path: str | os.PathLike[str], convert: Callable[[Image.Image], T], oriented: bool = False
-) -> T:
+def _decode(path: str | os.PathLike[str], convert: Callable[[Image.Image], T]) -> T:
     try:
         data = epath.Path(path).read_bytes()
-    except OSError as error:
-        raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # each kind of storage has its own errors
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"cannot read {path}: {reason}") from error
     if not data:
         raise ImageError(f"{path} is an empty file (0 bytes): restore or remove it")
     try:
         with Image.open(io.BytesIO(data)) as image:
-            if oriented:
-                image = ImageOps.exif_transpose(image)
             return convert(image)
+    except ImageError as error:
+        raise ImageError(f"{path} {error}") from None
     except UnidentifiedImageError:
         raise ImageError(
             f"{path} is no image that can be decoded, whatever its name says: remove it"
         ) from None
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{path} is too large: {error}") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"{path} is too large ({error}): scale it down or cut it up") from error
+    except Exception as error:  # a damaged file makes Pillow raise almost anything
         raise ImageError(f"{path} is damaged ({error}): restore or remove it") from error
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bit grey; convert("L") would clip
-        scaled = np.round(np.asarray(image).astype(np.float64) / 257.0)
-        image = Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8))
-    elif image.mode in ("LA", "RGBA", "PA"):
-        image = image.convert("RGBA" if image.mode != "LA" else "LA")
-        image = image.convert("RGB") if image.mode == "RGBA" else image.getchannel(0)
+def _to_rgb(image: Image.Image, class_numbers: bool = False) -> Image.Image:
+    """Any mode to RGB; with ``class_numbers``, 16-bit grey below 256 keeps its values."""
+    if image.mode == "F":
+        raise ImageError("holds floating-point numbers of unknown range: save it with 8 or 16 bit")
+    if image.mode.startswith("I"):  # 16-bit grey; convert would clip
+        levels = np.asarray(image).astype(np.float64)
+        if not (class_numbers and levels.max() < 256):
+            levels = np.clip(np.round(levels / 257.0), 0, 255)
+        image = Image.fromarray(levels.astype(np.uint8))
+    elif image.mode == "LA":
+        image = image.getchannel(0)
+    elif image.mode == "PA" or "transparency" in image.info:
+        image = image.convert("RGBA")
     return image.convert("RGB")
 
 
 def _resize(pixels: np.ndarray, size: int | None, rule: str) -> np.ndarray:
+    if rule not in ("bilinear", "antialias"):
+        raise ValueError(f"config.data.resize = {rule!r}: choose bilinear or antialias")
     if size is None or pixels.shape[:2] == (size, size):
         return pixels
     if rule == "antialias":
-        resized = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
-        return np.asarray(resized)
+        return np.array(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
     return np.round(_bilinear(pixels, size)).astype(np.uint8)
 
 

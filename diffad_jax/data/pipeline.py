@@ -47,7 +47,9 @@ def batches(
       layouts.DataError: no such category, or no photo in this split.
       images.ImageError: an unreadable photo, unless ``config.data.on_bad_image`` is ``skip``.
     """
-    dataset = examples(config, category, split, start_step, batch_size, process_index, process_count)
+    dataset = examples(
+        config, category, split, start_step, batch_size, process_index, process_count
+    )
     dataset = dataset.map(lambda e: {k: e[k] for k in _BATCH_FIELDS})
     dataset = dataset.batch(batch_size // process_count, drop_remainder=True)
     return dataset.prefetch(4).as_numpy_iterator()

@@ -70,7 +70,8 @@ def batches(
 ) -> Iterator[Batch]:
     """Endless batches from ``config.data.recorded``, shuffled anew each epoch.
 
-    With ``config.data.turn_recorded`` they are also flipped and turned by quarters. An example is a pure function of (seed, index), so any ``start_step`` is reached at once.
+    With ``config.data.turn_recorded`` they are also flipped and turned by quarters. An
+    example is a pure function of (seed, index), so any ``start_step`` is reached at once.
     Validation examples are neither shuffled nor turned.
 
     Raises:

@@ -9,7 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 _TILE, _GAP, _CAPTION, _HEADER = 160, 6, 34, 24
 # Dark violet to yellow, lightness rising evenly.
-_STOPS = np.array([[0, 0, 8], [60, 10, 100], [150, 40, 100], [225, 95, 50], [250, 180, 60], [250, 250, 200]])  # fmt: skip
+_STOPS = np.array(
+    [[0, 0, 8], [60, 10, 100], [150, 40, 100], [225, 95, 50], [250, 180, 60], [250, 250, 200]]
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +31,7 @@ def heat_map(anomaly_map: np.ndarray) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, anomaly_map: np.ndarray) -> np.ndarray:
-    """The heat map over the photo, as opaque as it is anomalous: uint8 [h, w, 3], [h, w] -> uint8."""
+    """The heat map over the photo, as opaque as it is anomalous: uint8 [h, w, 3]."""
     opacity = 0.75 * np.clip(anomaly_map, 0.0, 1.0)[..., None]
     mixed = (1.0 - opacity) * image + opacity * heat_map(anomaly_map)
     return np.round(mixed).astype(np.uint8)
@@ -49,7 +51,11 @@ def pick_cases(labels: np.ndarray, scores: np.ndarray, count: int) -> list[tuple
         ranked = of_class[np.argsort(scores[of_class], kind="stable")]
         ranked = ranked[::-1] if anomalous else ranked  # from most right to most wrong
         start = max((len(ranked) - count) // 2, 0)
-        groups = (("best", ranked[:count]), ("worst", ranked[::-1][:count]), ("median", ranked[start : start + count]))  # fmt: skip
+        groups = (
+            ("best", ranked[:count]),
+            ("worst", ranked[::-1][:count]),
+            ("median", ranked[start : start + count]),
+        )
         for kind, indices in groups:
             for i in indices:
                 picked.setdefault(int(i), f"{kind} {name}")

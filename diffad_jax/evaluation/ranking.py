@@ -29,7 +29,7 @@ def pixel_figures(masks: np.ndarray | None, maps: np.ndarray) -> dict[str, Figur
 
 
 def mean_figures(categories: Iterable[Mapping[str, Figure]]) -> dict[str, Figure]:
-    """The mean of each figure over the categories in which it is defined; the reason counts them."""
+    """The mean of each figure over the categories that have it; the reason counts them."""
     categories = list(categories)
     means = {}
     for name in categories[0]:

@@ -17,15 +17,21 @@ Figures = Mapping[str, Figure]
 def table(categories: Mapping[str, Figures]) -> str:
     """Categories down, figures (× 100) across, their mean last, reasons for gaps below."""
     names = list(next(iter(categories.values())))
-    rows = [("category", *(n.replace("_", " ").replace("auroc", "AUROC").replace("ap", "AP") for n in names))]  # fmt: skip
+    titles = (n.replace("_", " ").replace("auroc", "AUROC").replace("ap", "AP") for n in names)
+    rows = [("category", *titles)]
     lines = dict(categories)
     if len(categories) > 1:
         lines["mean"] = mean_figures(categories.values())
     rows += [(c, *(_shown(f[n]) for n in names)) for c, f in lines.items()]
     widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
-    text = ["  ".join(_aligned(cell, w, i) for i, (cell, w) in enumerate(zip(r, widths, strict=True))) for r in rows]  # fmt: skip
+    text = [
+        "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(cells))
+        for cells in (list(zip(row, widths, strict=True)) for row in rows)
+    ]
     text.insert(1, "-" * len(text[0]))
-    reasons = {f"{c}: {n}: {f.reason}" for c, fs in lines.items() for n, f in fs.items() if f.reason}
+    reasons = {
+        f"{c}: {n}: {f.reason}" for c, fs in lines.items() for n, f in fs.items() if f.reason
+    }
     return "\n".join([*text, *sorted(reasons)])
 
 
@@ -69,7 +75,3 @@ def _plain(figures: Figures) -> dict[str, Any]:
 
 def _shown(figure: Figure) -> str:
     return "–" if figure.value is None else f"{100 * figure.value:.2f}"
-
-
-def _aligned(cell: str, width: int, column: int) -> str:
-    return cell.rjust(width) if column else cell.ljust(width)

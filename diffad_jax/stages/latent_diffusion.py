@@ -1,4 +1,4 @@
-"""Stage 2: the denoiser ε_θ learns normal latents, given a noisy look at a possibly defective one."""
+"""Stage 2: the denoiser ε_θ learns normal latents, given a noisy, perhaps defective one."""
 
 import jax
 import jax.numpy as jnp

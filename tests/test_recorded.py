@@ -1,0 +1,75 @@
+"""Recorded examples equal the live ones; what does not fit is refused."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from diffad_jax import workflow
+from diffad_jax.data import pipeline, recorded
+from diffad_jax.data.recorded import RecordingError
+
+
+@pytest.fixture
+def config(tiny_config, tmp_path):
+    tiny_config.training.validation_examples = 3
+    workflow.record(tiny_config, tmp_path / "tiles.zip", 8)
+    tiny_config.data.recorded = str(tmp_path / "tiles.zip")
+    return tiny_config
+
+
+def take(config, count, **kwargs):
+    kwargs = {"split": "train", "batch_size": 4} | kwargs
+    return list(itertools.islice(recorded.batches(config, "tiles", **kwargs), count))
+
+
+def test_examples_equal_the_live_ones_bit_for_bit(config):
+    recording = recorded.Recording(config.data.recorded)
+    live = pipeline.batches(config, "tiles", split="train", batch_size=1)
+    anomalous = 0
+    for i, batch in zip(range(8), live, strict=False):
+        example = recording.example("train", i)
+        anomalous += int(example["anomaly_mask"].any())
+        for name, value in batch.items():
+            np.testing.assert_array_equal(example[name], value[0], err_msg=name)
+    assert 0 < anomalous < 8
+
+
+def test_each_epoch_has_every_example_in_another_order_and_pose(config):
+    batches = take(config, 4)
+    epochs = [np.concatenate([b["image"] for b in batches[i : i + 2]]) for i in (0, 2)]
+    assert not np.array_equal(epochs[0], epochs[1])
+    sums = [sorted(e.sum(axis=(1, 2, 3)).tolist()) for e in epochs]
+    assert sums[0] == sums[1]
+
+
+def test_any_step_is_reached_at_once(config):
+    for a, b in zip(take(config, 5)[3:], take(config, 2, start_step=3), strict=True):
+        np.testing.assert_array_equal(a["augmented_image"], b["augmented_image"])
+
+
+def test_validation_examples_stay_as_they_are(config):
+    recording = recorded.Recording(config.data.recorded)
+    batch = take(config, 1, split="validation", batch_size=3)[0]
+    for i in range(3):
+        np.testing.assert_array_equal(
+            batch["image"][i], recording.example("validation", i)["image"]
+        )
+
+
+def test_another_purpose_is_refused(config):
+    with pytest.raises(RecordingError, match="recorded with category = tiles, the config says x"):
+        next(recorded.batches(config, "x", split="train", batch_size=2))
+    config.image_size = 32
+    with pytest.raises(RecordingError, match="recorded with image_size = 16, the config says 32"):
+        take(config, 1)
+
+
+def test_damage_is_named(config, tmp_path):
+    content = (tmp_path / "tiles.zip").read_bytes()
+    (tmp_path / "tiles.zip").write_bytes(content[: len(content) // 2])
+    with pytest.raises(RecordingError, match=r"tiles.zip is no whole recording"):
+        take(config, 1)
+    config.data.recorded = str(tmp_path / "absent.zip")
+    with pytest.raises(RecordingError, match=r"there is no .*absent.zip; write it with"):
+        take(config, 1)
