@@ -1,4 +1,4 @@
-"""Files to pixels: one decoder (Pillow) and one resize rule for training, evaluation, prediction."""
+"""Files to pixels: one decoder (Pillow) and one resize rule, for training and for use."""
 
 import io
 import os
@@ -103,7 +103,7 @@ def mask_levels(
 
 
 def photo_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """(width, height) of a photo, orientation obeyed; only the header is decoded.
+    """(width, height) of a photo, orientation obeyed; only the header is decoded where it can be.
 
     Raises:
       ImageError: not an image, or damaged.
@@ -119,7 +119,7 @@ def photo_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 def read_images(
     paths: Sequence[str], image_size: int, resize: str, on_bad_image: str = "fail"
 ) -> tuple[np.ndarray, list[int], list[tuple[str, str]]]:
-    """Decodes many photos on all cores; holds one undecoded photo a core beside the result.
+    """Decodes many photos on all cores; beside the result, one photo a core is in memory.
 
     Returns:
       [n, image_size, image_size, 3] uint8, the indices of the paths read, and (path, reason) of
