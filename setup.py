@@ -5,7 +5,11 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 # The tf.data loader. Evaluation, prediction and training from recorded batches do without it.
-DATA = ["tensorflow-cpu>=2.20,<2.22", "tensorflow-datasets>=4.9.8"]
+DATA = [
+    "importlib_resources>=6.0",  # tensorflow-datasets imports it without asking for it
+    "tensorflow-cpu>=2.20,<2.22",
+    "tensorflow-datasets>=4.9.8",
+]
 
 setup(
     name="diffad-jax",

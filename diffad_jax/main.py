@@ -59,6 +59,14 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: {error}")
 
 
+def _parse(argv: list[str]) -> list[str]:
+    """A misspelt field surfaces here, while the flags override the config."""
+    try:
+        return absl.app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError, OSError) as error:
+        sys.exit(f"error: the flags name a file or a config field that does not exist: {error}")
+
+
 def _required(flag: absl.flags.FlagHolder) -> Path:
     if not flag.value:
         raise ConfigError(f"--mode={_MODE.value} needs --{flag.name}")
@@ -66,4 +74,4 @@ def _required(flag: absl.flags.FlagHolder) -> Path:
 
 
 if __name__ == "__main__":
-    absl.app.run(main)
+    absl.app.run(main, flags_parser=_parse)

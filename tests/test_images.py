@@ -8,8 +8,10 @@ from PIL import Image
 
 from diffad_jax.data import images
 from diffad_jax.data.images import ImageError
+from diffad_jax.data.layouts import DataError
 
 GRADIENT = np.add.outer(8 * np.arange(12), 5 * np.arange(16)).astype(np.uint8)
+RGB = np.stack([GRADIENT, GRADIENT // 2, 255 - GRADIENT], axis=-1)
 
 
 def save(path, array, **kwargs):
@@ -17,11 +19,15 @@ def save(path, array, **kwargs):
     return str(path)
 
 
+def with_alpha(image, alpha=9):
+    image.putalpha(alpha)
+    return image
+
+
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".tiff", ".PNG"])
 def test_lossless_formats(tmp_path, suffix):
-    rgb = np.stack([GRADIENT, GRADIENT // 2, 255 - GRADIENT], axis=-1)
-    path = save(tmp_path / f"photo{suffix}", rgb)
-    np.testing.assert_array_equal(images.read_image(path, None, "bilinear"), rgb)
+    path = save(tmp_path / f"photo{suffix}", RGB)
+    np.testing.assert_array_equal(images.read_image(path, None, "bilinear"), RGB)
 
 
 def test_jpeg_is_close(tmp_path):
@@ -30,36 +36,78 @@ def test_jpeg_is_close(tmp_path):
     assert np.abs(got.astype(int) - rgb).max() < 8
 
 
-def test_grey_alpha_palette_and_bilevel(tmp_path):
-    rgb = np.repeat(GRADIENT[..., None], 3, axis=-1)
-    alpha = np.full_like(GRADIENT, 9)
+def test_cmyk_is_close(tmp_path):
+    Image.fromarray(RGB).convert("CMYK").save(tmp_path / "a.jpg", quality=100)
+    got = images.read_image(tmp_path / "a.jpg", None, "bilinear")
+    assert np.abs(got.astype(int) - RGB).max() < 12
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_grey_alpha_and_bilevel(tmp_path, suffix):
+    grey = np.repeat(GRADIENT[..., None], 3, axis=-1)
     cases = {
-        "grey": Image.fromarray(GRADIENT),
-        "grey_alpha": Image.merge("LA", [Image.fromarray(GRADIENT), Image.fromarray(alpha)]),
-        "rgba": Image.merge("RGBA", [*Image.fromarray(rgb).split(), Image.fromarray(alpha)]),
-        "palette": Image.fromarray(GRADIENT).convert("P"),
+        "grey": (Image.fromarray(GRADIENT), grey),
+        "grey_alpha": (with_alpha(Image.fromarray(GRADIENT)), grey),
+        "rgba": (with_alpha(Image.fromarray(RGB)), RGB),
+        "palette": (Image.fromarray(GRADIENT).convert("P"), grey),
+        "bilevel": (Image.fromarray(GRADIENT > 60), np.where(grey > 60, 255, 0)),
     }
-    for name, image in cases.items():
-        image.save(tmp_path / f"{name}.png")
-        got = images.read_image(tmp_path / f"{name}.png", None, "bilinear")
-        np.testing.assert_array_equal(got, rgb, err_msg=name)
-    Image.fromarray(GRADIENT > 60).save(tmp_path / "bilevel.png")
-    got = images.read_image(tmp_path / "bilevel.png", None, "bilinear")
-    np.testing.assert_array_equal(got[..., 0], 255 * (GRADIENT > 60))
+    for name, (image, want) in cases.items():
+        image.save(tmp_path / f"{name}{suffix}")
+        got = images.read_image(tmp_path / f"{name}{suffix}", None, "bilinear")
+        np.testing.assert_array_equal(got, want, err_msg=name)
 
 
-def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
-    path = save(tmp_path / "deep.png", GRADIENT.astype(np.uint16) * 257)
+@pytest.mark.parametrize("transparency", [3, bytes([0, 128, 255])])
+def test_a_palette_with_transparency_keeps_its_colours(tmp_path, transparency):
+    image = Image.fromarray(GRADIENT % 4).convert("P")
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120])
+    image.save(tmp_path / "a.png", transparency=transparency)
+    got = images.read_image(tmp_path / "a.png", None, "bilinear")
+    np.testing.assert_array_equal(got[..., 1], 20 + 30 * (GRADIENT % 4))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path, suffix):
+    path = save(tmp_path / f"deep{suffix}", GRADIENT.astype(np.uint16) * 257)
     np.testing.assert_array_equal(images.read_image(path, None, "bilinear")[..., 0], GRADIENT)
+
+
+def test_thirty_two_bit_integers_are_taken_as_sixteen(tmp_path):
+    path = save(tmp_path / "deep.tif", GRADIENT.astype(np.int32) * 257)
+    np.testing.assert_array_equal(images.read_image(path, None, "bilinear")[..., 0], GRADIENT)
+
+
+def test_floating_point_is_refused(tmp_path):
+    path = save(tmp_path / "float.tif", GRADIENT.astype(np.float32) / 255)
+    with pytest.raises(ImageError, match="float.tif holds floating-point numbers.*8 or 16 bit"):
+        images.read_image(path, None, "bilinear")
 
 
 def test_the_cameras_orientation_is_obeyed(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turned a quarter
-    Image.fromarray(GRADIENT).save(tmp_path / "turned.png", exif=exif)
-    got = images.read_image(tmp_path / "turned.png", None, "bilinear")
-    np.testing.assert_array_equal(got[..., 0], np.rot90(GRADIENT, -1))
-    assert images.photo_size(tmp_path / "turned.png") == (12, 16)
+    for name in ("turned.png", "turned.jpg"):
+        Image.fromarray(GRADIENT).save(tmp_path / name, exif=exif, quality=100)
+        got = images.read_image(tmp_path / name, None, "bilinear")[..., 0]
+        assert np.abs(got.astype(int) - np.rot90(GRADIENT, -1)).max() <= 3
+        assert images.photo_size(tmp_path / name) == (12, 16)
+    assert images.photo_size(save(tmp_path / "straight.png", GRADIENT)) == (16, 12)
+
+
+def test_bilinear_equals_cv2(tmp_path):
+    y, x = np.mgrid[0:7, 0:11]
+    path = save(tmp_path / "a.png", ((37 * x + 59 * y + x * y * 13) % 256).astype(np.uint8))
+    # cv2.resize(..., (5, 5)) of OpenCV 5.0.0; its weights have 11 bits, hence the one level.
+    want = [
+        [36, 123, 158, 41, 107],
+        [129, 133, 127, 101, 187],
+        [223, 134, 45, 161, 123],
+        [121, 185, 116, 149, 80],
+        [154, 155, 136, 168, 149],
+    ]
+    got = images.read_image(path, 5, "bilinear")[..., 0].astype(int)
+    np.testing.assert_allclose(got, want, atol=1)
 
 
 def test_bilinear_takes_the_four_nearest_pixels(tmp_path):
@@ -74,14 +122,58 @@ def test_bilinear_takes_the_four_nearest_pixels(tmp_path):
     assert images.read_image(path, 2, "antialias").min() > 50
 
 
+def test_antialias_is_pillows(tmp_path):
+    path = save(tmp_path / "a.png", RGB)
+    want = Image.fromarray(RGB).resize((5, 5), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(images.read_image(path, 5, "antialias"), np.asarray(want))
+
+
+def test_misspelt_rules_are_named(tmp_path):
+    path = save(tmp_path / "a.png", GRADIENT)
+    with pytest.raises(ValueError, match="config.data.resize = 'bicubic': choose bilinear"):
+        images.read_image(path, 5, "bicubic")
+    with pytest.raises(ValueError, match="config.evaluation.mask_rule = 'some': choose full"):
+        images.read_mask(path, 5, "some")
+
+
 @pytest.mark.parametrize(("rule", "want"), [("full", 1), ("half", 2), ("any", 3)])
 def test_mask_rules(tmp_path, rule, want):
-    # Resized 6 -> 3: shares 0, 1/2 + and 1 of white.
+    # Resized 6 -> 3: columns of 50, 200 and 255.
     mask = np.zeros((6, 6), np.uint8)
     mask[:, 1], mask[:, 2:4], mask[:, 4:] = 100, 200, 255
     path = save(tmp_path / "mask.png", mask)
     got = images.read_mask(path, 3, rule, (6, 6))
-    assert got.dtype == bool and got[0].sum() == want
+    assert got.dtype == np.uint8 and got[0].sum() == want
+    np.testing.assert_array_equal(np.unique(images.read_mask(path, None, rule)), [0, 1])
+
+
+def test_full_counts_what_rounds_to_white(tmp_path):
+    # As in the published code, which resizes 8-bit masks: 254.5 rounds to 255, 254.49 does not.
+    mask = np.full((4, 4), 255, np.uint8)
+    mask[0], mask[1, :2] = 254, 253
+    got = images.read_mask(save(tmp_path / "mask.png", mask), 2, "full")
+    np.testing.assert_array_equal(got, [[0, 1], [1, 1]])
+
+
+def test_masks_of_class_numbers_and_of_colours(tmp_path):
+    numbers = np.arange(16, dtype=np.uint8).reshape(4, 4) % 4
+    want = np.where(numbers > 0, 255, 0)
+    save(tmp_path / "grey.png", numbers)
+    save(tmp_path / "deep.png", numbers.astype(np.uint16))
+    red = np.zeros((4, 4, 3), np.uint8)
+    red[..., 0] = 128 * (numbers > 0)
+    save(tmp_path / "red.png", red)
+    palette = Image.fromarray(numbers).convert("P")
+    palette.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0])
+    palette.save(tmp_path / "palette.png")
+    for name in ("grey", "deep", "red", "palette"):
+        got = images.mask_levels(tmp_path / f"{name}.png")
+        np.testing.assert_array_equal(got, want, err_msg=name)
+
+
+def test_noisy_grey_masks_keep_their_levels(tmp_path):
+    mask = np.array([[0, 4, 9], [120, 250, 255]], np.uint8)
+    np.testing.assert_array_equal(images.mask_levels(save(tmp_path / "m.png", mask)), mask)
 
 
 def test_a_mask_of_another_size_is_refused(tmp_path):
@@ -90,11 +182,11 @@ def test_a_mask_of_another_size_is_refused(tmp_path):
         images.read_mask(path, 4, "half", (8, 8))
 
 
-def truncated() -> bytes:
+def encoded(form: str, **kwargs) -> bytes:
     buffer = io.BytesIO()
-    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(buffer, "JPEG")
-    return buffer.getvalue()[:700]
+    noise = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(buffer, form, **kwargs)
+    return buffer.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -102,7 +194,9 @@ def truncated() -> bytes:
     [
         ("empty.png", b"", "empty file"),
         ("text.png", b"not a picture\n", "no image that can be decoded"),
-        ("cut.jpg", truncated(), "damaged"),
+        ("cut.jpg", encoded("JPEG")[:700], "damaged"),
+        ("cut.png", encoded("PNG")[:700], "damaged"),
+        ("cut.tif", encoded("TIFF", compression="tiff_lzw")[:700], "damaged|no image"),
     ],
 )
 def test_bad_files_are_named(tmp_path, name, content, message):
@@ -113,11 +207,51 @@ def test_bad_files_are_named(tmp_path, name, content, message):
     assert str(path) in str(error.value)
 
 
-def test_missing_files_and_folders_named_like_images(tmp_path):
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of odd metadata
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP", "TIFF"])
+def test_damage_of_any_kind_is_an_image_error_or_an_image(tmp_path, form):
+    whole, rng = encoded(form), np.random.default_rng(0)
+    path = tmp_path / "damaged.png"
+    for _ in range(60):
+        content = bytearray(whole[: rng.integers(1, len(whole))] if rng.random() < 0.3 else whole)
+        for place in rng.integers(0, min(len(content), 200), 4):
+            content[place] = rng.integers(256)
+        path.write_bytes(content)
+        try:
+            assert images.read_image(path, 8, "bilinear").shape == (8, 8, 3)
+        except ImageError as error:
+            assert "damaged.png" in str(error)
+
+
+def test_too_large_is_said(tmp_path, monkeypatch):
+    path = save(tmp_path / "huge.png", GRADIENT)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    with pytest.raises(ImageError, match="huge.png is too large .*scale it down"):
+        images.read_image(path, 8, "bilinear")
+
+
+def test_missing_files_folders_named_like_images_and_loops(tmp_path):
     (tmp_path / "folder.png").mkdir()
-    for name in ("absent.png", "folder.png"):
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    for name in ("absent.png", "folder.png", "loop.png"):
         with pytest.raises(ImageError, match=f"cannot read .*{name}"):
             images.read_image(tmp_path / name, 8, "bilinear")
+
+
+def test_unreadable_files_are_named(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.png", GRADIENT)
+
+    def refuse(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(images.epath.Path(path)), "read_bytes", refuse)
+    with pytest.raises(ImageError, match="cannot read .*a.png: Permission denied"):
+        images.read_image(path, 8, "bilinear")
+
+
+def test_long_and_foreign_names(tmp_path):
+    path = save(tmp_path / ("größe_ネジ_" + "x" * 200 + ".png"), GRADIENT)
+    assert images.read_image(path, 8, "bilinear").shape == (8, 8, 3)
 
 
 def test_bad_images_fail_or_are_listed(tmp_path):
@@ -127,16 +261,33 @@ def test_bad_images_fail_or_are_listed(tmp_path):
     with pytest.raises(ImageError, match="bad.png"):
         images.read_images(files, 8, "antialias", "fail")
     pixels, kept, skipped = images.read_images(files, 8, "antialias", "skip")
-    assert pixels.shape == (1, 8, 8, 3) and kept == [1]
+    np.testing.assert_array_equal(pixels[0], images.read_image(good, 8, "antialias"))
+    assert len(pixels) == 1 and kept == [1]
     assert skipped[0][0] == files[0] and "empty" in skipped[0][1]
-    with pytest.raises(ImageError, match="none of 1 images"):
+    with pytest.raises(ImageError, match="none of 1 images could be read; the first: .*bad.png"):
         images.read_images(files[:1], 8, "antialias", "skip")
+    with pytest.raises(ImageError, match="none of 0 images"):
+        images.read_images([], 8, "antialias", "skip")
 
 
-def test_find_images_goes_down_and_around_loops(tmp_path):
+def test_mixed_sizes_keep_their_order(tmp_path):
+    files = [save(tmp_path / f"{i}.png", np.full((5 + i, 9), i, np.uint8)) for i in range(20)]
+    pixels, kept, _ = images.read_images(files, 4, "bilinear")
+    assert kept == list(range(20)) and (pixels[:, 0, 0, 0] == np.arange(20)).all()
+
+
+def test_find_images_goes_down_and_around_loops(tmp_path, monkeypatch):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "loop").symlink_to(tmp_path)
     for name in ("a/ü" + "x" * 200 + ".png", "b.JPG", ".hidden.png", "notes.txt"):
         (tmp_path / name).write_bytes(b"x")
     found = [p.removeprefix(f"{tmp_path}/")[:3] for p in images.find_images(tmp_path)]
     assert found == ["a/ü", "b.J"]
+    assert images.find_images(tmp_path / "missing") == []
+
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(images.os, "scandir", refuse)
+    with pytest.raises(DataError, match="cannot read the folder .*: Permission denied"):
+        images.find_images(tmp_path)

@@ -1,8 +1,10 @@
 """Where photos and masks lie; what is wrong is said in one sentence that names the place."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from diffad_jax.data import layouts
 from diffad_jax.data.layouts import DataError
@@ -13,6 +15,16 @@ def make(root, *names):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
+
+
+def make_labels(root, **defects):
+    """A label image for each name, white in one pixel where the value is true."""
+    for name, is_defect in defects.items():
+        Image.new("L", (3, 3), 0).save(root / name.replace("__", "."))
+        if is_defect:
+            image = Image.new("L", (3, 3), 0)
+            image.putpixel((1, 1), 1)
+            image.save(root / name.replace("__", "."))
 
 
 def short(records, root):
@@ -29,18 +41,130 @@ def test_mvtec(tmp_path):
         "nut/train/good/000.png",
         "nut/train/good/.DS_Store.png",
         "nut/train/good/readme.txt",
+        "nut/train/good/folder.png/x.png",
         "nut/test/good/000.png",
         "nut/test/bent/000.png",
         "nut/ground_truth/bent/000_mask.png",
     )
     records = layouts.read_category(tmp_path, "nut", "mvtec")
     assert short(records, tmp_path) == [
-        ("nut/train/good/000.png", "train", "good", False),
-        ("nut/train/good/001.png", "train", "good", False),
         ("nut/test/bent/000.png", "test", "bent", True),
         ("nut/test/good/000.png", "test", "good", False),
+        ("nut/train/good/000.png", "train", "good", False),
+        ("nut/train/good/001.png", "train", "good", False),
     ]
-    assert [r.is_anomalous for r in records] == [False, False, True, False]
+    assert [r.is_anomalous for r in records] == [True, False, False, False]
+    assert layouts.list_categories(tmp_path, "mvtec") == ["nut"]
+
+
+def test_mvtec_ad_2(tmp_path):
+    make(
+        tmp_path,
+        "can/train/good/000_regular.png",
+        "can/validation/good/001_regular.png",
+        "can/test_public/good/002_regular.png",
+        "can/test_public/bad/003_regular.png",
+        "can/test_public/ground_truth/bad/003_regular_mask.png",
+        "can/test_private/004_regular.png",
+        "can/test_private_mixed/005_mixed.png",
+    )
+    records = layouts.read_category(tmp_path, "can", "mvtec_ad2")
+    assert short(records, tmp_path) == [
+        ("can/test_public/bad/003_regular.png", "test", "bad", True),
+        ("can/test_public/good/002_regular.png", "test", "good", False),
+        ("can/train/good/000_regular.png", "train", "good", False),
+        ("can/validation/good/001_regular.png", "train", "good", False),
+    ]
+    kept, held_out = layouts.split_validation(records[2:], 0.1, seed=0)
+    assert (kept, held_out) == (records[2:3], records[3:])
+    assert layouts.split_validation(records[2:], 0.0, seed=0) == (records[2:3], [])
+
+
+def test_visa_by_its_table(tmp_path):
+    make(tmp_path, "candle/Data/Images/Normal/0.JPG", "pcb1/Data/Images/Normal/0.JPG")
+    (tmp_path / "split_csv").mkdir()
+    rows = [
+        "\ufeffobject,split,label,image,mask",
+        "candle,train,normal,candle/Data/Images/Normal/0.JPG,",
+        "candle,test,normal,candle/Data/Images/Normal/1.JPG,",
+        "candle,test,anomaly,candle/Data/Images/Anomaly/0.JPG,candle/Data/Masks/Anomaly/0.png",
+        "pcb1,train,normal,pcb1/Data/Images/Normal/0.JPG,",
+    ]
+    table = tmp_path / "split_csv" / "1cls.csv"
+    table.write_text("\n".join(rows), encoding="utf-8")
+    assert layouts.list_categories(tmp_path, "visa") == ["candle", "pcb1"]
+    records = layouts.read_category(tmp_path, "candle", "visa")
+    assert short(records, tmp_path) == [
+        ("candle/Data/Images/Anomaly/0.JPG", "test", "anomaly", True),
+        ("candle/Data/Images/Normal/0.JPG", "train", "good", False),
+        ("candle/Data/Images/Normal/1.JPG", "test", "good", False),
+    ]
+    rows += ["candle,test,anomaly,candle/Data/Images/Anomaly/7.JPG,"]
+    table.write_text("\n".join(rows), encoding="utf-8")
+    with pytest.raises(DataError, match="Anomaly/7.JPG is listed as anomaly without a mask"):
+        layouts.read_category(tmp_path, "candle", "visa")
+    table.write_text(rows[0] + "\npcb1,train,normal\n", encoding="utf-8")
+    with pytest.raises(DataError, match="1cls.csv needs the columns object, split, label"):
+        layouts.read_category(tmp_path, "pcb1", "visa")
+    table.write_text(rows[0] + "\npcb1,tran,normal,a.JPG,\n", encoding="utf-8")
+    with pytest.raises(DataError, match="1cls.csv has the split 'tran'"):
+        layouts.read_category(tmp_path, "pcb1", "visa")
+
+
+def test_visa_reordered_into_folders(tmp_path):
+    make(tmp_path, "candle/train/good/0.JPG", "candle/test/bad/1.JPG")
+    make(tmp_path, "candle/ground_truth/bad/1.png")
+    assert short(layouts.read_category(tmp_path, "candle", "visa"), tmp_path) == [
+        ("candle/test/bad/1.JPG", "test", "bad", True),
+        ("candle/train/good/0.JPG", "train", "good", False),
+    ]
+    make(tmp_path, "pcb1/Data/Images/Normal/0.JPG")
+    with pytest.raises(DataError, match=r"train/good, or list them in .*split_csv/1cls.csv"):
+        layouts.read_category(tmp_path, "pcb1", "visa")
+
+
+def test_btad(tmp_path):
+    make(tmp_path, "03/train/ok/0.bmp", "03/test/ok/1.bmp", "03/test/ko/2.bmp")
+    make(tmp_path, "03/ground_truth/ko/2.png")
+    assert short(layouts.read_category(tmp_path, "03", "btad"), tmp_path) == [
+        ("03/test/ko/2.bmp", "test", "ko", True),
+        ("03/test/ok/1.bmp", "test", "good", False),
+        ("03/train/ok/0.bmp", "train", "good", False),
+    ]
+
+
+def test_kolektor_sdd_tests_on_the_normal_photos_of_each_fifth_workpiece(tmp_path):
+    for i in range(1, 6):
+        make(tmp_path, f"sdd/kos0{i}/Part0.jpg", f"sdd/kos0{i}/Part1.jpg")
+        labels = {"Part0_label__bmp": i == 2, "Part1_label__bmp": False}
+        make_labels(tmp_path / "sdd" / f"kos0{i}", **labels)
+    records = short(layouts.read_category(tmp_path, "sdd", "kolektor_sdd"), tmp_path)
+    assert [r for r in records if r[1] == "test"] == [
+        ("sdd/kos02/Part0.jpg", "test", "defect", True),
+        ("sdd/kos05/Part0.jpg", "test", "good", False),
+        ("sdd/kos05/Part1.jpg", "test", "good", False),
+    ]
+    assert len(records) == 10 and {r[2] for r in records if r[1] == "train"} == {"good"}
+
+
+def test_kolektor_sdd2_leaves_out_the_defects_of_the_training_folder(tmp_path):
+    names = ("train/10000", "train/10001", "train/10001 (copy)", "test/20000", "test/20001")
+    make(tmp_path, *(f"sdd2/{n}.png" for n in names))
+    train, test = tmp_path / "sdd2" / "train", tmp_path / "sdd2" / "test"
+    make_labels(train, **{"10000_GT__png": True, "10001_GT__png": False})
+    make_labels(train, **{"10001_GT (copy)__png": False})
+    make_labels(test, **{"20000_GT__png": True, "20001_GT__png": False})
+    assert short(layouts.read_category(tmp_path, "sdd2", "kolektor_sdd2"), tmp_path) == [
+        ("sdd2/test/20000.png", "test", "defect", True),
+        ("sdd2/test/20001.png", "test", "good", False),
+        ("sdd2/train/10001.png", "train", "good", False),
+    ]
+    (test / "20001_GT.png").write_bytes(b"x")
+    with pytest.raises(DataError, match="cannot read the label .*20001_GT.png"):
+        layouts.read_category(tmp_path, "sdd2", "kolektor_sdd2")
+    (test / "20001_GT.png").unlink()
+    with pytest.raises(DataError, match="test/20001.png has no label beside it: add 20001_GT"):
+        layouts.read_category(tmp_path, "sdd2", "kolektor_sdd2")
 
 
 @pytest.mark.parametrize("place", ["photos/a.png", "photos/good/a.png", "photos/train/good/a.jpg"])
@@ -51,15 +175,23 @@ def test_ones_own_folder_needs_good_photos_only(tmp_path, place):
     ]
 
 
+def test_ones_own_folder_may_say_ok(tmp_path):
+    make(tmp_path, "photos/a.png", "photos/test/ok/b.png", "photos/test/dent/c.png")
+    records = layouts.read_category(tmp_path, "photos", "folder")
+    assert [r.defect_type for r in records] == ["good", "dent", "good"]
+
+
 def test_a_category_without_masks_has_records_without_masks(tmp_path):
     make(tmp_path, "c/train/good/0.png", "c/test/bad/0.png")
+    (tmp_path / "c" / "ground_truth").mkdir()
     assert [r.mask for r in layouts.read_category(tmp_path, "c", "mvtec")] == [None, None]
 
 
-def test_one_missing_mask_is_named(tmp_path):
-    make(tmp_path, "c/train/good/0.png", "c/test/bad/0.png", "c/test/bad/1.png")
+@pytest.mark.parametrize("photo", ["bad/1", "worse/0"])
+def test_a_missing_mask_is_named(tmp_path, photo):
+    make(tmp_path, "c/train/good/0.png", "c/test/bad/0.png", f"c/test/{photo}.png")
     make(tmp_path, "c/ground_truth/bad/0_mask.png")
-    with pytest.raises(DataError, match=r"test/bad/1.png has no mask .* add 1_mask.png"):
+    with pytest.raises(DataError, match=rf"test/{photo}.png has no mask.*add .*{photo}_mask.png"):
         layouts.read_category(tmp_path, "c", "mvtec")
 
 
@@ -77,13 +209,62 @@ def test_missing_root_category_layout_and_photos(tmp_path):
 
 def test_an_unreadable_folder_is_named(tmp_path, monkeypatch):
     make(tmp_path, "c/train/good/0.png")
+    scandir = layouts.os.scandir
 
-    def refuse(self):
-        raise PermissionError(13, "Permission denied")
+    def refuse(folder):
+        if str(folder).endswith("train/good"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
 
-    monkeypatch.setattr(type(layouts.epath.Path(tmp_path)), "iterdir", refuse)
-    with pytest.raises(DataError, match="cannot read the folder .*: Permission denied"):
+    monkeypatch.setattr(layouts.os, "scandir", refuse)
+    with pytest.raises(DataError, match="cannot read the folder .*train/good: Permission denied"):
         layouts.read_category(tmp_path, "c", "mvtec")
+
+
+def test_links_in_a_loop_and_links_to_nothing(tmp_path):
+    make(tmp_path, "c/train/good/0.png", "c/test/bad/0.png")
+    (tmp_path / "c/test/bad/up").symlink_to(tmp_path)
+    (tmp_path / "c/test/loop").symlink_to("loop")
+    (tmp_path / "c/train/good/1.png").symlink_to("1.png")
+    (tmp_path / "c/train/good/2.png").symlink_to("nowhere.png")
+    files = [Path(r.file).name for r in layouts.read_category(tmp_path, "c", "mvtec")]
+    assert files == ["0.png", "0.png", "1.png", "2.png"]  # who reads the links gets an error
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/train").symlink_to("train")
+    with pytest.raises(DataError, match=r"cannot read the folder .*d/train/good"):
+        layouts.read_category(tmp_path, "d", "mvtec")
+
+
+def test_long_and_foreign_names(tmp_path):
+    name = "größe_ネジ_" + "x" * 200
+    make(tmp_path, f"écrou/train/good/{name}.png", f"écrou/test/kratzer ß/{name}.png")
+    make(tmp_path, f"écrou/ground_truth/kratzer ß/{name}_mask.png")
+    records = layouts.read_category(tmp_path, "écrou", "mvtec")
+    assert [r.defect_type for r in records] == ["kratzer ß", "good"] and records[0].mask
+
+
+def test_a_bucket_is_read_like_a_folder(tmp_path, monkeypatch):
+    make(tmp_path, "c/train/good/0.png", "c/test/bad/1.png", "c/test/good/2.png", "notes.txt")
+    make(tmp_path, "c/ground_truth/bad/1_mask.png")
+
+    def bucket(path):
+        return Path(str(path).replace("gs://bucket", str(tmp_path)))
+
+    scandir = layouts.os.scandir
+
+    def local_only(folder):
+        assert "://" not in str(folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(layouts, "epath", SimpleNamespace(Path=bucket))
+    monkeypatch.setattr(layouts.os, "scandir", local_only)
+    records = layouts.read_category("gs://bucket", "c", "mvtec")
+    assert [(r.file, r.mask) for r in records] == [
+        ("gs://bucket/c/test/bad/1.png", "gs://bucket/c/ground_truth/bad/1_mask.png"),
+        ("gs://bucket/c/test/good/2.png", None),
+        ("gs://bucket/c/train/good/0.png", None),
+    ]
+    assert layouts.list_categories("gs://bucket", "mvtec") == ["c"]
 
 
 @pytest.mark.parametrize(
@@ -96,3 +277,9 @@ def test_validation_split(count, share, held_out):
     assert len(validation) == held_out and len(train) == count - held_out
     assert sorted(train + validation, key=records.index) == records
     assert layouts.split_validation(records, share, seed=0) == (train, validation)
+
+
+def test_another_seed_holds_out_others():
+    records = [layouts.Record(f"{i}.png", "train", "good", None) for i in range(50)]
+    held_out = [layouts.split_validation(records, 0.2, seed)[1] for seed in (0, 1)]
+    assert held_out[0] != held_out[1]

@@ -38,7 +38,7 @@ def read_image(path: str | os.PathLike[str], image_size: int | None, resize: str
     Raises:
       ImageError: not an image, damaged, or too large.
     """
-    pixels = _decode(path, lambda image: np.array(_to_rgb(ImageOps.exif_transpose(image))))
+    pixels = _decode(path, lambda image: np.asarray(_to_rgb(image)))
     return _resize(pixels, image_size, resize)
 
 
@@ -87,7 +87,7 @@ def mask_levels(
     Raises:
       ImageError: damaged, or of another size than its photo.
     """
-    pixels = _decode(path, lambda image: np.array(_to_rgb(ImageOps.exif_transpose(image), True)))
+    pixels = _decode(path, lambda image: np.asarray(_to_rgb(image, class_numbers=True)))
     height, width = pixels.shape[:2]
     if photo_size is not None and (width, height) != photo_size:
         raise ImageError(
@@ -189,7 +189,8 @@ def _decode(path: str | os.PathLike[str], convert: Callable[[Image.Image], T]) -
 
 
 def _to_rgb(image: Image.Image, class_numbers: bool = False) -> Image.Image:
-    """Any mode to RGB; with ``class_numbers``, 16-bit grey below 256 keeps its values."""
+    """Any mode to upright RGB; with ``class_numbers``, 16-bit grey below 256 keeps its values."""
+    ImageOps.exif_transpose(image, in_place=True)  # a copy of a large photo takes long
     if image.mode == "F":
         raise ImageError("holds floating-point numbers of unknown range: save it with 8 or 16 bit")
     if image.mode.startswith("I"):  # 16-bit grey; convert would clip
@@ -201,14 +202,14 @@ def _to_rgb(image: Image.Image, class_numbers: bool = False) -> Image.Image:
         image = image.getchannel(0)
     elif image.mode == "PA" or "transparency" in image.info:
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _resize(pixels: np.ndarray, size: int | None, rule: str) -> np.ndarray:
     if rule not in ("bilinear", "antialias"):
         raise ValueError(f"config.data.resize = {rule!r}: choose bilinear or antialias")
     if size is None or pixels.shape[:2] == (size, size):
-        return pixels
+        return pixels.copy()  # Pillow's pixels are read-only
     if rule == "antialias":
         return np.array(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
     return np.round(_bilinear(pixels, size)).astype(np.uint8)

@@ -72,7 +72,7 @@ LAYOUTS: dict[str, Layout] = {
     # so that no normal test photo shows a workpiece of a training photo.
     "kolektor_sdd": Layout(label_suffix="_label", test_every=5),
     "kolektor_sdd2": Layout(train=("train",), label_suffix="_GT"),
-    "folder": Layout(train=("train/good", "train", "good", "."), normal=(NORMAL, "ok", "normal")),
+    "folder": Layout(train=("train/good", "train", "good", ""), normal=(NORMAL, "ok", "normal")),
 }
 
 
@@ -180,7 +180,7 @@ def _layout(name: str) -> Layout:
 
 
 def _train_records(folder: str, place: Layout) -> list[Record]:
-    places = (_photos(os.path.normpath(os.path.join(folder, t))) for t in place.train)
+    places = (_photos(os.path.join(folder, t)) for t in place.train)
     records = [Record(f, "train", NORMAL, None) for f in next(filter(None, places), [])]
     if place.validation:
         held_out = _photos(os.path.join(folder, place.validation))

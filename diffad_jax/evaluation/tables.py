@@ -1,6 +1,7 @@
 """Figures as a table for the terminal and as ``metrics.json``."""
 
 import json
+import math
 import platform
 from collections.abc import Mapping
 from importlib import metadata
@@ -15,24 +16,24 @@ Figures = Mapping[str, Figure]
 
 
 def table(categories: Mapping[str, Figures]) -> str:
-    """Categories down, figures (× 100) across, their mean last, reasons for gaps below."""
+    """Categories down, figures (× 100) across, their mean last, reasons for gaps below.
+
+    Args:
+      categories: the figures of each, under the same names in the same order; at least one.
+    """
     names = list(next(iter(categories.values())))
-    titles = (n.replace("_", " ").replace("auroc", "AUROC").replace("ap", "AP") for n in names)
-    rows = [("category", *titles)]
     lines = dict(categories)
     if len(categories) > 1:
         lines["mean"] = mean_figures(categories.values())
+    rows = [("category", *map(_title, names))]
     rows += [(c, *(_shown(f[n]) for n in names)) for c, f in lines.items()]
     widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
     text = [
-        "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(cells))
-        for cells in (list(zip(row, widths, strict=True)) for row in rows)
+        "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])])
+        for name, *cells in rows
     ]
     text.insert(1, "-" * len(text[0]))
-    reasons = {
-        f"{c}: {n}: {f.reason}" for c, fs in lines.items() for n, f in fs.items() if f.reason
-    }
-    return "\n".join([*text, *sorted(reasons)])
+    return "\n".join([*text, *(note for c, f in lines.items() for note in _notes(c, f))])
 
 
 def write_metrics(
@@ -42,35 +43,57 @@ def write_metrics(
     config: dict[str, Any],
     seconds: float,
 ) -> None:
-    """Writes ``metrics.json`` whole or not at all.
+    """Writes ``metrics.json`` whole or not at all, and without NaN, which is not JSON.
 
     Args:
-      path: the file.
-      categories: the figures of each.
-      extras: more to put beside each category's figures: counts, thresholds.
+      path: the file; its folder is made.
+      categories: the figures of each, in [0, 1]; an undefined one is null, with its reason under
+        ``reasons``.
+      extras: more to put beside each category's figures: counts, thresholds. NaN and infinities
+        become null with a reason.
       config: as JSON.
       seconds: that the evaluation took.
     """
     content = {
-        "categories": {c: _plain(f) | dict(extras[c]) for c, f in categories.items()},
-        "mean": _plain(mean_figures(categories.values())),
+        "categories": {c: _plain(f, extras[c]) for c, f in categories.items()},
+        "mean": _plain(mean_figures(categories.values()), {}),
         "config": config,
         "versions": versions(),
         "seconds": round(seconds, 2),
     }
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
 
 def versions() -> dict[str, str]:
+    """Of this package, Python, and the packages that figures depend on."""
     packages = {name: metadata.version(name) for name in _PACKAGES}
     return {"diffad_jax": diffad_jax.__version__, "python": platform.python_version(), **packages}
 
 
-def _plain(figures: Figures) -> dict[str, Any]:
+def _plain(figures: Figures, extras: Mapping[str, Any]) -> dict[str, Any]:
     reasons = {n: f.reason for n, f in figures.items() if f.reason}
-    return {n: f.value for n, f in figures.items()} | ({"reasons": reasons} if reasons else {})
+    values = {n: f.value for n, f in figures.items()} | dict(extras)
+    for name, value in extras.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            values[name], reasons[name] = None, f"was {value}"
+    return values | ({"reasons": reasons} if reasons else {})
+
+
+def _notes(category: str, figures: Figures) -> list[str]:
+    """One line a reason, however many figures share it."""
+    sharing: dict[str, list[str]] = {}
+    for name, figure in figures.items():
+        if figure.reason:
+            sharing.setdefault(figure.reason, []).append(name)
+    return [f"{category}: {', '.join(names)}: {reason}" for reason, names in sharing.items()]
+
+
+def _title(name: str) -> str:
+    return " ".join(w.upper() if w in ("auroc", "ap") else w for w in name.split("_"))
 
 
 def _shown(figure: Figure) -> str:
