@@ -118,7 +118,8 @@ def test_killed_in_any_stage_and_started_again_ends_the_same(
     assert digests[0] == digests[1], "the weights differ"
     ours, theirs = figures(tmp_path)["tiles"], figures(trained[0])["tiles"]
     # XLA's convolutions on a busy CPU may differ in the last bit between processes.
-    assert ours == pytest.approx(theirs, rel=1e-6)
+    assert ours.pop("threshold") == pytest.approx(theirs["threshold"], rel=1e-6)
+    assert ours == {k: v for k, v in theirs.items() if k != "threshold"}
 
 
 def test_evaluate_and_predict_do_without_tensorflow(

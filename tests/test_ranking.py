@@ -47,7 +47,7 @@ def test_golden_values():
 
 
 def test_golden_ties():
-    # By hand: pairs (1 > 0), (1 = 1 counts half); all three photos at 1 or above 0 hold 1 of 2.
+    # By hand: of the 2 pairs one is in order and one tied (half); at the tie precision is 1 of 2.
     figures = values(image_figures(np.array([True, False, False]), np.array([1.0, 1.0, 0.0])))
     assert figures == {"image_auroc": 0.75, "image_ap": 0.5}
 
