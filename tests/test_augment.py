@@ -68,6 +68,14 @@ def test_brightness_moves_luma_and_keeps_chroma(texture):
     np.testing.assert_allclose(got[..., 0] - got[..., 2], mid[..., 0] * 1.0 - mid[..., 2], atol=1.1)
 
 
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_gamma_keeps_black_and_white(gamma):
+    ends = np.zeros((SIZE, SIZE, 3), np.uint8)
+    ends[: SIZE // 2] = 255
+    got = run(augment.gamma_contrast, ends, gamma_range=(gamma, gamma + 1e-6))
+    np.testing.assert_array_equal(got, ends)
+
+
 @pytest.mark.parametrize("factor", [0.0, 1.0, 2.5])
 def test_sharpness_is_pillows(factor, texture):
     got = run(augment.sharpness, texture, sharpness_factor_range=(factor, factor + 1e-6))
@@ -76,12 +84,18 @@ def test_sharpness_is_pillows(factor, texture):
     assert np.abs(got - want).mean() < 0.6
 
 
-def test_hue_and_saturation_follow_hsv(texture):
-    got = run(augment.hue_saturation, texture, hue_saturation_range=(30.0, 30.0 + 1e-5))
-    for y, x in [(0, 0), (3, 20), (31, 31), (12, 5)]:
-        h, s, v = colorsys.rgb_to_hsv(*(texture[y, x] / 255))
-        want = colorsys.hsv_to_rgb((h + 30 / 255) % 1, min(s + 30 / 255, 1), v)
-        np.testing.assert_allclose(got[y, x], 255 * np.array(want), atol=1.0)
+@pytest.mark.parametrize("added", [-50.0, 30.0])
+def test_hue_and_saturation_follow_hsv(added, texture):
+    colours = [[0, 0, 0], [255, 255, 255], [90, 90, 90], [200, 7, 7], [7, 200, 200], [9, 9, 8]]
+    texture[0, :6] = colours  # greys, and ties between channels
+    got = run(augment.hue_saturation, texture, hue_saturation_range=(added, added + 1e-5))
+
+    def formula(pixel):
+        h, s, v = colorsys.rgb_to_hsv(*(pixel / 255))
+        return colorsys.hsv_to_rgb((h + added / 255) % 1, np.clip(s + added / 255, 0, 1), v)
+
+    want = 255 * np.apply_along_axis(formula, -1, texture)
+    np.testing.assert_allclose(got, want, atol=0.51)
 
 
 def test_solarize_is_pillows(texture):
@@ -129,10 +143,39 @@ def test_rotation_turns_about_the_centre(texture):
     np.testing.assert_array_equal(still, texture)
 
 
-def test_three_different_ones_are_drawn(texture):
+def test_three_different_ones_are_drawn_in_random_order(texture, monkeypatch):
+    """Each augmenter writes its digit behind those before it; all ten come in any place."""
+    digits = [lambda x, seed, config, i=i: 10.0 * x + i for i in range(10)]
+    monkeypatch.setattr(augment, "AUGMENTERS", digits)
     config = mvtec.get_config().synthesis
-    results = set()
-    for i in range(12):
-        out = augment.augment(tf.cast(texture, tf.float32), tf.constant([0, i]), config)
-        results.add(out.numpy().tobytes())
-    assert len(results) == 12
+    drawn = []
+    for i in range(300):
+        out = augment.augment(tf.zeros([1, 1, 3]), tf.constant([0, i]), config)
+        drawn.append(f"{int(out.numpy()[0, 0, 0]):03d}")
+    assert all(len(set(d)) == 3 for d in drawn)
+    for place in range(3):
+        counts = np.bincount([int(d[place]) for d in drawn], minlength=10)
+        assert counts.min() > 10 and counts.max() < 60
+
+
+@pytest.mark.parametrize("count", [0, 1, 10])
+def test_as_many_as_configured(count, texture, monkeypatch):
+    monkeypatch.setattr(augment, "AUGMENTERS", [lambda x, seed, config: x + 1.0] * 10)
+    config = mvtec.get_config().synthesis
+    config.num_augmenters = count
+    out = augment.augment(tf.cast(texture, tf.float32), tf.constant([0, 1]), config)
+    np.testing.assert_array_equal(out, texture + np.float32(count))
+
+
+def test_each_augmenter_draws_with_a_seed_of_its_own(texture, monkeypatch):
+    def noise(x, seed, config):
+        return x + tf.random.stateless_uniform([], seed)
+
+    monkeypatch.setattr(augment, "AUGMENTERS", [noise] * 10)
+    config = mvtec.get_config().synthesis
+    outs = []
+    for count in (1, 2, 3):
+        config.num_augmenters = count
+        x = tf.zeros([1, 1, 3])
+        outs.append(float(augment.augment(x, tf.constant([0, 1]), config)[0, 0, 0]))
+    assert len({round(v, 5) for v in (outs[0], outs[1] / 2, outs[2] / 3)}) == 3

@@ -27,18 +27,43 @@ def textbook(angles, cells, size):
     return noise
 
 
-@pytest.mark.parametrize("powers", [(0, 0), (1, 3), (3, 2), (3, 3)])
-def test_equals_the_textbook(powers):
-    angles = np.random.default_rng(0).uniform(0, 2 * np.pi, (9, 9))
-    got = perlin_noise(tf.constant(angles, tf.float32), tf.constant(powers), 32, 3)
-    want = textbook(angles, [2**p for p in powers], 32)
+@pytest.mark.parametrize("size", [32, 50])
+@pytest.mark.parametrize("powers", [(0, 0), (1, 3), (3, 2), (3, 3), (5, 0), (4, 5)])
+def test_equals_the_textbook(powers, size):
+    angles = np.random.default_rng(0).uniform(0, 2 * np.pi, (33, 33))
+    got = perlin_noise(tf.constant(angles, tf.float32), tf.constant(powers), size, 5)
+    want = textbook(angles, [2**p for p in powers], size)
     np.testing.assert_allclose(got, want, atol=1e-5)
 
 
-def test_masks_are_binary_seeded_and_differ():
+def test_mapped_equals_eager():
     config = mvtec.get_config().synthesis
-    masks = [anomaly_mask(64, tf.constant([3, i]), config).numpy() for i in range(20)]
-    assert all(set(np.unique(m)) <= {0.0, 1.0} and m.shape == (64, 64, 1) for m in masks)
-    np.testing.assert_array_equal(masks[4], anomaly_mask(64, tf.constant([3, 4]), config))
-    assert len({m.tobytes() for m in masks}) > 15
-    assert 0.01 < np.mean(masks) < 0.4
+    seeds = tf.range(12)[:, None] + [0, 5]
+    mapped = tf.data.Dataset.from_tensor_slices(seeds).map(lambda s: anomaly_mask(32, s, config))
+    for seed, mask in zip(seeds, mapped, strict=True):
+        np.testing.assert_array_equal(mask, anomaly_mask(32, seed, config))
+
+
+def masks(count, size=32, **settings):
+    config = mvtec.get_config().synthesis
+    config.update(settings)
+    seeds = tf.data.Dataset.range(count).map(lambda i: tf.stack([i, i]))
+    return np.stack(list(seeds.map(lambda s: anomaly_mask(size, s, config)).as_numpy_iterator()))
+
+
+def test_threshold_and_exponents_are_the_configured_ones():
+    assert masks(4, perlin_threshold=-9.0, perlin_rotation_degrees=0.0).all()
+    areas = [masks(40, perlin_threshold=t).mean() for t in (0.2, 0.5, 0.7)]
+    assert areas[0] > areas[1] > areas[2]
+
+    def edges(exponent):
+        low_and_high = {"perlin_min_exponent": exponent, "perlin_max_exponent": exponent}
+        return np.abs(np.diff(masks(20, 64, **low_and_high), axis=2)).mean()
+
+    assert edges(1) < edges(2) < edges(4)
+
+
+def test_rotation_fills_with_zero():
+    """A threshold just below 0 lets all pass that came from outside, half of what did not."""
+    corners = masks(40, perlin_threshold=-1e-6, perlin_max_exponent=2)[:, -1, -1]
+    assert corners.mean() > 0.85

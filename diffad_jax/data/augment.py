@@ -3,11 +3,15 @@
 Every op is [s, s, 3] float32 with whole values in 0 … 255 -> the same; stateless, so that the same
 seed gives the same texture. Each names the operation that it equals; where that is Pillow's, it is
 equal to within one level.
+
+Arithmetic stands where one would expect tf.where, a power or a table: at 256 × 256 those cost 1.5
+to 4 ms on a CPU, a product 0.05 ms.
 """
 
 from collections.abc import Callable
 
 import ml_collections
+import numpy as np
 import tensorflow as tf
 
 from diffad_jax.data.geometry import rotate, uniform
@@ -30,16 +34,20 @@ def augment(texture: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
     count = config.num_augmenters
     seeds = tf.random.split(seed, count + 1)
     order = tf.argsort(uniform([len(AUGMENTERS)], seeds[0], 0.0, 1.0))
-    for i in range(count):
-        branches = [lambda op=op, x=texture, i=i: op(x, seeds[i + 1], config) for op in AUGMENTERS]
-        texture = tf.ensure_shape(tf.switch_case(order[i], branches), texture.shape)
-    return texture
+
+    # A loop, not three copies: tf.data then traces the ten branches once, which saves seconds.
+    def step(i: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        branches = [lambda op=op: op(x, seeds[i + 1], config) for op in AUGMENTERS]
+        return i + 1, tf.ensure_shape(tf.switch_case(order[i], branches), texture.shape)
+
+    return tf.while_loop(lambda i, _: i < count, step, (0, texture))[1]
 
 
 def gamma_contrast(x: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
     """255 (x / 255)^γ, a γ a channel."""
-    gamma = uniform([1, 3], seed, *config.gamma_range)
-    return _look_up(x, 255.0 * (_LEVELS / 255.0) ** gamma)
+    gamma = _along_rows(uniform([3], seed, *config.gamma_range), x)
+    # The floor keeps the logarithm finite; black stays black for any γ above 0.1.
+    return tf.round(255.0 * tf.exp(gamma * tf.math.log(tf.maximum(x / 255.0, 1e-37))))
 
 
 def brightness(x: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
@@ -47,8 +55,10 @@ def brightness(x: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
     seeds = tf.random.split(seed, 2)
     factor = uniform([], seeds[0], *config.brightness_factor_range)
     offset = uniform([], seeds[1], *config.brightness_offset_range)
-    luma = tf.reduce_sum(x * tf.constant([0.299, 0.587, 0.114]), axis=-1, keepdims=True)
-    return _levels(x + (factor - 1.0) * luma + offset)
+    luma = np.outer([0.299, 0.587, 0.114], [1.0, 1.0, 1.0]).astype(np.float32)
+    return _levels(
+        tf.linalg.matmul(x, np.eye(3, dtype=np.float32) + (factor - 1.0) * luma) + offset
+    )
 
 
 def sharpness(x: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
@@ -68,20 +78,19 @@ def hue_saturation(x: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
     seeds = tf.random.split(seed, 2)
     turn = uniform([], seeds[0], *config.hue_saturation_range) / 255.0
     more = uniform([], seeds[1], *config.hue_saturation_range) / 255.0
-    hue, saturation, value = tf.unstack(tf.image.rgb_to_hsv(x / 255.0), axis=-1)
-    hsv = tf.stack(
-        [tf.math.floormod(hue + turn, 1.0), tf.clip_by_value(saturation + more, 0.0, 1.0), value],
-        axis=-1,
-    )
-    return _levels(255.0 * tf.image.hsv_to_rgb(hsv))
+    hue, saturation, value = _to_hsv(x)
+    hue += turn
+    planes = tf.stack([hue - tf.floor(hue), tf.clip_by_value(saturation + more, 0.0, 1.0), value])
+    return _levels(255.0 * tf.image.hsv_to_rgb(tf.transpose(planes, [1, 2, 0])))
 
 
 def solarize(x: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
     """Pillow's ImageOps.solarize, with a probability: inverts levels from a threshold up."""
     seeds = tf.random.split(seed, 2)
-    threshold = uniform([], seeds[0], *config.solarize_threshold_range)
+    threshold = tf.math.ceil(uniform([], seeds[0], *config.solarize_threshold_range))
     chosen = uniform([], seeds[1], 0.0, 1.0) < config.solarize_probability
-    return tf.where(chosen & (x >= threshold), 255.0 - x, x)
+    above = tf.clip_by_value(x - threshold + 1.0, 0.0, 1.0)  # levels are whole: 0 or 1
+    return x + tf.cast(chosen, tf.float32) * above * (255.0 - 2.0 * x)
 
 
 def posterize(x: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
@@ -102,28 +111,31 @@ def autocontrast(x: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
     """Pillow's ImageOps.autocontrast: cuts a percentage at both ends and stretches the rest."""
     low, high = config.autocontrast_cutoff_range
     cutoff = tf.random.stateless_uniform([], seed, low, high + 1, tf.int32)
-    histogram = _histogram(x)  # [256, 3]
-    below = tf.cumsum(histogram)
-    total = below[-1]
-    cut = total * cutoff // 100
-    first = tf.reduce_sum(tf.cast(below <= cut, tf.int32), axis=0)
-    last = 255 - tf.reduce_sum(tf.cast(tf.cumsum(histogram, reverse=True) <= cut, tf.int32), axis=0)
-    first, last = tf.cast(first, tf.float32), tf.cast(last, tf.float32)
-    scale = 255.0 / tf.maximum(last - first, 1.0)
-    table = tf.where(last > first, tf.floor((_LEVELS - first) * scale + 1e-3), _LEVELS)
-    return _look_up(x, table)
+    histogram = _histogram(x)
+    below, above = tf.cumsum(histogram, axis=1), tf.cumsum(histogram, axis=1, reverse=True)
+    cut = below[:, -1:] * cutoff // 100
+    first = tf.reduce_sum(tf.cast(below <= cut, tf.float32), axis=1)
+    last = 255.0 - tf.reduce_sum(tf.cast(above <= cut, tf.float32), axis=1)
+    stretches = last > first
+    scale = tf.where(stretches, 255.0 / tf.maximum(last - first, 1.0), 1.0)
+    first = tf.where(stretches, first, 0.0)
+    stretched = (x - _along_rows(first, x)) * _along_rows(scale, x)
+    return tf.clip_by_value(tf.floor(stretched + 1e-3), 0.0, 255.0)
 
 
 def equalize(x: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
     """Pillow's ImageOps.equalize: all levels about as frequent, a channel at a time."""
     del seed, config
     histogram = _histogram(x)
-    total = tf.shape(x)[0] * tf.shape(x)[1]
-    top = 255 - tf.argmax(tf.cast(histogram[::-1] > 0, tf.int32), axis=0, output_type=tf.int32)
-    step = (total - tf.gather(tf.transpose(histogram), top, batch_dims=1)) // 255
-    before = tf.cumsum(histogram, exclusive=True)
+    total = x.shape[0] * x.shape[1]
+    levels = tf.constant(np.arange(256)[None], tf.int32)
+    top = tf.reduce_max(tf.sign(histogram) * levels, axis=1)
+    step = (total - tf.gather(histogram, top, batch_dims=1))[:, None] // 255
+    before = tf.cumsum(histogram, axis=1, exclusive=True)
     table = (step // 2 + before) // tf.maximum(step, 1)
-    return _look_up(x, tf.where(step > 0, tf.cast(table, tf.float32), _LEVELS))
+    table = tf.clip_by_value(tf.where(step > 0, table, levels), 0, 255)
+    # The only table that no formula replaces. Bytes: four times fewer to move than floats.
+    return tf.cast(tf.gather(tf.reshape(tf.cast(table, tf.uint8), [-1]), _bins(x)), tf.float32)
 
 
 def rotation(x: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
@@ -136,20 +148,40 @@ AUGMENTERS: tuple[Augmenter, ...] = (
     gamma_contrast, brightness, sharpness, hue_saturation, solarize,
     posterize, invert, autocontrast, equalize, rotation,
 )  # fmt: skip
-_LEVELS = tf.range(256.0)[:, None]
 
 
 def _levels(x: tf.Tensor) -> tf.Tensor:
     return tf.round(tf.clip_by_value(x, 0.0, 255.0))
 
 
-def _look_up(x: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
-    """``table`` [256, 3] holds the new value of each level of each channel."""
-    table = tf.reshape(_levels(tf.broadcast_to(table, [256, 3])), [-1])
-    return tf.gather(table, 3 * tf.cast(x, tf.int32) + tf.range(3))
+def _along_rows(channels: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """[3] -> [1, s, 3]: ten times quicker to broadcast to [s, s, 3] than [3] is."""
+    return tf.tile(channels[None, None], [1, x.shape[1], 1])
+
+
+def _bins(x: tf.Tensor) -> tf.Tensor:
+    """Level + 256 channel: [s, s, 3] int32."""
+    return tf.cast(x + _along_rows(tf.constant([0.0, 256.0, 512.0]), x), tf.int32)
 
 
 def _histogram(x: tf.Tensor) -> tf.Tensor:
-    """[256, 3] int32."""
-    bins = 3 * tf.cast(x, tf.int32) + tf.range(3)
-    return tf.reshape(tf.math.bincount(tf.reshape(bins, [-1]), minlength=768), [256, 3])
+    """[3, 256] int32."""
+    counts = tf.math.bincount(tf.reshape(_bins(x), [-1]), minlength=768, maxlength=768)
+    return tf.reshape(counts, [3, 256])
+
+
+def _to_hsv(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """tf.image.rgb_to_hsv in planes, three times as quick: each [s, s] float32 in [0, 1]."""
+    red, green, blue = tf.unstack(x, axis=-1)
+    value = tf.maximum(tf.maximum(red, green), blue)
+    chroma = value - tf.minimum(tf.minimum(red, green), blue)
+    per_chroma = 1.0 / tf.maximum(chroma, 1.0)  # levels are whole: grey is 0, anything else ≥ 1
+    is_red = 1.0 - tf.minimum(value - red, 1.0)
+    is_green = (1.0 - is_red) * (1.0 - tf.minimum(value - green, 1.0))
+    is_blue = 1.0 - is_red - is_green
+    sixths = (
+        is_red * (green - blue) * per_chroma
+        + is_green * ((blue - red) * per_chroma + 2.0)
+        + is_blue * ((red - green) * per_chroma + 4.0)
+    )
+    return sixths / 6.0, chroma / tf.maximum(value, 1.0), value / 255.0

@@ -48,15 +48,15 @@ def perlin_noise(angles: tf.Tensor, powers: tf.Tensor, size: int, max_power: int
     Returns:
       [size, size] float32.
     """
-    near, along = (tf.gather(table, powers) for table in _tables(size, max_power))
+    near, along = (tf.gather(table, powers) for table in fade_tables(size, max_power))
     down = tf.matmul(along[0] @ tf.cos(angles), near[1], transpose_b=True)
     across = tf.matmul(near[0] @ tf.sin(angles), along[1], transpose_b=True)
     return math.sqrt(2.0) * (down + across)
 
 
 @functools.cache
-def _tables(size: int, max_power: int) -> tuple[np.ndarray, np.ndarray]:
-    """w(y, i) and w(y, i) (y − i) for each power: [max_power + 1, size, 2^max_power + 1]."""
+def fade_tables(size: int, max_power: int) -> tuple[np.ndarray, np.ndarray]:
+    """w(y, i) and w(y, i) (y − i) of each power: [max_power + 1, size, 2^max_power + 1]."""
     shape = (max_power + 1, size, 2**max_power + 1)
     near, along = np.zeros(shape), np.zeros(shape)
     rows = np.arange(size)

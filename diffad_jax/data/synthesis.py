@@ -43,8 +43,8 @@ def synthesize(
         texture = augment(source(s[2]), s[3], config)
         mask = anomaly_mask(size, s[4], config)
         beta = draw(5, 0.0, config.max_beta)
-        mixed = (1.0 - beta) * texture + beta * x
-        return (1.0 - mask) * x + mask * tf.round(mixed), mask, texture
+        mixed = tf.round((1.0 - beta) * texture + beta * x)
+        return x + tf.repeat(mask, 3, axis=-1) * (mixed - x), mask, texture
 
     def normal() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         return x, tf.zeros([size, size, 1]), tf.zeros([size, size, 3])

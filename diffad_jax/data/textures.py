@@ -1,6 +1,7 @@
 """What anomalies are made of: a folder of images, TFDS ``dtd``, or built-in procedural textures."""
 
 import functools
+import itertools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -12,25 +13,28 @@ import tensorflow as tf
 from diffad_jax.data import images
 from diffad_jax.data.geometry import uniform
 from diffad_jax.data.layouts import DataError
+from diffad_jax.data.perlin import fade_tables
 
 logger = logging.getLogger(__name__)
 
 # seed [2] -> texture [s, s, 3] float32, whole values in 0 … 255; works inside tf.data.
 TextureSource = Callable[[tf.Tensor], tf.Tensor]
+_CLOUD_POWERS = (2, 3, 4, 5)  # 2^power lattice cells a side
 
 
 def texture_source(config: ml_collections.ConfigDict) -> TextureSource:
     """The source that ``config.data.textures`` names.
 
     Raises:
-      layouts.DataError: the folder is missing or holds no image.
+      layouts.DataError: the folder is missing or holds no image; dtd cannot be loaded.
+      images.ImageError: an unreadable image, unless ``config.data.on_bad_image`` is ``skip``.
     """
     name, size = config.data.textures, config.image_size
     if name == "procedural":
         _say_once_that_procedural()
         return lambda seed: procedural_texture(seed, size)
     if name == "dtd":
-        return _from_pixels(_load_dtd(size))
+        return _from_pixels(_load_dtd(size, config.data.cache_mib))
     return _from_folder(config)
 
 
@@ -68,22 +72,49 @@ def _from_folder(config: ml_collections.ConfigDict) -> TextureSource:
             logger.warning("skipped texture %s: %s", file, reason)
         return _from_pixels(pixels)
 
+    def read(i: np.ndarray) -> np.ndarray:
+        # A bad file is replaced by the next good one, so that the seed alone decides.
+        for j in itertools.chain(range(i, len(files)), range(i)):
+            try:
+                return images.read_image(files[j], size, "antialias")
+            except images.ImageError as error:
+                if config.data.on_bad_image == "fail":
+                    raise
+                logger.warning("skipped texture: %s", error)
+        raise images.ImageError(f"config.data.textures = {folder!r} holds no readable image")
+
     def sample(seed: tf.Tensor) -> tf.Tensor:
         i = tf.random.stateless_uniform([], seed, 0, len(files), tf.int32)
-        texture = tf.numpy_function(
-            lambda j: images.read_image(files[j], size, "antialias"), [i], tf.uint8
-        )
+        texture = tf.numpy_function(read, [i], tf.uint8)
         return tf.cast(tf.ensure_shape(texture, (size, size, 3)), tf.float32)
 
     return sample
 
 
-def _load_dtd(size: int) -> np.ndarray:
+def _load_dtd(size: int, cache_mib: int) -> np.ndarray:
+    """Describable Textures, as many as ``cache_mib`` holds: [n, size, size, 3] uint8."""
     import tensorflow_datasets as tfds  # takes seconds to import
 
-    dataset = tfds.load("dtd", split="train+validation+test")
-    resized = dataset.map(lambda e: tf.image.resize(e["image"], (size, size), antialias=True))
-    return np.stack([np.uint8(np.round(t)) for t in tfds.as_numpy(resized)])
+    try:
+        dataset = tfds.load("dtd", split="train+validation+test")
+    except OSError as error:
+        raise DataError(
+            f"config.data.textures = 'dtd' could not be downloaded ({error}); name a folder of "
+            "images instead, or procedural"
+        ) from error
+    fits = cache_mib * 2**20 // (size * size * 3)
+    if not fits:
+        raise DataError(f"config.data.cache_mib = {cache_mib} leaves no room for a texture")
+    count = min(len(dataset), fits)
+    if count < len(dataset):
+        logger.warning("%d of %d dtd textures fit config.data.cache_mib", count, len(dataset))
+    resized = dataset.take(count).map(
+        lambda e: tf.image.resize(e["image"], (size, size), antialias=True)
+    )
+    pixels = np.empty((count, size, size, 3), np.uint8)
+    for i, texture in enumerate(tfds.as_numpy(resized)):
+        pixels[i] = np.round(texture)
+    return pixels
 
 
 def procedural_texture(seed: tf.Tensor, size: int) -> tf.Tensor:
@@ -110,20 +141,27 @@ def procedural_texture(seed: tf.Tensor, size: int) -> tf.Tensor:
         lambda: tf.clip_by_value(1.5 * clouds, -1.0, 1.0),
     ]
     kind = tf.random.stateless_uniform([], s[4], 0, len(patterns), tf.int32)
-    mix = 0.5 + 0.5 * tf.ensure_shape(tf.switch_case(kind, patterns), (size, size))[..., None]
-    colours = uniform([2, 3], s[5], 0.0, 255.0)
-    speckle = uniform([], s[6], 0.0, 25.0) * tf.random.stateless_normal([size, size, 1], s[7])
-    shade = 20.0 * clouds[..., None] * uniform([], s[8], 0.0, 1.0)
-    texture = mix * colours[0] + (1.0 - mix) * colours[1] + speckle + shade
+    mix = 0.5 + 0.5 * tf.ensure_shape(tf.switch_case(kind, patterns), (size, size))
+    colours = uniform([2, 1, 3], s[5], 0.0, 255.0)
+    speckle = uniform([], s[6], 0.0, 40.0) * uniform([size, size], s[7], -1.0, 1.0)
+    shade = uniform([], s[8], 0.0, 20.0) * clouds
+    # Products of matrices spread one plane over three channels much quicker than broadcasting.
+    texture = (
+        tf.linalg.matmul(mix[..., None], colours[0])
+        + tf.linalg.matmul(1.0 - mix[..., None], colours[1])
+        + tf.linalg.matmul((speckle + shade)[..., None], tf.ones([1, 3]))
+    )
     return tf.round(tf.clip_by_value(texture, 0.0, 255.0))
 
 
 def _clouds(seed: tf.Tensor, size: int) -> tf.Tensor:
     """Smooth noise of four octaves, about in [-1, 1]: [size, size]."""
-    seeds = tf.random.split(seed, 4)
-    total = tf.zeros([size, size, 1])
-    for octave in range(4):
-        cells = 4 * 2**octave
-        coarse = uniform([cells, cells, 1], seeds[octave], -1.0, 1.0)
-        total += 0.5**octave * tf.image.resize(coarse, (size, size), "bicubic")
-    return total[..., 0]
+    seeds = tf.random.split(seed, len(_CLOUD_POWERS))
+    near, _ = fade_tables(size, max(_CLOUD_POWERS))
+    total = tf.zeros([size, size])
+    for octave, power in enumerate(_CLOUD_POWERS):
+        cells = 2**power + 1
+        table = near[power, :, :cells]
+        values = uniform([cells, cells], seeds[octave], -1.0, 1.0)
+        total += 0.5**octave * (table @ values @ table.T)
+    return total

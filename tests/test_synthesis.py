@@ -1,0 +1,158 @@
+"""The synthesis against NumPy from the same draws, and the numbers of its config."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from configs import mvtec
+from diffad_jax.data import synthesis
+
+SIZE = 32
+PHOTO = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8)
+TEXTURE = np.random.default_rng(1).integers(0, 256, (SIZE, SIZE, 3)).astype(np.float32)
+
+
+def run(count=1, source=lambda seed: tf.constant(TEXTURE), photo=PHOTO, first=0, **settings):
+    """Examples of seeds (first, 9), (first + 1, 9) …, stacked."""
+    config = mvtec.get_config().synthesis
+    config.perlin_max_exponent = 3
+    config.update(settings)
+
+    def example(i):
+        seed = tf.stack([i, tf.constant(9, tf.int64)])
+        return synthesis.synthesize(tf.constant(photo), source, seed, config)
+
+    dataset = tf.data.Dataset.range(first, first + count).map(example)
+    examples = list(dataset.as_numpy_iterator())
+    return {k: np.stack([e[k] for e in examples]) for k in examples[0]}
+
+
+ALWAYS = {"normal_probability": 0.0, "rotation_probability": 0.0}
+
+
+def test_contract():
+    got = run(4, **ALWAYS)
+    for name, channels in {
+        "image": 3, "augmented_image": 3, "texture": 3, "anomaly_mask": 1
+    }.items():  # fmt: skip
+        assert got[name].shape == (4, SIZE, SIZE, channels) and got[name].dtype == np.uint8
+    assert set(np.unique(got["anomaly_mask"])) == {0, 1}
+
+
+def test_mapped_equals_eager():
+    config = mvtec.get_config().synthesis
+    config.perlin_max_exponent = 3
+    mapped = run(6)
+    for i in range(6):
+        eager = synthesis.synthesize(
+            tf.constant(PHOTO),
+            lambda seed: tf.constant(TEXTURE),
+            tf.constant([i, 9], tf.int64),
+            config,
+        )
+        for name, value in eager.items():
+            np.testing.assert_array_equal(mapped[name][i], value)
+
+
+def test_the_seed_alone_decides():
+    first, again, later = run(8), run(8), run(4, first=4)
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, again[name])
+        np.testing.assert_array_equal(value[4:], later[name])
+    assert len({x.tobytes() for x in run(8, **ALWAYS)["texture"]}) == 8
+
+
+def test_blend_equals_numpy_from_the_same_draws():
+    got = run(12, **ALWAYS)
+    for i in range(12):
+        # The sixth of the eight seeds is β's, by the contract of this test with the code.
+        seed = tf.random.split(tf.constant([i, 9], tf.int64), 8)[5]
+        beta = tf.random.stateless_uniform([], seed, 0.0, 0.8).numpy()
+        mask, texture = got["anomaly_mask"][i], got["texture"][i].astype(np.float32)
+        want = (1 - mask) * PHOTO + mask * np.round((1 - beta) * texture + beta * PHOTO)
+        assert np.abs(got["augmented_image"][i] - want).max() <= 1
+        assert (got["augmented_image"][i] == want).mean() > 0.999
+
+
+@pytest.mark.parametrize("max_beta", [0.0, 0.3, 0.8])
+def test_beta_is_uniform_up_to_its_limit(max_beta):
+    white = np.full_like(PHOTO, 255)
+    black = tf.zeros([SIZE, SIZE, 3])
+    got = run(80, lambda seed: black, white, max_beta=max_beta, num_augmenters=0, **ALWAYS)
+    masks = got["anomaly_mask"][..., 0].astype(bool)
+    pairs = zip(got["augmented_image"], masks, strict=True)
+    levels = [set(x[m].ravel().tolist()) for x, m in pairs if m.any()]
+    assert all(len(x) == 1 for x in levels)  # one β an example
+    betas = np.array([x.pop() for x in levels]) / 255
+    assert betas.max() <= max_beta + 1 / 255
+    assert abs(betas.mean() - max_beta / 2) <= 0.2 * max_beta
+    assert betas.max() >= 0.85 * max_beta
+
+
+def test_without_augmenters_the_texture_is_the_sources():
+    got = run(3, num_augmenters=0, **ALWAYS)
+    np.testing.assert_array_equal(got["texture"], np.stack([TEXTURE] * 3))
+
+
+def test_nothing_changes_outside_the_mask_and_nothing_in_normal_examples():
+    got = run(40)
+    differs = (got["image"] != got["augmented_image"]).any(axis=-1, keepdims=True)
+    assert not (differs & (got["anomaly_mask"] == 0)).any()
+    normal = ~got["anomaly_mask"].any(axis=(1, 2, 3))
+    assert 5 < normal.sum() < 35
+    np.testing.assert_array_equal(got["image"][normal], got["augmented_image"][normal])
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.5, 0.9, 1.0])
+def test_share_of_normal_examples(probability):
+    """Within four standard deviations; empty masks can only add to it, at this threshold none."""
+    got = run(200, normal_probability=probability, perlin_threshold=-9.0, num_augmenters=0)
+    share = 1 - got["anomaly_mask"].any(axis=(1, 2, 3)).mean()
+    assert abs(share - probability) <= 4 * np.sqrt(probability * (1 - probability) / 200)
+
+
+def test_an_empty_mask_is_a_normal_example():
+    got = run(5, perlin_threshold=9.0, num_augmenters=0, **ALWAYS)
+    assert not got["anomaly_mask"].any()
+    np.testing.assert_array_equal(got["image"], got["augmented_image"])
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
+def test_share_of_rotated_photos(probability):
+    got = run(200, rotation_probability=probability, normal_probability=1.0, num_augmenters=0)
+    share = (got["image"] != PHOTO).any(axis=(1, 2, 3)).mean()
+    assert abs(share - probability) <= 4 * np.sqrt(probability * (1 - probability) / 200)
+    np.testing.assert_array_equal(got["image"], got["augmented_image"])
+
+
+def test_rotation_stays_within_its_degrees_and_fills_with_black():
+    white = np.full_like(PHOTO, 255)
+    always = {"photo": white, "rotation_probability": 1.0, "num_augmenters": 0}
+    little = run(10, rotation_degrees=1.0, **always)["image"]
+    much = run(10, rotation_degrees=90.0, **always)["image"]
+    assert little[:, 1:-1, 1:-1].min() == 255
+    assert (much[:, 0, 0] == 0).any() and (much[:, SIZE // 2, SIZE // 2] == 255).all()
+
+
+def test_texture_is_drawn_with_a_seed_of_its_own():
+    seeds = []
+
+    def source(seed):
+        seeds.append(seed)
+        return tf.fill([SIZE, SIZE, 3], tf.cast(tf.math.floormod(seed[0], 251), tf.float32))
+
+    got = run(8, source, num_augmenters=0, **ALWAYS)
+    assert len(seeds) == 1 and len(np.unique(got["texture"])) > 5
+
+
+@pytest.mark.parametrize("size", [16, 33, 48])
+def test_any_size(size):
+    photo = np.zeros((size, size, 3), np.uint8)
+    got = run(
+        1,
+        lambda seed: tf.fill([size, size, 3], 200.0),
+        photo,
+        perlin_max_exponent=5,
+        num_augmenters=0,
+    )
+    assert got["augmented_image"].shape == (1, size, size, 3)
