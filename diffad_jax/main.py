@@ -17,16 +17,16 @@ from diffad_jax.data.recorded import RecordingError
 from diffad_jax.evaluate import evaluate
 from diffad_jax.train import TrainingError
 
-_MODES = ("train", "evaluate", "predict", "record")
+_MODES = ("train", "evaluate", "predict", "record", "inspect")
 _CONFIG = config_flags.DEFINE_config_file("config", None, "FILE or FILE:CATEGORY.")
 _WORKDIR = absl.flags.DEFINE_string("workdir", None, "Checkpoints, figures and pictures go here.")
 _MODE = absl.flags.DEFINE_enum(
     "mode", "train", _MODES,
     "train: what is missing, then evaluate; predict: score a folder of photos; "
-    "record: write training examples to a file.",
+    "record: write training examples to a file; inspect: report on the data.",
 )  # fmt: skip
 _INPUT = absl.flags.DEFINE_string("input", None, "predict: a folder of photos.")
-_OUTPUT = absl.flags.DEFINE_string("output", None, "predict: a folder; record: a file.")
+_OUTPUT = absl.flags.DEFINE_string("output", None, "predict, inspect: a folder; record: a file.")
 _NUM = absl.flags.DEFINE_integer("num_examples", 1000, "record: how many.", lower_bound=1)
 absl.flags.mark_flags_as_required(["config"])
 
@@ -53,6 +53,8 @@ def main(argv: list[str]) -> None:
             predict.predict_folder(
                 config, _required(_WORKDIR), _required(_INPUT), _required(_OUTPUT)
             )
+        elif mode == "inspect":
+            workflow.inspect(config, _required(_OUTPUT))
         else:
             workflow.record(config, _required(_OUTPUT), _NUM.value)
     except _USER_ERRORS as error:

@@ -9,7 +9,8 @@ from pathlib import Path
 import ml_collections
 
 from diffad_jax import train
-from diffad_jax.data import layouts, recorded, toy
+from diffad_jax.data import inspect as data_inspect
+from diffad_jax.data import inspect_text, layouts, recorded, toy
 from diffad_jax.evaluate import evaluate
 from diffad_jax.stages import STAGES
 from diffad_jax.types import Batch
@@ -84,6 +85,21 @@ def record(config: ml_collections.ConfigDict, output: Path, num_examples: int) -
     streams = {s: (n, _batches(config, category, s, 1)) for s, n in counts.items()}
     recorded.write(config, category, output, streams)
     print(f"{num_examples} examples in {output}, {output.stat().st_size / 2**20:.1f} MiB")
+
+
+def inspect(config: ml_collections.ConfigDict, output: Path) -> None:
+    """Prints what each category holds; writes its summary and contact sheet below ``output``.
+
+    Raises:
+      layouts.DataError: a category is missing or empty.
+      images.ImageError: an unreadable photo or mask, unless ``config.data.on_bad_image`` is
+        ``skip``; no photo is readable.
+    """
+    prepare(config)
+    for category in config.categories:
+        summary = data_inspect.inspect_category(config, category, output / category)
+        print(inspect_text.as_text(summary))
+        print(f"{category}: summary.json and contact_sheet.png are in {output / category}\n")
 
 
 def _batches(

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "diffad_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 TOP = ("train", "checkpoint", "detector", "evaluate", "predict", "threshold", "workflow", "main")
-NO_TENSORFLOW = ("layouts", "images", "toy", "recorded")
+NO_TENSORFLOW = ("layouts", "images", "toy", "recorded", "inspect", "inspect_text")
 
 
 def imports(path: Path) -> set[str]:

@@ -1,5 +1,7 @@
 """Files to pixels: one decoder (Pillow) and one resize rule, for training and for use."""
 
+import dataclasses
+import hashlib
 import io
 import os
 from collections.abc import Callable, Sequence
@@ -20,6 +22,16 @@ _WHITE_FLOOR = 32  # a mask that stays below holds class numbers; so much colour
 
 class ImageError(ValueError):
     """A file cannot be used as an image; the message names it and the remedy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PhotoFacts:
+    """What a photo's file holds."""
+
+    size: tuple[int, int]  # width, height in pixels, orientation obeyed
+    mode: str  # Pillow's name, such as L, RGB or I;16
+    file_format: str  # Pillow's name, such as PNG or JPEG
+    sha256: str  # of the size and the RGB pixels that ``read_image`` gives; not of the file
 
 
 def read_image(path: str | os.PathLike[str], image_size: int | None, resize: str) -> np.ndarray:
@@ -114,6 +126,24 @@ def photo_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         return (image.height, image.width) if turned else (image.width, image.height)
 
     return _decode(path, size)
+
+
+def photo_facts(path: str | os.PathLike[str]) -> PhotoFacts:
+    """Size, mode, format and digest of a photo, which is decoded whole.
+
+    Raises:
+      ImageError: not an image, damaged, or too large.
+    """
+
+    def facts(image: Image.Image) -> PhotoFacts:
+        mode, file_format = image.mode, str(image.format)  # before the conversion drops them
+        pixels = np.ascontiguousarray(_to_rgb(image))
+        digest = hashlib.sha256(repr(pixels.shape).encode())
+        digest.update(pixels)
+        height, width = pixels.shape[:2]
+        return PhotoFacts((width, height), mode, file_format, digest.hexdigest())
+
+    return _decode(path, facts)
 
 
 def read_images(
