@@ -36,6 +36,7 @@ setup(
     extras_require={
         "data": DATA,
         "test": [*DATA, "hypothesis>=6.100", "pytest>=8.3", "ruff>=0.9"],
+        "benchmarks": [*DATA, "opencv-python-headless>=4.11"],
         "parity": ["torch==2.13.*"],
     },
 )

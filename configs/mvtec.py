@@ -105,6 +105,7 @@ def diffusion() -> ml_collections.ConfigDict:
     c.timesteps = 1000
     c.beta_start = 0.0015
     c.beta_end = 0.02
+    c.prediction = "epsilon"  # epsilon (published) | v (samples well in one to five steps)
     c.condition_noise = "independent"  # independent (code) | shared (poster) | none (ablation)
     c.latent_scale = 1.0  # z is multiplied by it; 0: 1 / (the latents' standard deviation)
     c.steps = 26_125  # 4000 epochs of 209 photos at batch 32
@@ -133,6 +134,7 @@ def segmentation() -> ml_collections.ConfigDict:
     c.channels = 64
     c.multipliers = (1, 2, 4, 8, 8, 8)
     c.patch_size = 1  # as for the autoencoder
+    c.input = "images"  # images (published) | differences (learns in fewer steps)
     c.focal_gamma = 2.0
     c.steps = 4_572  # 700 epochs of 209 photos at batch 32
     c.batch_size = 32

@@ -17,8 +17,10 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config.image_size = 64
     config.data.resize = "antialias"
 
-    # 16 × 16 × 4 latents from 4 × 4 patches: channels sit on small maps, where a CPU is quick.
+    # 16 × 16 × 8 latents from 4 × 4 patches: channels sit on small maps, where a CPU is quick.
     config.autoencoder.channels = 96
+    config.autoencoder.num_res_blocks = 1
+    config.autoencoder.latent_channels = 8
     config.autoencoder.multipliers = (1,)
     config.autoencoder.patch_size = 4
     config.autoencoder.dropout = 0.0
@@ -35,23 +37,27 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config.diffusion.num_res_blocks = 1
     config.diffusion.attention_downsampling = (2,)
     config.diffusion.latent_scale = 0.0
-    config.diffusion.steps = 1400
-    config.diffusion.batch_size = 16
+    config.diffusion.prediction = "v"
+    config.diffusion.steps = 4000
+    config.diffusion.batch_size = 8
     config.diffusion.learning_rate = 1e-3
     config.diffusion.warmup_steps = 100
     config.diffusion.decay = "cosine"
     config.diffusion.ema_decay = 0.995
 
     # Few steps need to begin where the latent is pure noise.
-    config.reconstruction.training_steps = 3
-    config.reconstruction.test_steps = 5
+    config.reconstruction.training_steps = 2
+    config.reconstruction.test_steps = 2
     config.reconstruction.spacing = "trailing"
 
     config.segmentation.channels = 32
     config.segmentation.multipliers = (1, 2, 4, 4)
     config.segmentation.patch_size = 2
-    config.segmentation.steps = 1600
+    config.segmentation.input = "differences"
+    config.segmentation.steps = 3000
     config.segmentation.batch_size = 8
+    config.segmentation.warmup_steps = 50
+    config.segmentation.decay = "cosine"
 
     config.evaluation.smoothing = 5  # of 64 pixels, as 21 of 256
     config.evaluation.mask_rule = "half"

@@ -44,18 +44,19 @@ def reconstruct(
       x_r and x_inter, clipped to [0, 1].
     """
     autoencoder, denoiser = networks.autoencoder(config), networks.denoiser(config)
-    scale = weights["denoiser"]["scale"]
+    scale, alpha_bar = weights["denoiser"]["scale"], noise_schedule(config)
     condition = scale * autoencoder.apply(weights["autoencoder"], image, method="encode")[0]
 
     def predict_noise(z_t, t):
         inputs = jnp.concatenate([z_t, condition], axis=-1)
-        return denoiser.apply({"params": weights["denoiser"]["params"]}, inputs, t)
+        output = denoiser.apply({"params": weights["denoiser"]["params"]}, inputs, t)
+        return schedule.predicted_noise(config.diffusion.prediction, output, z_t, t, alpha_bar)
 
     shape = (1, *condition.shape[1:]) if shared_noise else condition.shape
     noise = jnp.broadcast_to(jax.random.normal(key, shape), condition.shape)
     c = config.reconstruction
     visited = ddim.sampling_timesteps(config.diffusion.timesteps, num_steps, c.spacing)
-    z_r = ddim.ddim_sample(predict_noise, noise, visited, noise_schedule(config))
+    z_r = ddim.ddim_sample(predict_noise, noise, visited, alpha_bar)
     z_inter = c.interpolation * condition + (1.0 - c.interpolation) * z_r
 
     # One call for both: the decoder is the dearest network.

@@ -105,3 +105,21 @@ def test_equals_a_float64_loop(steps):
         eps = 0.9 * np.tanh(z)
         z = np.sqrt(a_next) * (z - np.sqrt(1 - a) * eps) / np.sqrt(a) + np.sqrt(1 - a_next) * eps
     np.testing.assert_allclose(got, z, rtol=1e-4, atol=1e-4 * np.abs(z).max())
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+def test_the_noise_is_recovered_from_an_exact_prediction(prediction):
+    rng = np.random.default_rng(0)
+    z, noise = (jnp.float32(x) for x in rng.normal(size=(2, 3, 4, 4, 2)))
+    t = jnp.array([0, 500, 999])
+    output = schedule.target(prediction, z, t, noise, ALPHA_BAR)
+    z_t = schedule.q_sample(z, t, noise, ALPHA_BAR)
+    got = schedule.predicted_noise(prediction, output, z_t, t, ALPHA_BAR)
+    np.testing.assert_allclose(got, noise, atol=1e-5)
+
+
+def test_v_follows_its_equation():
+    z, noise = jnp.full((1, 1, 1, 1), 2.0), jnp.full((1, 1, 1, 1), 3.0)
+    got = schedule.target("v", z, jnp.array([700]), noise, ALPHA_BAR)
+    want = np.sqrt(ALPHA_BAR[700]) * 3.0 - np.sqrt(1 - ALPHA_BAR[700]) * 2.0
+    np.testing.assert_allclose(got.item(), want, rtol=1e-6)

@@ -1,6 +1,10 @@
 """Batches: a pure function of (seed, index), whatever the start, the batch size, the processes."""
 
 import itertools
+import os
+import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -102,3 +106,20 @@ def test_too_few_photos_to_hold_one_out(tiny_config):
     tiny_config.data.validation_share = 0.0
     with pytest.raises(layouts.DataError, match="config.data.validation_share = 0.0"):
         take(tiny_config, 1, split="validation")
+
+
+def test_flags_for_jax_do_not_end_tensorflow(tiny_config, tmp_path):
+    """TensorFlow's XLA ends a process at a flag that it does not know."""
+    (tmp_path / "config").write_bytes(pickle.dumps(tiny_config))
+    code = (
+        "import os, pickle, sys; from diffad_jax.data import pipeline;"
+        "config = pickle.load(open(sys.argv[1], 'rb'));"
+        "next(pipeline.batches(config, config.categories[0], split='train', batch_size=2));"
+        "assert os.environ['XLA_FLAGS'] == '--xla_flag_of_tomorrow=1'"
+    )
+    environment = os.environ | {"XLA_FLAGS": "--xla_flag_of_tomorrow=1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "config"],
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

@@ -4,8 +4,10 @@ An example is a pure function of (seed, split, index), index counting examples f
 training. So nothing is replayed on resuming, and any number of processes sees the same images.
 """
 
+import functools
 import itertools
 import logging
+import os
 from collections.abc import Iterator
 
 import ml_collections
@@ -70,6 +72,7 @@ def examples(
         raise ValueError(
             f"batch_size = {batch_size} is not a multiple of {process_count} processes"
         )
+    _hide_xla_flags()
     photo, count = _photos(config, category, split)
     source = textures.texture_source(config)
     root_seed = tf.constant([config.seed, _SPLIT_SALT[split]], tf.int32)
@@ -86,6 +89,18 @@ def examples(
 
     dataset = tf.data.Dataset.counter().map(index)
     return dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+@functools.cache
+def _hide_xla_flags() -> None:
+    """Has TensorFlow's XLA read its flags, once a process, while there are none.
+
+    XLA_FLAGS is meant for JAX, whose XLA is newer: an unknown flag would end the process.
+    """
+    flags = os.environ.pop("XLA_FLAGS", None)
+    tf.function(lambda: tf.constant(0), jit_compile=True)()
+    if flags is not None:
+        os.environ["XLA_FLAGS"] = flags
 
 
 def split_records(

@@ -20,7 +20,7 @@ from diffad_jax.data.layouts import DataError
 CATEGORY = "toy"
 DEFECT_TYPES = ("displaced_element", "foreign_fibre", "missing_element", "scratch", "stain")
 NUM_TRAIN, NUM_TEST_GOOD, NUM_TEST_DEFECT = 200, 20, 8  # the last of each type
-_VERSION = 1
+_VERSION = 2
 _SUPERSAMPLING = 3
 _VISIBLE = 8.0  # levels of 255 by which a defect must change a pixel to be in the mask
 
@@ -153,7 +153,7 @@ def _lighting(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _fabric(rng: np.random.Generator) -> Scene:
-    places = (np.arange(4) - 1.5) * 0.25
+    places = (np.arange(3) - 1.0) / 3.0
     elements = np.stack(np.meshgrid(places, places, indexing="ij"), axis=-1).reshape(-1, 2)
     return Scene(
         rng=rng,
@@ -163,18 +163,18 @@ def _fabric(rng: np.random.Generator) -> Scene:
         tint=rng.uniform(0.96, 1.04, 3),
         phase=rng.uniform(0.0, 2.0 * np.pi, 2),
         elements=elements,
-        element_radius=0.062,
+        element_radius=0.095,
     )
 
 
 def _draw_fabric(scene: Scene, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    threads = 2.0 * np.pi * 16.0
+    threads = 2.0 * np.pi * 9.0
     weave = np.sin(threads * x + scene.phase[0]) * np.sin(threads * y + scene.phase[1])
     cloth = np.array([0.78, 0.72, 0.60]) * scene.tint * (1.0 + 0.07 * weave[..., None])
     for cy, cx in scene.elements:  # a printed diamond with a dot in it
         distance = np.abs(y - cy) + np.abs(x - cx)
         print_ = _soft(scene.element_radius - distance, 0.01)[..., None]
-        dot = _soft(0.022 - np.hypot(y - cy, x - cx), 0.01)[..., None]
+        dot = _soft(0.035 - np.hypot(y - cy, x - cx), 0.01)[..., None]
         ink = np.array([0.18, 0.30, 0.52]) * (1.0 + 0.1 * weave[..., None])
         cloth = cloth + print_ * (ink - cloth)
         cloth = cloth + dot * (np.array([0.80, 0.35, 0.20]) - cloth)
@@ -183,7 +183,7 @@ def _draw_fabric(scene: Scene, y: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 def _flange(rng: np.random.Generator) -> Scene:
     turn = rng.uniform(-0.06, 0.06)
-    angles = turn + np.arange(6) * np.pi / 3.0
+    angles = turn + np.arange(5) * np.pi / 2.5
     return Scene(
         rng=rng,
         draw=_draw_flange,
@@ -192,7 +192,7 @@ def _flange(rng: np.random.Generator) -> Scene:
         tint=rng.uniform(0.97, 1.03, 3),
         phase=rng.uniform(0.0, 2.0 * np.pi, 2),
         elements=0.275 * np.stack([np.sin(angles), np.cos(angles)], axis=-1),
-        element_radius=0.055,
+        element_radius=0.075,
     )
 
 
@@ -200,7 +200,7 @@ def _draw_flange(scene: Scene, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     grain = np.sin(40.0 * x + scene.phase[0]) * np.sin(9.0 * y + scene.phase[1])
     table = np.array([0.30, 0.36, 0.34]) * (1.0 + 0.05 * grain[..., None])
     radius = np.hypot(y, x)
-    turned = 1.0 + 0.05 * np.sin(150.0 * radius)  # marks of the lathe
+    turned = 1.0 + 0.05 * np.sin(70.0 * radius)  # marks of the lathe
     metal = np.array([0.66, 0.67, 0.70]) * scene.tint * turned[..., None]
     picture = table + _soft(0.40 - radius, 0.01)[..., None] * (metal - table)
     rim = _soft(0.018 - np.abs(radius - 0.175), 0.01)[..., None]
@@ -230,12 +230,12 @@ def _displaced_element(scene: Scene) -> None:
 
 def _scratch(scene: Scene) -> None:
     start, end = _stroke(scene, 0.15, 0.40)
-    width = scene.rng.uniform(0.006, 0.010)
+    width = scene.rng.uniform(0.014, 0.022)
     bright = scene.rng.integers(2)
     colour = np.full(3, 0.97 if bright else 0.08)
 
     def opacity(y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        return 0.9 * _soft(width - _distance_to_segment(y, x, start, end), 0.006)
+        return 0.9 * _soft(width - _distance_to_segment(y, x, start, end), 0.01)
 
     scene.overlays.append((opacity, colour))
 
@@ -251,14 +251,14 @@ def _foreign_fibre(scene: Scene) -> None:
     def opacity(y: np.ndarray, x: np.ndarray) -> np.ndarray:
         pieces = zip(points[:-1], points[1:], strict=True)
         distance = np.min([_distance_to_segment(y, x, a, b) for a, b in pieces], axis=0)
-        return _soft(0.010 - distance, 0.006)
+        return _soft(0.016 - distance, 0.01)
 
     scene.overlays.append((opacity, colour))
 
 
 def _stain(scene: Scene) -> None:
     centre = _place(scene)
-    radius = scene.rng.uniform(0.05, 0.10)
+    radius = scene.rng.uniform(0.07, 0.13)
     squeeze = scene.rng.uniform(0.6, 1.0)
     lobes = scene.rng.uniform(0.0, 2.0 * np.pi, 2)
     colour = scene.rng.uniform(0.10, 0.30, 3)

@@ -23,6 +23,40 @@ def q_sample(z: jax.Array, t: jax.Array, noise: jax.Array, alpha_bar: np.ndarray
       noise: [b, h, w, c], ε ~ N(0, I).
       alpha_bar: [timesteps] float64; the roots are taken before rounding to float32.
     """
+    signal, sigma = _levels(t, alpha_bar)
+    return signal * z + sigma * noise
+
+
+def target(
+    prediction: str, z: jax.Array, t: jax.Array, noise: jax.Array, alpha_bar: np.ndarray
+) -> jax.Array:
+    """What the denoiser is to predict: ε, or v = √ᾱ_t ε − √(1 − ᾱ_t) z (Salimans & Ho 2022).
+
+    An error of ε at the noisiest step is 77 times as large in the clean latent that it stands for
+    (published schedule), which a sampler of few steps cannot mend; one of v is not magnified.
+
+    Args:
+      prediction: ``epsilon`` (published) or ``v``.
+      z, t, noise, alpha_bar: as for ``q_sample``.
+    """
+    if prediction == "epsilon":
+        return noise
+    signal, sigma = _levels(t, alpha_bar)
+    return signal * noise - sigma * z
+
+
+def predicted_noise(
+    prediction: str, output: jax.Array, z_t: jax.Array, t: jax.Array, alpha_bar: np.ndarray
+) -> jax.Array:
+    """ε from the denoiser's output at z_t; arguments as for ``target``."""
+    if prediction == "epsilon":
+        return output
+    signal, sigma = _levels(t, alpha_bar)
+    return signal * output + sigma * z_t
+
+
+def _levels(t: jax.Array, alpha_bar: np.ndarray) -> tuple[jax.Array, jax.Array]:
+    """√ᾱ_t and √(1 − ᾱ_t), [b, 1, 1, 1] each."""
     signal = jnp.asarray(np.sqrt(alpha_bar), jnp.float32)[t][:, None, None, None]
     sigma = jnp.asarray(np.sqrt(1.0 - alpha_bar), jnp.float32)[t][:, None, None, None]
-    return signal * z + sigma * noise
+    return signal, sigma

@@ -47,6 +47,8 @@ def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch:
 def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, config: Config):
     """One step of L_LDM = ‖ε − ε_θ(z_t, t, c_s)‖² with noisy condition embedding.
 
+    ``config.diffusion.prediction = "v"`` has the denoiser predict v in place of ε.
+
     z ~ q(z|x) is sampled, the condition c is the mode of q(z|x_a); t and s are uniform, drawn
     apart (``independent``, the published code), s = t (``shared``, the poster's equation), or
     the condition stays clean (``none``, the paper's ablation).
@@ -72,10 +74,12 @@ def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, co
         condition_noise = jax.random.normal(keys[4], z.shape)
         condition = schedule.q_sample(condition, s, condition_noise, alpha_bar)
 
+    target = schedule.target(c.prediction, z, t, noise, alpha_bar)
+
     def loss_fn(params):
         inputs = jnp.concatenate([z_t, condition], axis=-1)
-        prediction = networks.denoiser(config).apply({"params": params}, inputs, t)
-        return jnp.mean(losses.squared_error(noise, prediction))
+        output = networks.denoiser(config).apply({"params": params}, inputs, t)
+        return jnp.mean(losses.squared_error(target, output))
 
     loss, gradients = jax.value_and_grad(loss_fn)(state.params)
     state = train_state.apply_gradients(state, gradients, make_optimizer(config))
@@ -124,10 +128,11 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> dic
         c_t = schedule.q_sample(
             condition, steps, jax.random.normal(condition_key, z.shape), alpha_bar
         )
-        prediction = networks.denoiser(config).apply(
+        output = networks.denoiser(config).apply(
             {"params": weights[NAME]["params"]}, jnp.concatenate([z_t, c_t], axis=-1), steps
         )
-        figures[f"loss_t{int(t)}"] = jnp.mean(losses.squared_error(noise, prediction))
+        target = schedule.target(config.diffusion.prediction, z, steps, noise, alpha_bar)
+        figures[f"loss_t{int(t)}"] = jnp.mean(losses.squared_error(target, output))
     return figures
 
 

@@ -54,7 +54,7 @@ def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, co
         num_steps=config.reconstruction.training_steps,
         shared_noise=False,
     )
-    inputs = jax.lax.stop_gradient(segmenter_input(repaired, image))
+    inputs = jax.lax.stop_gradient(segmenter_input(repaired, image, config=config))
 
     def loss_fn(params):
         logits, updated = networks.segmenter(config).apply(
