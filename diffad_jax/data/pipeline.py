@@ -130,8 +130,7 @@ def _photos(config: ml_collections.ConfigDict, category: str, split: str):
     if len(files) * side * side * 3 <= c.cache_mib * 2**20:
         pixels, _, skipped = images.read_images(files, side, c.resize, c.on_bad_image)
         _report(skipped)
-        cached = tf.constant(pixels)
-        return (lambda i: cached[i]), len(pixels)
+        return textures.picture_lookup(pixels.__getitem__, side), len(pixels)
 
     def read(i: np.ndarray) -> np.ndarray:
         # A bad photo is replaced by the next good one, so that the example stays a pure function.
@@ -144,10 +143,7 @@ def _photos(config: ml_collections.ConfigDict, category: str, split: str):
                 logger.warning("skipped: %s", error)
         raise images.ImageError(f"no readable photo in {config.data.root}/{category}")
 
-    def lookup(i: tf.Tensor) -> tf.Tensor:
-        return tf.ensure_shape(tf.numpy_function(read, [i], tf.uint8), (side, side, 3))
-
-    return lookup, len(files)
+    return textures.picture_lookup(read, side), len(files)
 
 
 def _report(skipped: list[tuple[str, str]]) -> None:

@@ -34,7 +34,8 @@ def texture_source(config: ml_collections.ConfigDict) -> TextureSource:
         _say_once_that_procedural()
         return lambda seed: procedural_texture(seed, size)
     if name == "dtd":
-        return _from_pixels(_load_dtd(size, config.data.cache_mib))
+        pixels = _load_dtd(size, config.data.cache_mib)
+        return _drawn_from(len(pixels), pixels.__getitem__, size)
     return _from_folder(config)
 
 
@@ -46,12 +47,26 @@ def _say_once_that_procedural() -> None:
     )
 
 
-def _from_pixels(pixels: np.ndarray) -> TextureSource:
-    cached = tf.constant(pixels)
+def picture_lookup(
+    read: Callable[[np.ndarray], np.ndarray], size: int
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """``read``, int32 [] -> uint8 [s, s, 3], for use inside tf.data.
+
+    Pictures in memory go this way too: a constant of TensorFlow would hold them three times.
+    """
+
+    def lookup(i: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(tf.numpy_function(read, [i], tf.uint8), (size, size, 3))
+
+    return lookup
+
+
+def _drawn_from(count: int, read: Callable[[np.ndarray], np.ndarray], size: int) -> TextureSource:
+    lookup = picture_lookup(read, size)
 
     def sample(seed: tf.Tensor) -> tf.Tensor:
-        i = tf.random.stateless_uniform([], seed, 0, len(pixels), tf.int32)
-        return tf.cast(cached[i], tf.float32)
+        i = tf.random.stateless_uniform([], seed, 0, count, tf.int32)
+        return tf.cast(lookup(i), tf.float32)
 
     return sample
 
@@ -70,7 +85,7 @@ def _from_folder(config: ml_collections.ConfigDict) -> TextureSource:
         pixels, _, skipped = images.read_images(files, size, "antialias", config.data.on_bad_image)
         for file, reason in skipped:
             logger.warning("skipped texture %s: %s", file, reason)
-        return _from_pixels(pixels)
+        return _drawn_from(len(pixels), pixels.__getitem__, size)
 
     def read(i: np.ndarray) -> np.ndarray:
         # A bad file is replaced by the next good one, so that the seed alone decides.
@@ -83,12 +98,7 @@ def _from_folder(config: ml_collections.ConfigDict) -> TextureSource:
                 logger.warning("skipped texture: %s", error)
         raise images.ImageError(f"config.data.textures = {folder!r} holds no readable image")
 
-    def sample(seed: tf.Tensor) -> tf.Tensor:
-        i = tf.random.stateless_uniform([], seed, 0, len(files), tf.int32)
-        texture = tf.numpy_function(read, [i], tf.uint8)
-        return tf.cast(tf.ensure_shape(texture, (size, size, 3)), tf.float32)
-
-    return sample
+    return _drawn_from(len(files), read, size)
 
 
 def _load_dtd(size: int, cache_mib: int) -> np.ndarray:
