@@ -64,7 +64,7 @@ def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, co
         return loss, {"l1": l1 / image[0].size, "kl": kl / mean[0].size}
 
     (loss, terms), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-    metrics = {"loss": loss, **terms, "gradient_norm": optax.global_norm(gradients)}
+    metrics = {"loss": loss, **terms, "gradient_norm": optax.tree.norm(gradients)}
     return train_state.apply_gradients(state, gradients, make_optimizer(config)), metrics
 
 

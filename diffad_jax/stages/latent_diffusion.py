@@ -84,7 +84,7 @@ def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, co
     loss, gradients = jax.value_and_grad(loss_fn)(state.params)
     state = train_state.apply_gradients(state, gradients, make_optimizer(config))
     average = train_state.ema(state.ema_params, state.params, state.step, c.ema_decay)
-    metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradients)}
+    metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
     return state.replace(ema_params=average), metrics
 
 

@@ -65,7 +65,7 @@ def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, co
 
     (loss, updated), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     state = train_state.apply_gradients(state, gradients, make_optimizer(config))
-    metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradients)}
+    metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
     return state.replace(variables=updated), metrics
 
 

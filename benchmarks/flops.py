@@ -1,0 +1,106 @@
+"""What a config's training and use cost, by XLA's own count; nothing is computed.
+
+    python -m benchmarks.flops --config=configs/mvtec.py
+
+A multiply-add counts as two. Counted is the lowered program before XLA's optimisations, one
+training step at the config's batch size. XLA counts a loop's body once; the further DDIM steps are
+added here. The last line is one JSON object.
+"""
+
+import argparse
+import functools
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from diffad_jax import networks
+from diffad_jax.reconstruct import reconstruct
+from diffad_jax.segment import segment
+from diffad_jax.stages import STAGES, segmentation
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", default="configs/mvtec.py")
+    args = parser.parse_args()
+    config = ml_collections.FrozenConfigDict(_load(args.config))
+    report = count(config)
+    print(f"{'':24}{'GFLOP an image':>16}{'PFLOP in all':>14}")
+    for name, figures in report.items():
+        total = figures.get("pflop_in_all")
+        shown = f"{total:14.3f}" if total is not None else ""
+        print(f"{name:24}{figures['gflop_an_image']:16.1f}{shown}")
+    print(json.dumps({"config": args.config} | report))
+
+
+def count(config: ml_collections.FrozenConfigDict) -> dict[str, dict[str, float]]:
+    """GFLOP an image of each stage's training step and of the detector; PFLOP of each stage."""
+    report, frozen = {}, {}
+    for stage in STAGES:
+        c = stage.settings(config)
+        batch = _batch(config, c.batch_size)
+        key = jax.random.key(0)
+        state = jax.eval_shape(functools.partial(stage.init_state, config), key, frozen, batch)
+        step = functools.partial(stage.train_step, config=config)
+        total = flops(step, state, frozen, batch)
+        if stage is segmentation:
+            more = config.reconstruction.training_steps - 1
+            total += more * c.batch_size * _denoising_flops(config, frozen)
+        report[stage.NAME] = {
+            "gflop_an_image": total / c.batch_size / 1e9,
+            "pflop_in_all": total * c.steps / 1e15,
+        }
+        frozen[stage.NAME] = jax.eval_shape(stage.weights, state)
+    image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
+    total = flops(_detect(config), frozen, image)
+    total += (config.reconstruction.test_steps - 1) * _denoising_flops(config, frozen)
+    report["detector"] = {"gflop_an_image": total / 1e9}
+    return report
+
+
+def _detect(config: ml_collections.FrozenConfigDict):
+    def detect(weights, image):
+        steps = config.reconstruction.test_steps
+        repaired = reconstruct(weights, image, jax.random.key(0), config=config, num_steps=steps)
+        return segment(weights["segmenter"], repaired, image, config=config)
+
+    return detect
+
+
+def _denoising_flops(config: ml_collections.FrozenConfigDict, weights: dict) -> float:
+    """Of one image and one step."""
+    height, width, channels = networks.latent_shape(config)
+    z = jax.ShapeDtypeStruct((1, height, width, 2 * channels), jnp.float32)
+    t = jax.ShapeDtypeStruct((1,), jnp.int32)
+    params = {"params": weights["denoiser"]["params"]}
+    return flops(networks.denoiser(config).apply, params, z, t)
+
+
+def flops(fn: Callable, *args) -> float:
+    """Of ``fn`` at arguments that may be shapes only; a loop's body counts once."""
+    return jax.jit(fn).lower(*args).cost_analysis()["flops"]
+
+
+def _batch(config: ml_collections.FrozenConfigDict, batch_size: int) -> dict:
+    shape = (batch_size, config.image_size, config.image_size)
+    channels = {"image": 3, "augmented_image": 3, "anomaly_mask": 1}
+    return {k: jax.ShapeDtypeStruct((*shape, n), np.uint8) for k, n in channels.items()}
+
+
+def _load(path: str) -> ml_collections.ConfigDict:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
+if __name__ == "__main__":
+    main()
