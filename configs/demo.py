@@ -22,10 +22,10 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config.autoencoder.latent_channels = 4
     config.autoencoder.channels = 64
     config.autoencoder.steps = 500
-    config.diffusion.steps = 800
+    config.diffusion.steps = 600
     config.segmentation.patch_size = 1
     config.segmentation.multipliers = (1, 2, 4)
-    config.segmentation.steps = 700
+    config.segmentation.steps = 500
     config.evaluation.smoothing = 3
     config.training.checkpoint_every = 200
     return config
