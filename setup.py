@@ -10,6 +10,7 @@ DATA = [
     "tensorflow-cpu>=2.20,<2.22",
     "tensorflow-datasets>=4.9.8",
 ]
+BENCHMARKS = ["opencv-python-headless>=4.11"]  # for the reference loader
 
 setup(
     name="diffad-jax",
@@ -35,8 +36,8 @@ setup(
     ],
     extras_require={
         "data": DATA,
-        "test": [*DATA, "hypothesis>=6.100", "pytest>=8.3", "ruff>=0.9"],
-        "benchmarks": [*DATA, "opencv-python-headless>=4.11"],
+        "test": [*DATA, *BENCHMARKS, "hypothesis>=6.100", "pytest>=8.3", "ruff>=0.9"],
+        "benchmarks": [*DATA, *BENCHMARKS],
         "parity": ["torch==2.13.*"],
     },
 )

@@ -1,10 +1,14 @@
 """DiffAD shrunk to what two CPU cores train in about half an hour a category: 64 × 64 photos.
 
+Besides their size the networks differ from the published ones in what few steps need: the denoiser
+predicts v, and the segmenter sees differences.
+
 Command:   python -m diffad_jax.main --config=configs/mvtec_small.py:bottle --workdir=runs/small
            (textures: --config.data.textures=FOLDER, e.g. of the DTD images)
 Hardware:  2 CPU cores
-Hours:     not measured
-Result:    not measured
+Minutes:   35 (autoencoder 10.6, denoiser 11.4, segmenter 12.4), with other work on the machine
+Memory:    2.0 GB
+Result:    bottle, seed 0, DTD textures: image AUROC 0.997, AP 0.999, pixel AUROC 0.965, AP 0.755
 """
 
 import ml_collections

@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import mvtec
-
-pytest.importorskip(
-    "cv2",
-    reason="the reference loader needs OpenCV: pip install '.[benchmarks]'",
-    exc_type=ImportError,
-)
-
 from benchmarks import numpy_loader, pictures
+from configs import mvtec
 
 SIZE = 32
 
