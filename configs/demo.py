@@ -3,8 +3,10 @@
 Command:   make demo, or
            python -m diffad_jax.main --config=configs/demo.py --workdir=runs/demo
 Hardware:  2 CPU cores
-Minutes:   not measured on an idle machine
-Result:    seed 0: image AUROC 0.475, pixel AUROC 0.718, pixel AP 0.128 (segmenter undertrained)
+Minutes:   7.4 with the installation, seed 0; 5.4 and 6.0 without it, seeds 1 and 2
+           (autoencoder 1.2, denoiser 2.4, segmenter 2.4 at seed 0)
+Memory:    2.0 GB
+Result:    image AUROC 1.000, pixel AUROC 0.994 … 0.996, pixel AP 0.90 … 0.92 (seeds 0, 1, 2)
 """
 
 import ml_collections

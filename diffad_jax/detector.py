@@ -64,7 +64,11 @@ class Detector:
         return self._predict(self._weights, images)
 
     def predict_all(self, images: np.ndarray, batch_size: int) -> Prediction:
-        """``predict`` over any number of photos, in batches of one size; results as NumPy."""
+        """``predict`` over any number of photos, in batches of one size; results as NumPy.
+
+        Raises:
+          checkpoint.CheckpointError: a score is not finite, so the weights are broken.
+        """
         count = len(images)
         padding = np.repeat(images[-1:], -count % batch_size, axis=0)
         padded = np.concatenate([images, padding])
@@ -72,7 +76,13 @@ class Detector:
             jax.device_get(self.predict(padded[i : i + batch_size]))
             for i in range(0, len(padded), batch_size)
         ]
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
+        found = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
+        if not np.isfinite(found.score).all():
+            raise checkpoint.CheckpointError(
+                "the detector's scores are not finite: its weights are broken, train again with a "
+                "lower learning rate or config.training.gradient_clip"
+            )
+        return found
 
 
 def predict(

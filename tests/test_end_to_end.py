@@ -9,10 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import jax
+import ml_collections
 import numpy as np
 import pytest
 from PIL import Image
 
+from diffad_jax.checkpoint import CheckpointError, abstract_state
 from diffad_jax.data import images
 from diffad_jax.detector import Detector
 from diffad_jax.stages import STAGES
@@ -168,6 +171,17 @@ def test_a_photos_score_depends_on_nothing_but_the_photo(trained, tiny_config):
     np.testing.assert_allclose(alone.score[0], together.score[2], atol=1e-6)
     with pytest.raises(ValueError, match=r"images must be \[b, 16, 16, 3\] uint8"):
         detector.predict(photos[:, :8])
+
+
+def test_broken_weights_give_no_score(tiny_config):
+    """Rather than a threshold of NaN that nothing ever passes."""
+    frozen = ml_collections.FrozenConfigDict(tiny_config)
+    weights = {}
+    for stage in STAGES:
+        shapes = stage.weights(abstract_state(stage, frozen, weights))
+        weights[stage.NAME] = jax.tree.map(lambda s: np.full(s.shape, np.nan, s.dtype), shapes)
+    with pytest.raises(CheckpointError, match="not finite"):
+        Detector(tiny_config, weights).predict_all(np.zeros((1, 16, 16, 3), np.uint8), 1)
 
 
 @pytest.mark.parametrize(
