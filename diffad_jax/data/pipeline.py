@@ -94,7 +94,7 @@ def examples(
         made = synthesis.synthesize(photo(which), source, fold_in(seed, 1), config.synthesis)
         return {k: made[k] for k in fields}
 
-    # One map: each more costs an example 3 % of its time.
+    # One map for all: with three, a core made 5 % fewer examples.
     dataset = tf.data.Dataset.counter()
     return dataset.map(
         lambda k: example(index(k)), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
