@@ -5,19 +5,15 @@ training. So nothing is replayed on resuming, and any number of processes sees t
 """
 
 import functools
-import itertools
-import logging
 import os
 from collections.abc import Iterator
 
 import ml_collections
-import numpy as np
 import tensorflow as tf
 
-from diffad_jax.data import images, layouts, synthesis, textures
+from diffad_jax.data import layouts, picture_store, synthesis, textures
 from diffad_jax.types import Batch
 
-logger = logging.getLogger(__name__)
 _SPLIT_SALT = {"train": 0, "validation": 1}
 _BATCH_FIELDS = ("image", "augmented_image", "anomaly_mask")
 
@@ -80,7 +76,9 @@ def examples(
             f"batch_size = {batch_size} is not a multiple of {process_count} processes"
         )
     _hide_xla_flags()
-    photo, count = _photos(config, category, split)
+    files = [r.file for r in split_records(config, category, split)]
+    c = config.data
+    photo, count = picture_store.open_files(files, config.image_size, c.resize, c)
     source = textures.texture_source(config)
     root_seed = tf.constant([config.seed, _SPLIT_SALT[split]], tf.int32)
     fold_in = tf.random.experimental.stateless_fold_in
@@ -131,31 +129,3 @@ def split_records(
             f"out a share of config.data.validation_share = {config.data.validation_share}"
         )
     return chosen
-
-
-def _photos(config: ml_collections.ConfigDict, category: str, split: str):
-    """A lookup int32 [] -> uint8 [s, s, 3] that works inside tf.data, and the number of photos."""
-    c, side = config.data, config.image_size
-    files = [r.file for r in split_records(config, category, split)]
-    if len(files) * side * side * 3 <= c.cache_mib * 2**20:
-        pixels, _, skipped = images.read_images(files, side, c.resize, c.on_bad_image)
-        _report(skipped)
-        return textures.picture_lookup(pixels.__getitem__, side), len(pixels)
-
-    def read(i: np.ndarray) -> np.ndarray:
-        # A bad photo is replaced by the next good one, so that the example stays a pure function.
-        for j in itertools.chain(range(i, len(files)), range(i)):
-            try:
-                return images.read_image(files[j], side, c.resize)
-            except images.ImageError as error:
-                if c.on_bad_image == "fail":
-                    raise
-                logger.warning("skipped: %s", error)
-        raise images.ImageError(f"no readable photo in {config.data.root}/{category}")
-
-    return textures.picture_lookup(read, side), len(files)
-
-
-def _report(skipped: list[tuple[str, str]]) -> None:
-    for file, reason in skipped:
-        logger.warning("skipped %s: %s", file, reason)

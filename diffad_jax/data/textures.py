@@ -1,7 +1,6 @@
 """What anomalies are made of: a folder of images, TFDS ``dtd``, or built-in procedural textures."""
 
 import functools
-import itertools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 
-from diffad_jax.data import images
+from diffad_jax.data import images, picture_store
 from diffad_jax.data.geometry import uniform
 from diffad_jax.data.layouts import DataError
 from diffad_jax.data.perlin import fade_tables
@@ -35,7 +34,7 @@ def texture_source(config: ml_collections.ConfigDict) -> TextureSource:
         return lambda seed: procedural_texture(seed, size)
     if name == "dtd":
         pixels = _load_dtd(size, config.data.cache_mib)
-        return _drawn_from(len(pixels), pixels.__getitem__, size)
+        return _drawn_from(picture_store.from_pixels(pixels), len(pixels))
     return _from_folder(config)
 
 
@@ -47,23 +46,7 @@ def _say_once_that_procedural() -> None:
     )
 
 
-def picture_lookup(
-    read: Callable[[np.ndarray], np.ndarray], size: int
-) -> Callable[[tf.Tensor], tf.Tensor]:
-    """``read``, int32 [] -> uint8 [s, s, 3], for use inside tf.data.
-
-    Pictures in memory go this way too: a constant of TensorFlow would hold them three times.
-    """
-
-    def lookup(i: tf.Tensor) -> tf.Tensor:
-        return tf.ensure_shape(tf.numpy_function(read, [i], tf.uint8), (size, size, 3))
-
-    return lookup
-
-
-def _drawn_from(count: int, read: Callable[[np.ndarray], np.ndarray], size: int) -> TextureSource:
-    lookup = picture_lookup(read, size)
-
+def _drawn_from(lookup: picture_store.Lookup, count: int) -> TextureSource:
     def sample(seed: tf.Tensor) -> tf.Tensor:
         i = tf.random.stateless_uniform([], seed, 0, count, tf.int32)
         return tf.cast(lookup(i), tf.float32)
@@ -81,24 +64,7 @@ def _from_folder(config: ml_collections.ConfigDict) -> TextureSource:
     files = images.find_images(folder)
     if not files:
         raise DataError(f"config.data.textures = {folder!r} holds no image")
-    if len(files) * size * size * 3 <= config.data.cache_mib * 2**20:
-        pixels, _, skipped = images.read_images(files, size, "antialias", config.data.on_bad_image)
-        for file, reason in skipped:
-            logger.warning("skipped texture %s: %s", file, reason)
-        return _drawn_from(len(pixels), pixels.__getitem__, size)
-
-    def read(i: np.ndarray) -> np.ndarray:
-        # A bad file is replaced by the next good one, so that the seed alone decides.
-        for j in itertools.chain(range(i, len(files)), range(i)):
-            try:
-                return images.read_image(files[j], size, "antialias")
-            except images.ImageError as error:
-                if config.data.on_bad_image == "fail":
-                    raise
-                logger.warning("skipped texture: %s", error)
-        raise images.ImageError(f"config.data.textures = {folder!r} holds no readable image")
-
-    return _drawn_from(len(files), read, size)
+    return _drawn_from(*picture_store.open_files(files, size, "antialias", config.data))
 
 
 def _load_dtd(size: int, cache_mib: int) -> np.ndarray:

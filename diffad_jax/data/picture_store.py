@@ -1,0 +1,60 @@
+"""Decoded pictures for tf.data: in memory where they fit, read each time where they do not."""
+
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+
+import ml_collections
+import numpy as np
+import tensorflow as tf
+
+from diffad_jax.data import images
+
+logger = logging.getLogger(__name__)
+
+Lookup = Callable[[tf.Tensor], tf.Tensor]  # int32 [] -> uint8 [s, s, 3]; works inside tf.data
+
+
+def open_files(
+    files: Sequence[str], size: int, resize: str, data: ml_collections.ConfigDict
+) -> tuple[Lookup, int]:
+    """A lookup of the pictures in ``files``, and how many there are.
+
+    Args:
+      files: paths, at least one.
+      size: pixels of a side, after resizing.
+      resize: a rule of ``images.read_image``.
+      data: ``config.data``: ``cache_mib`` decides between memory and disk, ``on_bad_image`` whether
+        a bad file raises or is logged and left out.
+
+    Raises:
+      images.ImageError: a bad file and ``fail``, or no good one; from within tf.data where files
+        are read each time.
+    """
+    if len(files) * size * size * 3 <= data.cache_mib * 2**20:
+        pixels, _, skipped = images.read_images(files, size, resize, data.on_bad_image)
+        for file, reason in skipped:
+            logger.warning("skipped %s: %s", file, reason)
+        return from_pixels(pixels), len(pixels)
+
+    def read(i: np.ndarray) -> np.ndarray:
+        # A bad file is replaced by the next good one, so that the seed alone decides.
+        for j in itertools.chain(range(i, len(files)), range(i)):
+            try:
+                return images.read_image(files[j], size, resize)
+            except images.ImageError as error:
+                if data.on_bad_image == "fail":
+                    raise
+                logger.warning("skipped: %s", error)
+        raise images.ImageError(f"none of {len(files)} images could be read, such as {files[0]}")
+
+    return _lookup(read, size), len(files)
+
+
+def from_pixels(pixels: np.ndarray) -> Lookup:
+    """A lookup of [n, s, s, 3] uint8. A constant of TensorFlow would hold them three times."""
+    return _lookup(pixels.__getitem__, pixels.shape[1])
+
+
+def _lookup(read: Callable[[np.ndarray], np.ndarray], size: int) -> Lookup:
+    return lambda i: tf.ensure_shape(tf.numpy_function(read, [i], tf.uint8), (size, size, 3))
