@@ -61,7 +61,7 @@ def _ours_parts(config: ml_collections.ConfigDict, args: argparse.Namespace) -> 
     source = textures.texture_source(config)
     files = images.find_images(args.texture_files)
     texture = tf.constant(images.read_image(files[0], size, "antialias"), tf.float32)
-    mask = perlin.anomaly_mask(size, tf.constant([0, 1]), c)
+    mask = perlin.anomaly_mask(size, tf.constant([0, 1], tf.int64), c)
 
     def in_tf_data(op: Callable) -> float:
         dataset = tf.data.Dataset.counter().map(lambda i: op(tf.stack([i, i])))
@@ -81,7 +81,7 @@ def _ours_parts(config: ml_collections.ConfigDict, args: argparse.Namespace) -> 
         ),
     }
     for op in augment.AUGMENTERS:
-        steps[op.__name__] = lambda seed, op=op: op(texture, seed, c)
+        steps[op.__name__] = lambda seed, op=op: op(texture, geometry.uniform([3], seed), c)
     parts = {name: in_tf_data(step) - empty for name, step in steps.items()}
     return {"ms_a_call": {"decode and resize": _decode_ms(config, args)} | parts}
 

@@ -9,10 +9,10 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from configs import mvtec
 from diffad_jax.data import augment
-from diffad_jax.data.geometry import rotate
+from diffad_jax.data.geometry import rotate, whole_between
 
 SIZE = 32
-SEED = tf.constant([5, 7])
+U = tf.constant([0.31, 0.72, 0.55])
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def run(op, texture, mapped=False, **settings):
         config.update(settings)
 
     def call(x):
-        return op(tf.cast(x, tf.float32), SEED, config)
+        return op(tf.cast(x, tf.float32), U, config)
 
     if mapped:
         dataset = tf.data.Dataset.from_tensors(texture).map(call)
@@ -145,12 +145,12 @@ def test_rotation_turns_about_the_centre(texture):
 
 def test_three_different_ones_are_drawn_in_random_order(texture, monkeypatch):
     """Each augmenter writes its digit behind those before it; all ten come in any place."""
-    digits = [lambda x, seed, config, i=i: 10.0 * x + i for i in range(10)]
+    digits = [lambda x, u, config, i=i: 10.0 * x + i for i in range(10)]
     monkeypatch.setattr(augment, "AUGMENTERS", digits)
     config = mvtec.get_config().synthesis
     drawn = []
     for i in range(300):
-        out = augment.augment(tf.zeros([1, 1, 3]), tf.constant([0, i]), config)
+        out = augment.augment(tf.zeros([1, 1, 3]), tf.constant([0, i], tf.int64), config)
         drawn.append(f"{int(out.numpy()[0, 0, 0]):03d}")
     assert all(len(set(d)) == 3 for d in drawn)
     for place in range(3):
@@ -160,22 +160,36 @@ def test_three_different_ones_are_drawn_in_random_order(texture, monkeypatch):
 
 @pytest.mark.parametrize("count", [0, 1, 10])
 def test_as_many_as_configured(count, texture, monkeypatch):
-    monkeypatch.setattr(augment, "AUGMENTERS", [lambda x, seed, config: x + 1.0] * 10)
+    monkeypatch.setattr(augment, "AUGMENTERS", [lambda x, u, config: x + 1.0] * 10)
     config = mvtec.get_config().synthesis
     config.num_augmenters = count
-    out = augment.augment(tf.cast(texture, tf.float32), tf.constant([0, 1]), config)
+    out = augment.augment(tf.cast(texture, tf.float32), tf.constant([0, 1], tf.int64), config)
     np.testing.assert_array_equal(out, texture + np.float32(count))
 
 
-def test_each_augmenter_draws_with_a_seed_of_its_own(texture, monkeypatch):
-    def noise(x, seed, config):
-        return x + tf.random.stateless_uniform([], seed)
+def test_each_augmenter_gets_uniform_numbers_of_its_own(monkeypatch):
+    """Every call writes its three numbers; with three calls an example, nine that all differ."""
+    seen = []
 
-    monkeypatch.setattr(augment, "AUGMENTERS", [noise] * 10)
+    def note(x, u, config):
+        seen.append(u.numpy())
+        return x
+
+    monkeypatch.setattr(augment, "AUGMENTERS", [note] * 10)
     config = mvtec.get_config().synthesis
-    outs = []
-    for count in (1, 2, 3):
-        config.num_augmenters = count
-        x = tf.zeros([1, 1, 3])
-        outs.append(float(augment.augment(x, tf.constant([0, 1]), config)[0, 0, 0]))
-    assert len({round(v, 5) for v in (outs[0], outs[1] / 2, outs[2] / 3)}) == 3
+    for i in range(200):
+        augment.augment(tf.zeros([1, 1, 3]), tf.constant([0, i], tf.int64), config)
+    u = np.array(seen)
+    assert u.shape == (600, 3) and len(np.unique(u)) > 1790  # 24 bits: a tie is possible
+    assert u.min() >= 0 and u.max() < 1
+    np.testing.assert_allclose(u.mean(axis=0), 0.5, atol=4 / np.sqrt(12 * 600))
+    assert np.abs(np.corrcoef(u.reshape(200, 9).T) - np.eye(9)).max() < 0.3
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 8), (0, 20), (3, 3)])
+def test_whole_numbers_come_equally_often_with_both_ends(low, high):
+    u = tf.constant((np.arange(21000) + 0.5) / 21000, tf.float32)
+    counts = np.bincount(whole_between(u, low, high).numpy() - low)
+    assert len(counts) == high - low + 1 and counts.max() - counts.min() <= 1
+    below_one = tf.constant(np.nextafter(np.float32(1), np.float32(0)))
+    assert int(whole_between(below_one, low, high)) == high

@@ -38,7 +38,7 @@ def test_equals_the_textbook(powers, size):
 
 def test_mapped_equals_eager():
     config = mvtec.get_config().synthesis
-    seeds = tf.range(12)[:, None] + [0, 5]
+    seeds = tf.range(12, dtype=tf.int64)[:, None] + [0, 5]
     mapped = tf.data.Dataset.from_tensor_slices(seeds).map(lambda s: anomaly_mask(32, s, config))
     for seed, mask in zip(seeds, mapped, strict=True):
         np.testing.assert_array_equal(mask, anomaly_mask(32, seed, config))

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from configs import mvtec
-from diffad_jax.data import synthesis
+from diffad_jax.data import geometry, synthesis
 
 SIZE = 32
 PHOTO = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8)
@@ -65,9 +65,9 @@ def test_the_seed_alone_decides():
 def test_blend_equals_numpy_from_the_same_draws():
     got = run(12, **ALWAYS)
     for i in range(12):
-        # The sixth of the eight seeds is β's, by the contract of this test with the code.
-        seed = tf.random.split(tf.constant([i, 9], tf.int64), 8)[5]
-        beta = tf.random.stateless_uniform([], seed, 0.0, 0.8).numpy()
+        # The last of the example's four numbers is β's, by the contract of this test with the code.
+        seed = tf.constant([i, 9], tf.int64)
+        beta = 0.8 * tf.random.stateless_uniform([4], seed)[3].numpy()
         mask, texture = got["anomaly_mask"][i], got["texture"][i].astype(np.float32)
         want = (1 - mask) * PHOTO + mask * np.round((1 - beta) * texture + beta * PHOTO)
         assert np.abs(got["augmented_image"][i] - want).max() <= 1
@@ -135,14 +135,36 @@ def test_rotation_stays_within_its_degrees_and_fills_with_black():
 
 
 def test_texture_is_drawn_with_a_seed_of_its_own():
-    seeds = []
-
     def source(seed):
-        seeds.append(seed)
-        return tf.fill([SIZE, SIZE, 3], tf.cast(tf.math.floormod(seed[0], 251), tf.float32))
+        u = tf.random.stateless_uniform([], seed)
+        return tf.fill([SIZE, SIZE, 3], tf.floor(256 * u))
 
     got = run(8, source, num_augmenters=0, **ALWAYS)
-    assert len(seeds) == 1 and len(np.unique(got["texture"])) > 5
+    assert len(np.unique(got["texture"])) > 5
+
+
+def test_streams_of_one_seed_do_not_meet(monkeypatch):
+    """Each random op of an example has a seed that no other op, example, split or run has."""
+    seen = []
+    monkeypatch.setattr(tf.random, "stateless_uniform", _noting(seen, tf.random.stateless_uniform))
+    config = mvtec.get_config().synthesis
+    config.update(ALWAYS)
+    texture = tf.constant(TEXTURE)
+    for run_number in (0, 1, 2, 3):
+        for i in range(5):
+            seed = tf.constant([run_number, i], tf.int64)
+            synthesis.synthesize(
+                tf.constant(PHOTO), lambda s: texture + geometry.uniform([], s), seed, config
+            )
+    assert len(seen) == 4 * 5 * 4 and len(set(seen)) == len(seen)
+
+
+def _noting(seen, draw):
+    def noted(shape, seed, *args, **kwargs):
+        seen.append(tuple(seed.numpy()))
+        return draw(shape, seed, *args, **kwargs)
+
+    return noted
 
 
 @pytest.mark.parametrize("size", [16, 33, 48])

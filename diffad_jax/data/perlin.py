@@ -7,7 +7,7 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 
-from diffad_jax.data.geometry import rotate, uniform
+from diffad_jax.data.geometry import between, rotate, uniform, whole_between
 
 
 def anomaly_mask(size: int, seed: tf.Tensor, config: ml_collections.ConfigDict) -> tf.Tensor:
@@ -15,20 +15,19 @@ def anomaly_mask(size: int, seed: tf.Tensor, config: ml_collections.ConfigDict) 
 
     Args:
       size: pixels of a side.
-      seed: [2] int32 or int64.
+      seed: [2] int64.
       config: ``config.synthesis``.
 
     Returns:
       [size, size, 1] float32 in {0, 1}.
     """
-    seeds = tf.random.split(seed, 3)
     low, high = config.perlin_min_exponent, config.perlin_max_exponent
-    powers = tf.random.stateless_uniform([2], seeds[0], low, high + 1, tf.int32)
     points = 2**high + 1
-    angles = uniform([points, points], seeds[1], 0.0, 2.0 * math.pi)
-    noise = perlin_noise(angles, powers, size, high)[..., None]
+    u = uniform([3 + points**2], seed)
+    angles = tf.reshape(2.0 * math.pi * u[3:], [points, points])
+    noise = perlin_noise(angles, whole_between(u[:2], low, high), size, high)[..., None]
     degrees = config.perlin_rotation_degrees
-    turned = rotate(noise, uniform([], seeds[2], -degrees, degrees))
+    turned = rotate(noise, between(u[2], -degrees, degrees))
     return tf.cast(turned > config.perlin_threshold, tf.float32)
 
 
@@ -36,8 +35,8 @@ def perlin_noise(angles: tf.Tensor, powers: tf.Tensor, size: int, max_power: int
     """Perlin noise scaled by √2, from the angles of its gradients.
 
     The noise at (y, x) is Σ_ij w(y, i) w(x, j) (cos a_ij (y − i) + sin a_ij (x − j)) with w the
-    quintic fade to the two nearest lattice points: two matrix products with tables that depend on
-    the period alone, so that shapes are static whatever the period.
+    quintic fade to the two nearest lattice points: matrix products with tables that depend on the
+    period alone.
 
     Args:
       angles: [n + 1, n + 1] float32 with n = 2^max_power; finer periods use more of them.
@@ -48,10 +47,14 @@ def perlin_noise(angles: tf.Tensor, powers: tf.Tensor, size: int, max_power: int
     Returns:
       [size, size] float32.
     """
-    near, along = (tf.gather(table, powers) for table in fade_tables(size, max_power))
-    down = tf.matmul(along[0] @ tf.cos(angles), near[1], transpose_b=True)
-    across = tf.matmul(near[0] @ tf.sin(angles), along[1], transpose_b=True)
-    return math.sqrt(2.0) * (down + across)
+    near, along = (tf.constant(table) for table in fade_tables(size, max_power))
+    rows, columns = tf.unstack(2**powers + 1)
+    angles = angles[:rows, :columns]
+    down = along[powers[0], :, :rows] @ tf.cos(angles)
+    across = near[powers[0], :, :rows] @ tf.sin(angles)
+    tables = tf.concat([near[powers[1], :, :columns], along[powers[1], :, :columns]], axis=1)
+    noise = tf.matmul(tf.concat([down, across], axis=1), tables, transpose_b=True)
+    return math.sqrt(2.0) * tf.ensure_shape(noise, (size, size))
 
 
 @functools.cache
