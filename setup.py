@@ -31,7 +31,9 @@ setup(
         "optax>=0.2.5",
         "orbax-checkpoint>=0.11.30",
         "pillow>=11.0",
+        "safetensors>=0.5",
         "scikit-learn>=1.5",
+        "scipy>=1.13",
         "tqdm>=4.66",
     ],
     extras_require={

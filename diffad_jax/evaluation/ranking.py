@@ -1,11 +1,14 @@
-"""Image and pixel AUROC and average precision (the paper's figures), by scikit-learn."""
+"""Image and pixel AUROC and average precision (the paper's figures), exact, ties included."""
 
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score
+
+from diffad_jax.evaluation import curve
+
+NO_MASKS = "defect photos have no ground-truth masks"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +56,7 @@ def pixel_figures(masks: np.ndarray | None, maps: np.ndarray) -> dict[str, Figur
       ValueError: the shapes differ.
     """
     if masks is None:
-        reason = "defect photos have no ground-truth masks"
-        return {"pixel_auroc": Figure(None, reason), "pixel_ap": Figure(None, reason)}
+        return dict.fromkeys(("pixel_auroc", "pixel_ap"), Figure(None, NO_MASKS))
     return _figures("pixel", "pixels", masks, maps)
 
 
@@ -70,24 +72,41 @@ def mean_figures(categories: Iterable[Mapping[str, Figure]]) -> dict[str, Figure
     return means
 
 
-def _figures(kind: str, what: str, labels: np.ndarray, scores: np.ndarray) -> dict[str, Figure]:
+def undefined(what: str, labels: np.ndarray, scores: np.ndarray) -> str:
+    """Why ``what`` with these labels and scores have no ranking figures; empty where they have.
+
+    Args:
+      what: their name in a sentence, such as "pixels".
+      labels: bool of any shape, true where anomalous.
+      scores: of the same shape.
+
+    Raises:
+      ValueError: the shapes differ.
+    """
     if labels.shape != scores.shape:
         raise ValueError(f"labels {labels.shape} and scores {scores.shape} differ in shape")
-    labels, scores = labels.ravel(), scores.ravel()
-    names = (f"{kind}_auroc", f"{kind}_ap")
-    if reason := _undefined(what, labels, scores):
-        return dict.fromkeys(names, Figure(None, reason))
-    values = (roc_auc_score(labels, scores), average_precision_score(labels, scores))
-    # Defined, and no better than chance: a detector that says nothing must not look like a bad one.
-    note = f"all {what} have the same score" if scores.min() == scores.max() else ""
-    return {n: Figure(float(v), note) for n, v in zip(names, values, strict=True)}
-
-
-def _undefined(what: str, labels: np.ndarray, scores: np.ndarray) -> str:
-    """Why labels [m] and scores [m] have no ranking figures; empty where they have."""
-    if not labels.size:
-        return f"there are no {what}"
-    if labels.all() or not labels.any():
-        return f"there are no {'normal' if labels.all() else 'anomalous'} {what}"
     broken = labels.size - int(np.isfinite(scores).sum())
-    return f"{broken} of {labels.size} {what} have a score that is not finite" if broken else ""
+    return undefined_by_counts(what, labels.size, int(labels.sum()), broken)
+
+
+def undefined_by_counts(what: str, total: int, anomalous: int, broken: int) -> str:
+    """As ``undefined``; ``broken`` is the number of scores that are NaN or infinite."""
+    if not total:
+        return f"there are no {what}"
+    if anomalous in (0, total):
+        return f"there are no {'normal' if anomalous else 'anomalous'} {what}"
+    return f"{broken} of {total} {what} have a score that is not finite" if broken else ""
+
+
+def chance(what: str, scores: np.ndarray) -> str:
+    """A note where all scores are equal: silence must not look like a bad detector; else empty."""
+    return f"all {what} have the same score" if scores.min() == scores.max() else ""
+
+
+def _figures(kind: str, what: str, labels: np.ndarray, scores: np.ndarray) -> dict[str, Figure]:
+    names = (f"{kind}_auroc", f"{kind}_ap")
+    if reason := undefined(what, labels, scores):
+        return dict.fromkeys(names, Figure(None, reason))
+    c = curve.exact(labels, scores)
+    values, note = (curve.auroc(c), curve.average_precision(c)), chance(what, scores)
+    return {n: Figure(float(v), note) for n, v in zip(names, values, strict=True)}

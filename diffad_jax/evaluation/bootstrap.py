@@ -1,0 +1,126 @@
+"""95 % percentile intervals of ranking figures, by resampling photos within each class.
+
+Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13. Pixels of one photo
+depend on each other, so photos are drawn, never pixels. The intervals tell how much a figure owes
+to the choice of test photos, not to the seed of training.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from diffad_jax.evaluation import curve
+from diffad_jax.evaluation.ranking import NO_MASKS, Figure, undefined
+
+Interval = tuple[Figure, Figure]  # low, high
+_PERCENTILES = (2.5, 97.5)
+_AT_ONCE = 100  # resamples, to bound memory
+_BINS, _SAMPLE = 4096, 2**18  # for pixels
+
+
+def image_intervals(
+    labels: np.ndarray, scores: np.ndarray, seed: int, num_resamples: int = 1000
+) -> dict[str, Interval]:
+    """Intervals of ``image_auroc``, ``image_ap`` and ``image_f1_max``; equal seeds, equal results.
+
+    Undefined as ``ranking.image_figures``.
+
+    Args:
+      labels: [n] bool, true where anomalous.
+      scores: [n], larger is more anomalous.
+    """
+    if reason := undefined("test photos", labels, scores):
+        return _undefined("image", reason)
+    levels, level = np.unique(-scores, return_inverse=True)
+    order = np.argsort(level)
+    anomalous, starts = labels[order], np.searchsorted(level[order], np.arange(levels.size))
+
+    def curves(weights: np.ndarray) -> curve.Curve:
+        drawn = weights[:, order]
+        positives = np.add.reduceat(drawn * anomalous, starts, axis=1)
+        negatives = np.add.reduceat(drawn * ~anomalous, starts, axis=1)
+        return curve.from_bins(-levels, positives, negatives)
+
+    return _intervals("image", curves, resamples(labels, seed, num_resamples))
+
+
+def pixel_intervals(
+    masks: np.ndarray | None, maps: np.ndarray, seed: int, num_resamples: int = 1000
+) -> dict[str, Interval]:
+    """Intervals of ``pixel_auroc``, ``pixel_ap`` and ``pixel_f1_max``; equal seeds, equal results.
+
+    Photos with a mask pixel and photos without are drawn apart. Each photo's pixels are counted
+    once, in 4096 bins that hold about equal shares of either class; this moves the figures by far
+    less than the interval's width. Undefined as ``ranking.pixel_figures``, and where a resample
+    has no normal pixel.
+
+    Args:
+      masks: [n, h, w] bool, true where anomalous; None where defect photos lack them.
+      maps: [n, h, w], larger is more anomalous.
+    """
+    if masks is None:
+        return _undefined("pixel", NO_MASKS)
+    if reason := undefined("pixels", masks, maps):
+        return _undefined("pixel", reason)
+    edges = _edges(masks, maps)
+    positives = np.stack([_histogram(edges, s[m]) for m, s in zip(masks, maps, strict=True)])
+    negatives = np.stack([_histogram(edges, s[~m]) for m, s in zip(masks, maps, strict=True)])
+    weights = resamples(masks.any(axis=(1, 2)), seed, num_resamples)
+    if not (weights @ negatives.sum(axis=1)).all():
+        return _undefined("pixel", "a resample of the test photos has no normal pixel")
+
+    def curves(weights: np.ndarray) -> curve.Curve:
+        return curve.from_bins(edges[::-1], weights @ positives, weights @ negatives)
+
+    return _intervals("pixel", curves, weights)
+
+
+def resamples(labels: np.ndarray, seed: int, num_resamples: int) -> np.ndarray:
+    """[num_resamples, n] float64: how often each photo is drawn; each class keeps its size."""
+    rng = np.random.default_rng(seed)
+    weights = np.zeros((num_resamples, labels.size))
+    for of_class in (labels, ~labels):
+        if size := int(of_class.sum()):
+            weights[:, of_class] = rng.multinomial(size, np.full(size, 1 / size), num_resamples)
+    return weights
+
+
+def _names(kind: str) -> tuple[str, str, str]:
+    return f"{kind}_auroc", f"{kind}_ap", f"{kind}_f1_max"
+
+
+def _undefined(kind: str, reason: str) -> dict[str, Interval]:
+    return dict.fromkeys(_names(kind), (Figure(None, reason), Figure(None, reason)))
+
+
+def _intervals(
+    kind: str, curves: Callable[[np.ndarray], curve.Curve], weights: np.ndarray
+) -> dict[str, Interval]:
+    values = []
+    for start in range(0, len(weights), _AT_ONCE):
+        c = curves(weights[start : start + _AT_ONCE])
+        f1_max = np.max(curve.f1(c), axis=-1)
+        values.append((curve.auroc(c), curve.average_precision(c), f1_max))
+    lows, highs = np.percentile(np.concatenate(values, axis=1), _PERCENTILES, axis=1)
+    return {
+        name: (Figure(float(low)), Figure(float(high)))
+        for name, low, high in zip(_names(kind), lows, highs, strict=True)
+    }
+
+
+def _edges(masks: np.ndarray, maps: np.ndarray) -> np.ndarray:
+    """[k] rising lower ends of bins, at quantiles of a regular sample of either class."""
+    quantiles = np.linspace(0.0, 1.0, _BINS // 2)
+    chosen = []
+    for of_class in (masks, ~masks):
+        scores = maps[of_class]
+        sample = scores[:: max(scores.size // _SAMPLE, 1)]
+        chosen.append(np.quantile(sample, quantiles, method="lower"))
+    # The lowest bin must reach down to the lowest score, which the sample may miss.
+    return np.unique(np.concatenate([*chosen, [maps.min()]]))
+
+
+def _histogram(edges: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """[k] float64: scores in each bin, the highest bin first."""
+    bins = np.searchsorted(edges, scores, side="right") - 1
+    return np.bincount(bins, minlength=edges.size)[::-1].astype(np.float64)

@@ -1,0 +1,58 @@
+"""What a threshold gets right and wrong on the test photos."""
+
+import dataclasses
+
+import numpy as np
+
+from diffad_jax.evaluation.ranking import Figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Confusion:
+    """Numbers of photos, and what follows from them; positive means anomalous."""
+
+    true_positives: int
+    false_positives: int
+    true_negatives: int
+    false_negatives: int
+    without_score: int  # NaN: in none of the four, and then precision and recall are undefined
+
+    @property
+    def precision(self) -> Figure:
+        """The share of verdicts "anomalous" that are right, in [0, 1]."""
+        found = self.true_positives + self.false_positives
+        return self._share(self.true_positives, found, "no photo was called anomalous")
+
+    @property
+    def recall(self) -> Figure:
+        """The share of anomalous photos that are found, in [0, 1]."""
+        anomalous = self.true_positives + self.false_negatives
+        return self._share(self.true_positives, anomalous, "there are no anomalous test photos")
+
+    def _share(self, part: int, whole: int, reason: str) -> Figure:
+        if self.without_score:
+            return Figure(None, f"{self.without_score} test photos have NaN as their score")
+        return Figure(part / whole) if whole else Figure(None, reason)
+
+
+def confusion(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Confusion:
+    """Counts verdicts by prediction's rule: anomalous is what scores above the threshold.
+
+    Args:
+      labels: [n] bool, true where anomalous.
+      scores: [n], larger is more anomalous.
+      threshold: a photo that scores just this is normal.
+
+    Raises:
+      ValueError: the shapes differ.
+    """
+    if labels.shape != scores.shape:
+        raise ValueError(f"labels {labels.shape} and scores {scores.shape} differ in shape")
+    above, below = scores > threshold, scores <= threshold
+    return Confusion(
+        true_positives=int(np.sum(above & labels)),
+        false_positives=int(np.sum(above & ~labels)),
+        true_negatives=int(np.sum(below & ~labels)),
+        false_negatives=int(np.sum(below & labels)),
+        without_score=int(np.sum(np.isnan(scores))),
+    )

@@ -1,0 +1,141 @@
+"""What a detector finds and falsely reports as its threshold falls, and the areas of that curve.
+
+Every ranking figure is a function of four numbers at each threshold. They come from one sort
+(``exact``) or from counts in bins (``from_bins``); in bins, each figure has certified bounds.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Curve(NamedTuple):
+    """k thresholds from the highest to the lowest; leading axes, if any, are resamples.
+
+    Positives are what is anomalous (photos, pixels), negatives what is normal. "Tied" means of
+    equal score, or in bins: in the same bin.
+    """
+
+    thresholds: np.ndarray  # [k]
+    positives: np.ndarray  # [..., k]: number or weight of those at the threshold
+    above: np.ndarray  # [..., k]: negatives above the threshold
+    tied: np.ndarray  # [..., k]: negatives at the threshold
+    num_negatives: np.ndarray | int  # [...]
+
+
+def exact(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> Curve:
+    """The curve over every distinct score of a positive; other thresholds find nothing more.
+
+    Positives and negatives are sorted apart, by value: several times faster than an argsort of all.
+
+    Args:
+      labels: bool of any shape, with positives and negatives.
+      scores: of the same shape, finite.
+      weights: [number of positives] in their order; None counts each as one.
+    """
+    negatives = np.sort(scores[~labels])
+    levels, index = np.unique(scores[labels], return_inverse=True)
+    levels = levels[::-1]
+    positives = np.bincount(index, weights)[::-1]
+    above = negatives.size - np.searchsorted(negatives, levels, side="right")
+    at_least = negatives.size - np.searchsorted(negatives, levels, side="left")
+    return Curve(levels, positives, above, at_least - above, negatives.size)
+
+
+def from_bins(thresholds: np.ndarray, positives: np.ndarray, negatives: np.ndarray) -> Curve:
+    """The curve of counts [..., k] in bins; ``thresholds`` [k] are their lower ends, falling."""
+    at_least = np.cumsum(negatives, axis=-1)
+    return Curve(thresholds, positives, at_least - negatives, negatives, at_least[..., -1])
+
+
+def auroc(c: Curve) -> np.ndarray:
+    """[...] in [0, 1]: the area under the ROC curve; a tied pair counts half (Mann and Whitney)."""
+    return 1.0 - _false_pairs(c, c.above + 0.5 * c.tied)
+
+
+def auroc_bounds(c: Curve) -> tuple[np.ndarray, np.ndarray]:
+    """(lowest, highest) [...] over all orders inside the bins.
+
+    ``auroc`` is their middle, so it errs by at most half the share of pairs that are tied.
+    """
+    return 1.0 - _false_pairs(c, c.above + c.tied), 1.0 - _false_pairs(c, c.above)
+
+
+def average_precision(c: Curve) -> np.ndarray:
+    """[...] in [0, 1]: the sum over thresholds of (recall gained) × precision, as scikit-learn."""
+    found = np.cumsum(c.positives, axis=-1, dtype=np.float64)
+    precision = found / np.maximum(found + c.above + c.tied, 1.0)
+    return np.sum(c.positives * precision, axis=-1) / found[..., -1]
+
+
+def average_precision_bounds(c: Curve) -> tuple[np.ndarray, np.ndarray]:
+    """(lowest, highest) [...] over all orders inside the bins, equal scores included.
+
+    With T positives above a bin and F negatives above or in it, the i-th of its p positives is
+    credited with a precision of at least (T + i) / (T + i + F). That grows with i, so its sum is
+    at least its first term plus the integral from 1 to p. At most, all p are found at once, before
+    any negative of the bin.
+    """
+    found = np.cumsum(c.positives, axis=-1, dtype=np.float64)
+    first = found - c.positives + 1.0
+    false = c.above + c.tied
+    more = np.maximum(c.positives - 1.0, 0.0)
+    least = first / (first + false) + more - false * np.log1p(more / (first + false))
+    most = c.positives * found / np.maximum(found + c.above, 1.0)
+    least = np.where(c.positives > 0, least, 0.0)
+    return np.sum(least, axis=-1) / found[..., -1], np.sum(most, axis=-1) / found[..., -1]
+
+
+def f1(c: Curve) -> np.ndarray:
+    """[..., k] in [0, 1]: F1 where everything at or above a threshold is called anomalous."""
+    found = np.cumsum(c.positives, axis=-1, dtype=np.float64)
+    return 2.0 * found / (found + c.above + c.tied + found[..., -1:])
+
+
+def f1_max_bounds(c: Curve) -> tuple[np.ndarray, np.ndarray]:
+    """(lowest, highest) [...] of the largest F1, whatever the order inside the bins.
+
+    The lowest is reached, at the lower end of a bin; the highest takes the positives of a bin and
+    none of its negatives.
+    """
+    without_tied = c._replace(tied=np.zeros_like(c.tied))
+    return np.max(f1(c), axis=-1), np.max(f1(without_tied), axis=-1)
+
+
+def partial_area(c: Curve, limit: float) -> np.ndarray:
+    """[...] in [0, 1]: the area left of a false-positive rate, over that of a perfect detector.
+
+    The curve's points are joined by straight lines, at ties and at ``limit`` as well. Positives
+    may carry weights. Each counts the stretch between its own rate and the limit.
+
+    Args:
+      limit: of the false-positive rate, in (0, 1]; 1 gives ``auroc``.
+    """
+    start, end = _left_of(c, limit)
+    # Mean of (limit - rate)+ over the rates of a tie, of which the limit may cut off a part.
+    ramp = np.maximum(c.tied / np.asarray(c.num_negatives)[..., None], np.finfo(np.float64).tiny)
+    mean = np.where(end > 0, 0.5 * (start + end), start**2 / (2.0 * ramp))
+    return _weighted_mean(c, mean) / limit
+
+
+def partial_area_bounds(c: Curve, limit: float) -> tuple[np.ndarray, np.ndarray]:
+    """(lowest, highest) [...] of ``partial_area`` over all orders inside the bins."""
+    start, end = _left_of(c, limit)
+    return _weighted_mean(c, end) / limit, _weighted_mean(c, start) / limit
+
+
+def _left_of(c: Curve, limit: float) -> tuple[np.ndarray, np.ndarray]:
+    """[..., k]: how far the curve lies left of the limit before and after each threshold's ties."""
+    total = np.asarray(c.num_negatives)[..., None]
+    return np.maximum(limit - c.above / total, 0), np.maximum(limit - (c.above + c.tied) / total, 0)
+
+
+def _false_pairs(c: Curve, negatives: np.ndarray) -> np.ndarray:
+    """[...]: the share of (positive, negative) pairs, ``negatives`` [..., k] for each positive."""
+    return _weighted_mean(c, negatives) / c.num_negatives
+
+
+def _weighted_mean(c: Curve, values: np.ndarray) -> np.ndarray:
+    """[...]: of ``values`` [..., k] over the positives."""
+    total = np.sum(c.positives, axis=-1, dtype=np.float64)
+    return np.sum(c.positives * values, axis=-1, dtype=np.float64) / total

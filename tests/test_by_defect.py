@@ -1,0 +1,46 @@
+"""Figures of each defect type."""
+
+import numpy as np
+
+from diffad_jax.evaluation.by_defect import figures_by_defect
+from diffad_jax.evaluation.ranking import image_figures, pixel_figures
+
+TYPES = ("good", "scratch", "good", "dent", "scratch")
+LABELS = np.array([False, True, False, True, True])
+
+
+def pixels() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    masks = (rng.random((5, 4, 4)) > 0.5) & LABELS[:, None, None]
+    return masks, rng.random((5, 4, 4))
+
+
+def test_each_type_stands_against_all_good_photos():
+    masks, maps = pixels()
+    scores = np.array([0.1, 0.2, 0.5, 0.9, 0.6])
+    figures = figures_by_defect(TYPES, LABELS, scores, masks, maps)
+    assert list(figures) == ["dent", "scratch"]
+    for name, chosen in (("dent", [0, 2, 3]), ("scratch", [0, 1, 2, 4])):
+        assert figures[name] == (
+            image_figures(LABELS[chosen], scores[chosen])
+            | pixel_figures(masks[chosen], maps[chosen])
+        )
+    # By hand: the dent scores above both good photos; of the 4 pairs of scratches 3 are in order.
+    assert figures["dent"]["image_auroc"].value == 1.0
+    assert figures["scratch"]["image_auroc"].value == 0.75
+
+
+def test_without_masks_or_defects():
+    _, maps = pixels()
+    scores = np.linspace(0, 1, 5)
+    without = figures_by_defect(TYPES, LABELS, scores, None, maps)
+    assert without["dent"]["pixel_ap"].reason == "defect photos have no ground-truth masks"
+    assert without["dent"]["image_ap"].value is not None
+    assert figures_by_defect(("good",) * 5, np.zeros(5, bool), scores, None, maps) == {}
+
+
+def test_without_good_photos():
+    masks, maps = pixels()
+    figures = figures_by_defect(TYPES[3:], LABELS[3:], np.ones(2), masks[3:], maps[3:])
+    assert figures["dent"]["image_auroc"].reason == "there are no normal test photos"
+    assert figures["dent"]["pixel_auroc"].value is not None
