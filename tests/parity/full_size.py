@@ -21,6 +21,7 @@ from parity_cases import TOLERANCE, Case, formula_normal, formula_uniform, relat
 
 from diffad_jax.models.autoencoder import Autoencoder
 from diffad_jax.models.discriminator import Discriminator
+from diffad_jax.models.inception import Inception
 from diffad_jax.models.lpips import Lpips
 from diffad_jax.models.segmenter import Segmenter
 from diffad_jax.models.unet import UNet
@@ -41,6 +42,7 @@ def full_size_cases() -> dict[str, Case]:
         Case("segmenter_train", Segmenter(), (stacked,), train=True),
         Case("discriminator", Discriminator(), (image,), train=False),
         Case("lpips", Lpips(), (image, reference)),
+        Case("inception", Inception(("mixed_10",)), (image,)),
     )
     return {case.name: case for case in cases}
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from diffad_jax.models.autoencoder import Autoencoder
 from diffad_jax.models.discriminator import Discriminator
+from diffad_jax.models.inception import Inception, InceptionDistance
 from diffad_jax.models.lpips import Lpips
 from diffad_jax.models.segmenter import Segmenter
 from diffad_jax.models.unet import UNet
@@ -73,6 +74,8 @@ class Case:
             statistics = updated["batch_stats"]
         if isinstance(output, tuple):  # mean and logvar
             output = jax.numpy.concatenate(output, axis=-1)
+        if isinstance(output, dict):  # a map of the one layer asked for
+            (output,) = output.values()
         return output, statistics
 
 
@@ -126,6 +129,11 @@ def _small_cases() -> tuple[Case, ...]:
     lpips = Lpips(channels=8)
     image = formula_uniform("image", (2, 32, 24, 3))
     stacked = formula_uniform("stacked", (2, 32, 24, 9))
+    # every block sees a map of at least 3 × 2, so that padding and pooling matter
+    inception = Inception(("mixed_10",), channels=4)
+    large = formula_uniform("large", (1, 139, 107, 3))
+    distance = InceptionDistance(("conv_2", "mixed_2", "mixed_4"), channels=4)
+    pair = tuple(formula_uniform(name, (2, 80, 76, 3)) for name in ("first", "second"))
     return (
         Case("encoder", autoencoder, (image,), "encode"),
         Case("decoder", autoencoder, (formula_normal("latent", (2, 8, 6, 4)),), "decode"),
@@ -139,6 +147,8 @@ def _small_cases() -> tuple[Case, ...]:
         Case("discriminator_eval", discriminator, (image,), train=False),
         Case("discriminator_train", discriminator, (image,), train=True),
         Case("lpips", lpips, (image, formula_uniform("reference", (2, 32, 24, 3)))),
+        Case("inception", inception, (large,)),
+        Case("inception_distance", distance, pair),
     )
 
 

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
+import torch_inception
 from torch import nn
 
 from diffad_jax.models.layers import num_groups
@@ -21,6 +22,8 @@ def build(module) -> nn.Module:
         "Segmenter": Segmenter,
         "Discriminator": Discriminator,
         "Lpips": Lpips,
+        "Inception": torch_inception.Inception,
+        "InceptionDistance": torch_inception.InceptionDistance,
     }[type(module).__name__](module)
 
 

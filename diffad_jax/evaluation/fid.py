@@ -1,0 +1,166 @@
+"""FID, the Fréchet inception distance (Heusel et al., NeurIPS 2017), without keeping features.
+
+A figure's name carries the number of features: ``fid_2048`` is the published one, the others stop
+at an earlier layer. Figures of different numbers of features, or of images, are not comparable.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffad_jax.evaluation.ranking import Figure
+from diffad_jax.models.inception import Inception, resize
+
+LAYERS = {64: "pool", 192: "pool_1", 768: "mixed_7", 2048: "mixed_10"}
+NO_WEIGHTS = (
+    "no Inception weights: set config.evaluation.inception_weights to a safetensors file of them"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """What FID needs to know of n images, float64."""
+
+    count: int
+    mean: np.ndarray  # [d]
+    scatter: np.ndarray  # [d, d]: Σ (x - mean)(x - mean)ᵀ
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """[d, d], divided by n - 1; n must be at least 2."""
+        return self.scatter / (self.count - 1)
+
+
+def no_statistics(dimension: int) -> Statistics:
+    """Of no images at all: where merging starts."""
+    return Statistics(0, np.zeros(dimension), np.zeros((dimension, dimension)))
+
+
+def statistics(features: np.ndarray) -> Statistics:
+    """Of features [n, d], n ≥ 1."""
+    features = np.asarray(features, np.float64)
+    mean = features.mean(0)
+    centred = features - mean[None]
+    return Statistics(len(features), mean, centred.T @ centred)
+
+
+def merge(a: Statistics, b: Statistics) -> Statistics:
+    """Of the images of both (Chan, Golub and LeVeque, 1979); at least one side must have some.
+
+    Raises:
+      ValueError: they are of different numbers of features.
+    """
+    _require_equal_dimensions(a, b)
+    count = a.count + b.count
+    shift = b.mean - a.mean
+    between = np.outer(shift, shift) * (a.count * b.count / count)
+    return Statistics(count, a.mean + shift * (b.count / count), a.scatter + b.scatter + between)
+
+
+def image_statistics(
+    batches: Iterable[jax.Array | np.ndarray], params: Mapping[str, Any], dimension: int
+) -> Statistics:
+    """Of images, batch by batch; as ``inception_features``, each batch [b, h, w, 3]."""
+    params = jax.device_put(params)
+    features = (np.asarray(_extract(params, image, dimension=dimension)) for image in batches)
+    return functools.reduce(merge, map(statistics, features), no_statistics(dimension))
+
+
+def inception_features(params: Mapping[str, Any], image: jax.Array, *, dimension: int) -> jax.Array:
+    """[b, dimension] float32: the mean over pixels of a layer of Inception.
+
+    The layer is ``pool`` for 64 features, ``pool_1`` for 192, ``mixed_7`` for 768 and ``mixed_10``
+    for 2048. FID is defined on pictures, so values are clipped and rounded to 8 bits, then resized
+    to 299 × 299 as inside the published graph (``inception.resize``).
+
+    Args:
+      params: from ``pretrained.load_inception(path, (LAYERS[dimension],))``.
+      image: [b, h, w, 3] RGB in [0, 1], of any size.
+      dimension: a key of ``LAYERS``.
+
+    Raises:
+      ValueError: there is no layer for ``dimension``.
+    """
+    if dimension not in LAYERS:
+        known = ", ".join(map(str, LAYERS))
+        raise ValueError(f"FID has {known} features, not {dimension}")
+    image = jnp.round(jnp.clip(image, 0.0, 1.0) * 255.0) / 255.0
+    layer = LAYERS[dimension]
+    with jax.default_matmul_precision("highest"):  # the same figure on every device
+        maps = Inception((layer,)).apply({"params": params}, resize(image))
+    return maps[layer].mean((1, 2))  # pyright: ignore
+
+
+_extract = jax.jit(inception_features, static_argnames="dimension")
+
+
+def fid(a: Statistics, b: Statistics) -> dict[str, Figure]:
+    """{``fid_d``: the distance between two sets of images}; ≥ 0, lower is more alike.
+
+    Few images make it too large, by an amount that depends on how many, so the reason beside the
+    value counts them. It is undefined for fewer than two images and for features that are not
+    finite.
+
+    Raises:
+      ValueError: they are of different numbers of features.
+    """
+    _require_equal_dimensions(a, b)
+    dimension = len(a.mean)
+    counts = f"{a.count} and {b.count} images"
+    if min(a.count, b.count) < 2:
+        figure = Figure(None, f"FID needs at least 2 images on each side, there are {counts}")
+    elif not all(np.isfinite(s.scatter).all() for s in (a, b)):
+        figure = Figure(None, f"features of some of the {counts} are not finite")
+    else:
+        few = min(a.count, b.count) <= dimension
+        note = f", too few for {dimension} features" if few else ""
+        figure = Figure(
+            frechet_distance(a.mean, a.covariance, b.mean, b.covariance),
+            f"{counts}{note}: comparable at equal counts only",
+        )
+    return {f"fid_{dimension}": figure}
+
+
+def fid_without_weights(dimension: int) -> dict[str, Figure]:
+    """What stands in place of the figure where there are no weights to compute features with."""
+    return {f"fid_{dimension}": Figure(None, NO_WEIGHTS)}
+
+
+def frechet_distance(
+    mean_a: np.ndarray, covariance_a: np.ndarray, mean_b: np.ndarray, covariance_b: np.ndarray
+) -> float:
+    """The squared Fréchet (2-Wasserstein) distance of two Gaussians (Dowson and Landau, 1982).
+
+    ‖μ_a - μ_b‖² + tr Σ_a + tr Σ_b - 2 tr (Σ_a Σ_b)^½. With Σ = F Fᵀ the last trace is the sum of
+    the singular values of F_aᵀ F_b: real, and exact for covariances without full rank, as those of
+    fewer images than features are.
+
+    Args:
+      mean_a, mean_b: [d].
+      covariance_a, covariance_b: [d, d], symmetric and positive semidefinite up to rounding.
+
+    Returns:
+      A value ≥ 0; rounding below 0 is cut off.
+    """
+    factor_a, factor_b = _factor(covariance_a), _factor(covariance_b)
+    overlap = np.linalg.svd(factor_a.T @ factor_b, compute_uv=False).sum()
+    shift = mean_a - mean_b
+    distance = shift @ shift + np.trace(covariance_a) + np.trace(covariance_b) - 2.0 * overlap
+    return max(0.0, float(distance))
+
+
+def _factor(covariance: np.ndarray) -> np.ndarray:
+    """F [d, rank] with F Fᵀ = covariance; eigenvalues that are rounding alone are left out."""
+    values, vectors = np.linalg.eigh(covariance)
+    kept = values > len(values) * np.finfo(np.float64).eps * max(values[-1], 0.0)
+    return vectors[:, kept] * np.sqrt(values[kept])[None]
+
+
+def _require_equal_dimensions(a: Statistics, b: Statistics) -> None:
+    if a.mean.shape != b.mean.shape:
+        raise ValueError(f"statistics of {len(a.mean)} and of {len(b.mean)} features do not mix")
