@@ -30,9 +30,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", default="configs/mvtec.py")
+    parser.add_argument("--photos", type=int, default=209, help="normal photos of the category")
     args = parser.parse_args()
     config = ml_collections.FrozenConfigDict(_load(args.config))
-    report = count(config)
+    report = count(config, args.photos)
     print(f"{'':24}{'GFLOP an image':>16}{'PFLOP in all':>14}")
     for name, figures in report.items():
         total = figures.get("pflop_in_all")
@@ -41,9 +42,14 @@ def main() -> None:
     print(json.dumps({"config": args.config} | report))
 
 
-def count(config: ml_collections.FrozenConfigDict) -> dict[str, dict[str, float]]:
-    """GFLOP an image of each stage's training step and of the detector; PFLOP of each stage."""
-    report, frozen = {}, {}
+def count(config: ml_collections.FrozenConfigDict, num_photos: int) -> dict[str, dict[str, float]]:
+    """GFLOP an image of each stage's training step and of the detector; PFLOP of each stage.
+
+    Stage 1 is counted with the perceptual network that the config names, whether or not there is a
+    file for it, and with its discriminator if that ever starts.
+    """
+    config = _without_idle_discriminator(config, num_photos)
+    report, frozen = {}, _perceptual(config)
     for stage in STAGES:
         c = stage.settings(config)
         batch = _batch(config, c.batch_size)
@@ -56,14 +62,39 @@ def count(config: ml_collections.FrozenConfigDict) -> dict[str, dict[str, float]
             total += more * c.batch_size * _denoising_flops(config, frozen)
         report[stage.NAME] = {
             "gflop_an_image": total / c.batch_size / 1e9,
-            "pflop_in_all": total * c.steps / 1e15,
+            "pflop_in_all": total * _steps(c, num_photos) / 1e15,
         }
+        frozen.pop("perceptual", None)
         frozen[stage.NAME] = jax.eval_shape(stage.weights, state)
     image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
     total = flops(_detect(config), frozen, image)
     total += (config.reconstruction.test_steps - 1) * _denoising_flops(config, frozen)
     report["detector"] = {"gflop_an_image": total / 1e9}
     return report
+
+
+def _steps(stage: ml_collections.FrozenConfigDict, num_photos: int) -> float:
+    return stage.steps or stage.epochs * num_photos / stage.batch_size
+
+
+def _without_idle_discriminator(
+    config: ml_collections.FrozenConfigDict, num_photos: int
+) -> ml_collections.FrozenConfigDict:
+    """The config without a discriminator that training would end before."""
+    c = config.autoencoder
+    if _steps(c, num_photos) / c.accumulation > c.adversarial_start:
+        return config
+    config = ml_collections.ConfigDict(config)
+    config.autoencoder.adversarial_weight = 0.0
+    return ml_collections.FrozenConfigDict(config)
+
+
+def _perceptual(config: ml_collections.FrozenConfigDict) -> dict:
+    if config.autoencoder.perceptual == "none":
+        return {}
+    image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
+    shapes = jax.eval_shape(networks.perceptual(config).init, jax.random.key(0), image, image)
+    return {"perceptual": shapes["params"]}
 
 
 def _detect(config: ml_collections.FrozenConfigDict):

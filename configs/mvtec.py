@@ -84,9 +84,18 @@ def autoencoder() -> ml_collections.ConfigDict:
     c.latent_channels = 4
     c.patch_size = 1  # p > 1: p x p patches in, pixel shuffle out (for CPUs)
     c.dropout = 0.5  # while it trains
+    c.signed = False  # maps [0, 1] to [-1, 1] before E and back after D (imported kl-f8, diffusers)
     c.input = "image"  # what it learns to copy: image (published) | augmented_image
     c.kl_weight = 1e-6
-    c.steps = 26_125  # published: 1000 epochs of 209 photos at batch 8 (assumed; not in the paper)
+    c.perceptual = "lpips"  # lpips (published) | inception | none
+    c.perceptual_file = ""  # that network's weights; lpips without them is off, and the log says so
+    c.perceptual_weight = 1.0
+    c.adversarial_weight = 0.5  # times the adaptive weight; 0: no discriminator
+    c.adversarial_start = 50_001  # updates of the autoencoder before it
+    c.discriminator_channels = 64
+    c.discriminator_layers = 3
+    c.epochs = 1000  # of as many examples as there are normal photos (assumed; not in the paper)
+    c.steps = 0  # batches; 0: as many as make the epochs
     c.batch_size = 8
     c.accumulation = 2  # batches a step of the optimiser
     c.learning_rate = 4.5e-6 * 8 * 2
@@ -110,7 +119,8 @@ def diffusion() -> ml_collections.ConfigDict:
     c.prediction = "epsilon"  # epsilon (published) | v (samples well in one to five steps)
     c.condition_noise = "independent"  # independent (code) | shared (poster) | none (ablation)
     c.latent_scale = 1.0  # z is multiplied by it; 0: 1 / (the latents' standard deviation)
-    c.steps = 26_125  # 4000 epochs of 209 photos at batch 32
+    c.epochs = 4000
+    c.steps = 0
     c.batch_size = 32
     c.learning_rate = 2e-6 * 32
     c.warmup_steps = 0
@@ -126,7 +136,9 @@ def reconstruction() -> ml_collections.ConfigDict:
     c.training_steps = 50  # DDIM steps inside a segmentation training step
     c.test_steps = 10  # DDIM steps at test
     c.spacing = "leading"  # leading (published) | trailing (starts at pure noise; for few steps)
-    c.interpolation = 0.5  # lambda: z_inter = lambda c + (1 - lambda) z_r
+    c.condition = "clean"  # clean (published code) | noisy (its README, for severe deformations)
+    c.condition_timesteps = (400, 500)  # a noisy one's timestep, from the first to below the last
+    c.interpolation = (0.5,)  # lambda: z_inter = lambda c + (1 - lambda) z_r, a channel for each
     return c
 
 
@@ -138,7 +150,8 @@ def segmentation() -> ml_collections.ConfigDict:
     c.patch_size = 1  # as for the autoencoder
     c.input = "images"  # images (published) | differences (learns in fewer steps)
     c.focal_gamma = 2.0
-    c.steps = 4_572  # 700 epochs of 209 photos at batch 32
+    c.epochs = 700
+    c.steps = 0
     c.batch_size = 32
     c.learning_rate = 1e-3
     c.warmup_steps = 0

@@ -6,26 +6,27 @@ _CHOICES = {
     "data.resize": ("bilinear", "antialias"),
     "data.on_bad_image": ("fail", "skip"),
     "autoencoder.input": ("image", "augmented_image"),
+    "autoencoder.perceptual": ("lpips", "inception", "none"),
     "autoencoder.decay": ("constant", "cosine", "steps"),
     "diffusion.condition_noise": ("independent", "shared", "none"),
     "diffusion.prediction": ("epsilon", "v"),
     "diffusion.decay": ("constant", "cosine", "steps"),
     "reconstruction.spacing": ("leading", "trailing"),
+    "reconstruction.condition": ("clean", "noisy"),
     "segmentation.input": ("images", "differences"),
     "segmentation.decay": ("constant", "cosine", "steps"),
     "evaluation.mask_rule": ("full", "half", "any"),
     "training.compute_dtype": ("float32", "bfloat16"),
 }
 _AT_LEAST_ONE = (
-    "image_size", "autoencoder.steps", "autoencoder.batch_size", "autoencoder.accumulation",
-    "diffusion.steps", "diffusion.batch_size", "diffusion.timesteps", "reconstruction.test_steps",
-    "reconstruction.training_steps", "segmentation.steps", "segmentation.batch_size",
-    "evaluation.batch_size", "training.log_every", "training.checkpoint_every",
-    "training.keep_checkpoints", "training.validation_examples",
+    "image_size", "autoencoder.batch_size", "autoencoder.accumulation", "diffusion.batch_size",
+    "diffusion.timesteps", "reconstruction.test_steps", "reconstruction.training_steps",
+    "segmentation.batch_size", "evaluation.batch_size", "training.log_every",
+    "training.checkpoint_every", "training.keep_checkpoints", "training.validation_examples",
 )  # fmt: skip
 _SHARES = (
     "data.validation_share", "synthesis.normal_probability", "synthesis.rotation_probability",
-    "reconstruction.interpolation", "evaluation.false_alarm_rate", "diffusion.ema_decay",
+    "evaluation.false_alarm_rate", "diffusion.ema_decay",
 )  # fmt: skip
 
 
@@ -34,7 +35,12 @@ class ConfigError(ValueError):
 
 
 def check_config(config: ml_collections.ConfigDict) -> None:
-    """Raises ConfigError for the first field that cannot be right."""
+    """Raises ConfigError for the first field that cannot be right.
+
+    A comma list of categories, as a flag gives it, becomes a tuple.
+    """
+    if isinstance(config.categories, str):
+        config.categories = tuple(filter(None, config.categories.split(",")))
     if not config.categories:
         raise ConfigError("config.categories is empty: name one, e.g. --config.categories=bottle")
     for field, choices in _CHOICES.items():
@@ -46,9 +52,36 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     for field in _SHARES:
         if not 0.0 <= (value := _lookup(config, field)) <= 1.0:
             raise ConfigError(f"config.{field} = {value}: must lie in 0 … 1")
+    for stage in ("autoencoder", "diffusion", "segmentation"):
+        c = config[stage]
+        if c.steps < 0 or (c.steps == 0 and c.epochs < 1):
+            raise ConfigError(
+                f"config.{stage}.steps = {c.steps}: must be 1 or more, or 0 with "
+                f"config.{stage}.epochs = {c.epochs} at 1 or more"
+            )
+    _check_reconstruction(config)
+    if config.autoencoder.perceptual == "inception" and not config.autoencoder.perceptual_file:
+        raise ConfigError(
+            "config.autoencoder.perceptual = 'inception' needs its weights: name their file in "
+            "config.autoencoder.perceptual_file"
+        )
     if config.evaluation.smoothing % 2 == 0:
         raise ConfigError(
             f"config.evaluation.smoothing = {config.evaluation.smoothing}: must be odd"
+        )
+
+
+def _check_reconstruction(config: ml_collections.ConfigDict) -> None:
+    c = config.reconstruction
+    if not all(0.0 <= weight <= 1.0 for weight in c.interpolation):
+        raise ConfigError(
+            f"config.reconstruction.interpolation = {c.interpolation}: each must lie in 0 … 1"
+        )
+    first, end = c.condition_timesteps
+    if not 0 <= first < end <= config.diffusion.timesteps:
+        raise ConfigError(
+            f"config.reconstruction.condition_timesteps = {c.condition_timesteps}: must rise "
+            f"within 0 … {config.diffusion.timesteps}"
         )
 
 

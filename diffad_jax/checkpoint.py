@@ -1,7 +1,8 @@
-"""Checkpoints of a stage: DIR/STEP/{state, weights, fingerprint}, written by Orbax.
+"""Checkpoints of a stage: DIR/STEP/{state, weights, fingerprint, plan}, written by Orbax.
 
 ``state`` is all that training needs to go on; ``weights`` the small part that later stages and the
-detector need; ``fingerprint`` what both depend on, so that nothing unfitting is ever loaded.
+detector need; ``fingerprint`` what both depend on, so that nothing unfitting is ever loaded;
+``plan`` how many steps the stage is to take.
 Orbax writes to a temporary folder and renames it: a checkpoint is there whole or not at all.
 """
 
@@ -20,6 +21,14 @@ from diffad_jax.train_state import Params, TrainState
 # a digest of their weights.
 _DATA = ("textures", "resize", "validation_share", "recorded")
 _TRAINING = ("compute_dtype", "gradient_clip")
+# Raising the steps trains on; steps at test change no weights; a file's place does not matter.
+_LEFT_OUT = (
+    *(f"{s}.{length}" for s in ("autoencoder", "diffusion", "segmentation")
+      for length in ("steps", "epochs")),
+    "reconstruction.test_steps",
+    "autoencoder.perceptual_file",
+)  # fmt: skip
+_PERCEPTUAL = "weights of the perceptual network"
 
 
 class CheckpointError(ValueError):
@@ -27,10 +36,7 @@ class CheckpointError(ValueError):
 
 
 def fingerprint(stage: Any, config: ml_collections.FrozenConfigDict, frozen: dict) -> dict:
-    """Everything that ``stage``'s weights depend on, as JSON: {field: value}.
-
-    ``steps`` is left out: raising it trains on. ``reconstruction.test_steps`` changes no weights.
-    """
+    """Everything that ``stage``'s weights depend on, as JSON: {field: value}."""
     fields: dict[str, Any] = {"seed": config.seed, "image_size": config.image_size}
     sections = {"synthesis": config.synthesis, "autoencoder": config.autoencoder}
     if stage.NAME != "autoencoder":
@@ -42,11 +48,13 @@ def fingerprint(stage: Any, config: ml_collections.FrozenConfigDict, frozen: dic
         fields |= {f"{name}.{key}": value for key, value in section.items()}
     fields |= {f"data.{key}": config.data[key] for key in _DATA}
     fields |= {f"training.{key}": config.training[key] for key in _TRAINING}
-    for left_out in ("autoencoder.steps", "diffusion.steps", "segmentation.steps"):
+    for left_out in _LEFT_OUT:
         fields.pop(left_out, None)
-    fields.pop("reconstruction.test_steps", None)
     fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
-    return fields | {"weights of the stages before": digest(frozen)}
+    before = dict(frozen)
+    if perceptual := before.pop("perceptual", None):
+        fields[_PERCEPTUAL] = digest(perceptual)
+    return fields | {"weights of the stages before": digest(before)}
 
 
 def digest(weights: Params) -> str:
@@ -68,19 +76,29 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=ocp.checkpoint_managers.LatestN(keep)
             ),
-            item_names=("state", "weights", "fingerprint"),
+            item_names=("state", "weights", "fingerprint", "plan"),
         )
 
     def latest_step(self) -> int | None:
         return self._manager.latest_step()
 
-    def save(self, step: int, state: TrainState, weights: Params, fingerprint: dict) -> None:
+    def planned_steps(self) -> int | None:
+        """How many steps the run that wrote the newest checkpoint was to take."""
+        if (step := self.latest_step()) is None:
+            return None
+        found = self._manager.restore(step, args=ocp.args.Composite(plan=ocp.args.JsonRestore()))
+        return found.plan["steps"]
+
+    def save(
+        self, step: int, state: TrainState, weights: Params, fingerprint: dict, planned_steps: int
+    ) -> None:
         self._manager.save(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state),
                 weights=ocp.args.StandardSave(weights),
                 fingerprint=ocp.args.JsonSave(fingerprint),
+                plan=ocp.args.JsonSave({"steps": planned_steps}),
             ),
         )
 
@@ -93,6 +111,10 @@ class Checkpoints:
         found = self._manager.restore(
             step, args=ocp.args.Composite(fingerprint=ocp.args.JsonRestore())
         ).fingerprint
+        if item == "weights":  # they serve without what only their training needed
+            found, fingerprint = (
+                {k: v for k, v in d.items() if k != _PERCEPTUAL} for d in (found, fingerprint)
+            )
         self._refuse_unfitting(found, fingerprint)
         return self._manager.restore(
             step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore(template)})
@@ -151,7 +173,8 @@ def load_weights(
         raise CheckpointError(f"no trained {stage.NAME} in {folder}: run --mode=train first")
     checkpoints = Checkpoints(folder, keep=config.training.keep_checkpoints)
     try:
-        step, total = checkpoints.latest_step() or 0, stage.settings(config).steps
+        step = checkpoints.latest_step() or 0
+        total = stage.settings(config).steps or checkpoints.planned_steps() or 1
         if step < total:
             raise CheckpointError(
                 f"{folder} is at step {step} of {total}: run --mode=train to finish it"

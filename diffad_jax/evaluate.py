@@ -15,7 +15,6 @@ from diffad_jax.detector import Detector
 from diffad_jax.evaluation import pictures, ranking, tables
 from diffad_jax.types import Prediction
 
-_COLUMNS = ("input", "reconstruction", "interpolated", "anomaly map", "ground truth")
 _CASES = 3  # best, median and worst photos of either class on the contact sheet
 
 
@@ -73,7 +72,9 @@ def evaluate_category(
     predicted = detector.predict_all(test.photos, config.evaluation.batch_size)
     figures = ranking.image_figures(test.labels, predicted.score)
     figures |= ranking.pixel_figures(test.masks, predicted.anomaly_map)
-    _write_contact_sheet(workdir / category / "contact_sheet.png", test, predicted)
+    _write_contact_sheet(
+        workdir / category / "contact_sheet.png", test, predicted, config.reconstruction
+    )
     return figures, extras
 
 
@@ -96,7 +97,11 @@ def read_test_set(config: ml_collections.ConfigDict, category: str) -> TestSet:
     return TestSet(records, photos, labels, masks)
 
 
-def _write_contact_sheet(path: Path, test: TestSet, predicted: Prediction) -> None:
+def _write_contact_sheet(
+    path: Path, test: TestSet, predicted: Prediction, settings: ml_collections.ConfigDict
+) -> None:
+    mixed = [f"interpolated {weight:g}" for weight in settings.interpolation]
+    columns = ("input", "reconstruction", *mixed, "anomaly map", "ground truth")
     rows = []
     for what, i in pictures.pick_cases(test.labels, predicted.score, _CASES):
         record = test.records[i]
@@ -104,7 +109,7 @@ def _write_contact_sheet(path: Path, test: TestSet, predicted: Prediction) -> No
         tiles = [
             test.photos[i],
             pictures.to_bytes(predicted.reconstruction[i]),
-            pictures.to_bytes(predicted.interpolated[i]),
+            *map(pictures.to_bytes, predicted.interpolated[i]),
             pictures.heat_map(predicted.anomaly_map[i]),
             np.repeat(np.uint8(255 * truth)[..., None], 3, axis=-1),
         ]
@@ -113,4 +118,4 @@ def _write_contact_sheet(path: Path, test: TestSet, predicted: Prediction) -> No
         name = Path(record.file).name
         caption = f"{what}: {record.defect_type}/{name}, score {predicted.score[i]:.3f}"
         rows.append(pictures.Row(caption, tiles))
-    pictures.contact_sheet(path, _COLUMNS, rows)
+    pictures.contact_sheet(path, columns, rows)

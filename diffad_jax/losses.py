@@ -22,6 +22,32 @@ def squared_error(target: jax.Array, prediction: jax.Array) -> jax.Array:
     return jnp.mean((target - prediction) ** 2, axis=(1, 2, 3))
 
 
+def hinge_discriminator(real: jax.Array, fake: jax.Array) -> jax.Array:
+    """½ (max(0, 1 − real) + max(0, 1 + fake)), mean over patches: logits [b, h, w, 1] -> [b]."""
+    _same_shape(real, fake)
+    both = jnp.maximum(1.0 - real, 0.0) + jnp.maximum(1.0 + fake, 0.0)
+    return 0.5 * jnp.mean(both, axis=(1, 2, 3))
+
+
+def hinge_generator(fake: jax.Array) -> jax.Array:
+    """−fake, the mean over patches: logits [b, h, w, 1] -> [b]."""
+    return -jnp.mean(fake, axis=(1, 2, 3))
+
+
+def adaptive_weight(likeness: jax.Array, adversarial: jax.Array) -> jax.Array:
+    """‖∇L_rec‖ / (‖∇L_G‖ + 1e-4), at most 1e4 (Esser et al., CVPR 2021, eq. 7).
+
+    Args:
+      likeness, adversarial: the two terms' gradients at the same parameter, any shape.
+
+    Returns:
+      []; no gradient flows through it.
+    """
+    _same_shape(likeness, adversarial)
+    ratio = jnp.linalg.norm(likeness.ravel()) / (jnp.linalg.norm(adversarial.ravel()) + 1e-4)
+    return jax.lax.stop_gradient(jnp.clip(ratio, 0.0, 1e4))
+
+
 def focal(logits: jax.Array, mask: jax.Array, gamma: float, smoothing: float = 1e-5) -> jax.Array:
     """Focal loss (Lin et al. 2017, without α) averaged over pixels.
 

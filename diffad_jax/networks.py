@@ -4,6 +4,9 @@ import jax.numpy as jnp
 import ml_collections
 
 from diffad_jax.models.autoencoder import Autoencoder
+from diffad_jax.models.discriminator import Discriminator
+from diffad_jax.models.inception import InceptionDistance
+from diffad_jax.models.lpips import Lpips
 from diffad_jax.models.segmenter import Segmenter
 from diffad_jax.models.unet import UNet
 
@@ -19,6 +22,7 @@ def autoencoder(config: Config) -> Autoencoder:
         latent_channels=c.latent_channels,
         patch_size=c.patch_size,
         dropout=c.dropout,
+        signed=c.signed,
         dtype=_dtype(config),
     )
 
@@ -34,6 +38,18 @@ def denoiser(config: Config) -> UNet:
         out_channels=config.autoencoder.latent_channels,
         dtype=_dtype(config),
     )
+
+
+def discriminator(config: Config) -> Discriminator:
+    c = config.autoencoder
+    return Discriminator(c.discriminator_channels, c.discriminator_layers, _dtype(config))
+
+
+def perceptual(config: Config) -> Lpips | InceptionDistance:
+    """The network of stage 1's perceptual term: (image, reference) -> [b]."""
+    if config.autoencoder.perceptual == "lpips":
+        return Lpips(dtype=_dtype(config))
+    return InceptionDistance(dtype=_dtype(config))
 
 
 def segmenter(config: Config) -> Segmenter:

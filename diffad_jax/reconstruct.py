@@ -14,10 +14,10 @@ Config = ml_collections.FrozenConfigDict
 
 @flax.struct.dataclass
 class Reconstruction:
-    """Both [b, h, w, 3] float32 in [0, 1]."""
+    """float32 in [0, 1]."""
 
-    reconstruction: jax.Array  # x_r = D(z_r)
-    interpolated: jax.Array  # x_inter = D(λ c + (1 − λ) z_r)
+    reconstruction: jax.Array  # [b, h, w, 3]: x_r = D(z_r)
+    interpolated: jax.Array  # [b, k, h, w, 3]: x_inter = D(λ c + (1 − λ) z_r) for each of k λ
 
 
 def noise_schedule(config: Config) -> np.ndarray:
@@ -29,38 +29,50 @@ def reconstruct(
     weights: dict, image: jax.Array, key: jax.Array, *, config: Config, num_steps: int,
     shared_noise: bool = True,
 ) -> Reconstruction:  # fmt: skip
-    """Samples a normal latent given the photo's clean latent as condition, and decodes it.
+    """Samples a normal latent given the photo's own latent as condition, and decodes it.
+
+    ``config.reconstruction.condition = "noisy"`` hides the condition in noise of a timestep drawn
+    from ``condition_timesteps``, as in training.
 
     Args:
       weights: of the stages ``autoencoder`` and ``denoiser``.
       image: [b, h, w, 3] float32 in [0, 1].
-      key: for the starting noise.
+      key: for the starting noise and the condition's.
       config: static.
       num_steps: DDIM steps.
-      shared_noise: start all photos from the same noise, so that a photo's result does not depend
-        on its neighbours in the batch; training draws one for each.
+      shared_noise: give all photos the same noise, so that a photo's result does not depend on its
+        neighbours in the batch; training draws it for each.
 
     Returns:
       x_r and x_inter, clipped to [0, 1].
     """
     autoencoder, denoiser = networks.autoencoder(config), networks.denoiser(config)
     scale, alpha_bar = weights["denoiser"]["scale"], noise_schedule(config)
-    condition = scale * autoencoder.apply(weights["autoencoder"], image, method="encode")[0]
+    c = config.reconstruction
+    noise_key, timestep_key, condition_key = jax.random.split(key, 3)
+    latent = scale * autoencoder.apply(weights["autoencoder"], image, method="encode")[0]
+    drawn = 1 if shared_noise else latent.shape[0]
+
+    def normal(key):
+        return jnp.broadcast_to(jax.random.normal(key, (drawn, *latent.shape[1:])), latent.shape)
+
+    condition = latent
+    if c.condition == "noisy":
+        s = jax.random.randint(timestep_key, (drawn,), *c.condition_timesteps)
+        s = jnp.broadcast_to(s, latent.shape[:1])
+        condition = schedule.q_sample(latent, s, normal(condition_key), alpha_bar)
 
     def predict_noise(z_t, t):
         inputs = jnp.concatenate([z_t, condition], axis=-1)
         output = denoiser.apply({"params": weights["denoiser"]["params"]}, inputs, t)
         return schedule.predicted_noise(config.diffusion.prediction, output, z_t, t, alpha_bar)
 
-    shape = (1, *condition.shape[1:]) if shared_noise else condition.shape
-    noise = jnp.broadcast_to(jax.random.normal(key, shape), condition.shape)
-    c = config.reconstruction
     visited = ddim.sampling_timesteps(config.diffusion.timesteps, num_steps, c.spacing)
-    z_r = ddim.ddim_sample(predict_noise, noise, visited, alpha_bar)
-    z_inter = c.interpolation * condition + (1.0 - c.interpolation) * z_r
+    z_r = ddim.ddim_sample(predict_noise, normal(noise_key), visited, alpha_bar)
+    mixed = [weight * latent + (1.0 - weight) * z_r for weight in c.interpolation]
 
-    # One call for both: the decoder is the dearest network.
-    latents = jnp.concatenate([z_r, z_inter]) / scale
+    # One call for all: the decoder is the dearest network.
+    latents = jnp.concatenate([z_r, *mixed]) / scale
     decoded = autoencoder.apply(weights["autoencoder"], latents, method="decode")
-    x_r, x_inter = jnp.split(jnp.clip(decoded.astype(jnp.float32), 0.0, 1.0), 2)
-    return Reconstruction(reconstruction=x_r, interpolated=x_inter)
+    decoded = jnp.clip(decoded, 0.0, 1.0).reshape(1 + len(mixed), *image.shape)
+    return Reconstruction(reconstruction=decoded[0], interpolated=jnp.moveaxis(decoded[1:], 0, 1))

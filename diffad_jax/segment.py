@@ -11,16 +11,18 @@ from diffad_jax.reconstruct import Reconstruction
 def segmenter_input(
     repaired: Reconstruction, image: jax.Array, *, config: ml_collections.FrozenConfigDict
 ) -> jax.Array:
-    """concat(x_r, x_inter, x): [b, h, w, 3] each in [0, 1] -> [b, h, w, 9].
+    """concat(x_r, x_inter …, x): [b, h, w, 3] each in [0, 1] -> [b, h, w, 9] with one λ.
 
     ``config.segmentation.input = "differences"`` gives concat(4 (x_r − x), 4 (x_inter − x), 2x − 1)
     instead: the same information, of about unit scale, where what counts is not a small difference
     of large channels. It learns in a third of the steps; the published network sees the images.
     """
-    x_r, x_inter = repaired.reconstruction, repaired.interpolated
+    interpolated = jnp.moveaxis(repaired.interpolated, 1, 0)
+    repaired_images = [repaired.reconstruction, *interpolated]
     if config.segmentation.input == "differences":
-        x_r, x_inter, image = 4.0 * (x_r - image), 4.0 * (x_inter - image), 2.0 * image - 1.0
-    return jnp.concatenate([x_r, x_inter, image], axis=-1)
+        repaired_images = [4.0 * (x - image) for x in repaired_images]
+        image = 2.0 * image - 1.0
+    return jnp.concatenate([*repaired_images, image], axis=-1)
 
 
 def segment(

@@ -74,9 +74,13 @@ def train_stage(
     mark = fingerprint(stage, config, frozen)
     checkpoints = Checkpoints(directory / stage.NAME, keep=config.training.keep_checkpoints)
     start = checkpoints.latest_step() or 0
-    stream = batches(start) if start < total else iter(())
+    template = abstract_state(stage, config, frozen)
+    if start >= total:
+        weights = checkpoints.restore(start, "weights", stage.weights(template), mark)
+        checkpoints.close()
+        return weights, False
+    stream = batches(start)
     if start:
-        template = abstract_state(stage, config, frozen)
         state = checkpoints.restore(start, "state", template, mark)
     else:
         key = stage_key(config, stage.NAME)
@@ -84,24 +88,49 @@ def train_stage(
         first = next(stream)
         state = init(key, frozen, first)
         stream = itertools.chain([first], stream)
-    if start < total:
-        step_fn = jax.jit(functools.partial(stage.train_step, config=config), donate_argnums=0)
-        with Progress(title, start, total, batch_size, directory / "metrics.jsonl") as progress:
-            for step in range(start + 1, total + 1):
-                state, metrics = step_fn(state, frozen, next(stream))
-                if step == start + 1:
-                    jax.block_until_ready(metrics)
-                    progress.compiled(step)
-                save = step % config.training.checkpoint_every == 0 or step == total
-                if save or step % config.training.log_every == 0:
-                    values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-                    _require_finite(values, title, step, checkpoints)
-                    progress.update(step, values)
-                if save:
-                    checkpoints.save(step, state, stage.weights(state), mark)
-        checkpoints.wait()
+    step_fn = jax.jit(functools.partial(stage.train_step, config=config), donate_argnums=0)
+    with Progress(title, start, total, batch_size, directory / "metrics.jsonl") as progress:
+        for step in range(start + 1, total + 1):
+            state, metrics = step_fn(state, frozen, next(stream))
+            if step == start + 1:
+                jax.block_until_ready(metrics)
+                progress.compiled(step)
+            save = step % config.training.checkpoint_every == 0 or step == total
+            if save or step % config.training.log_every == 0:
+                values = {k: float(v) for k, v in jax.device_get(metrics).items()}
+                _require_finite(values, title, step, checkpoints)
+                progress.update(step, values)
+            if save:
+                checkpoints.save(step, state, stage.weights(state), mark, total)
+    checkpoints.wait()
     checkpoints.close()
-    return stage.weights(state), start < total
+    return stage.weights(state), True
+
+
+def with_steps(
+    stage: Stage, config: Config, directory: Path, num_photos: Callable[[], int]
+) -> Config:
+    """The config with the stage's length in steps, where it has it in epochs.
+
+    An epoch is as many examples as there are normal photos. The length is settled when a stage
+    begins: photos that are added later do not make a finished stage unfinished.
+
+    Args:
+      stage: a module of ``stages``.
+      config: the whole config.
+      directory: the category's folder.
+      num_photos: counts the normal photos; asked only where the length is not settled.
+    """
+    c = stage.settings(config)
+    if c.steps:
+        return config
+    checkpoints = Checkpoints(directory / stage.NAME, keep=config.training.keep_checkpoints)
+    steps = checkpoints.planned_steps() or math.ceil(c.epochs * num_photos() / c.batch_size)
+    checkpoints.close()
+    settled = ml_collections.ConfigDict(config)
+    with settled.unlocked():
+        stage.settings(settled).steps = steps
+    return Config(settled)
 
 
 def validate_stage(

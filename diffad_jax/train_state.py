@@ -25,7 +25,7 @@ class TrainState:
 
 def create(
     params: Params,
-    optimizer: optax.GradientTransformation,
+    opt_state: optax.OptState,
     key: jax.Array,
     ema_params: Params | None = None,
     variables: Params | None = None,
@@ -34,7 +34,7 @@ def create(
         step=jnp.zeros((), jnp.int32),
         key=jax.random.key_data(key),
         params=params,
-        opt_state=optimizer.init(params),
+        opt_state=opt_state,
         ema_params=ema_params if ema_params is not None else {},
         variables=variables if variables is not None else {},
     )
@@ -51,6 +51,18 @@ def apply_gradients(
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state)
+
+
+def apply_to(
+    state: TrainState, name: str, gradients: Params, optimizer: optax.GradientTransformation
+) -> TrainState:
+    """Moves one of several networks, each with an optimiser state of its own; counts no step."""
+    params, opt_state = state.params[name], state.opt_state[name]
+    updates, opt_state = optimizer.update(gradients, opt_state, params)
+    params = optax.apply_updates(params, updates)
+    return state.replace(
+        params=state.params | {name: params}, opt_state=state.opt_state | {name: opt_state}
+    )
 
 
 def ema(average: Params, params: Params, step: jax.Array, decay: float) -> Params:

@@ -27,7 +27,7 @@ class Prediction:
     score: jax.Array  # [b] float32 in [0, 1]: larger is more anomalous
     anomaly_map: jax.Array  # [b, h, w] float32 in [0, 1]: P(anomalous) of each pixel
     reconstruction: jax.Array  # [b, h, w, 3] float32 in [0, 1]: the defect-free version
-    interpolated: jax.Array  # [b, h, w, 3] float32 in [0, 1]: decoded from the mixed latent
+    interpolated: jax.Array  # [b, k, h, w, 3] float32 in [0, 1]: decoded from k mixed latents
 
 
 def to_float(pixels: jax.Array | np.ndarray) -> jax.Array:

@@ -1,6 +1,7 @@
 """Train what is missing, then evaluate: category by category."""
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -8,12 +9,18 @@ from pathlib import Path
 
 import ml_collections
 
-from diffad_jax import train
+from diffad_jax import networks, train
+from diffad_jax.check_config import ConfigError
+from diffad_jax.convert.perceptual import read_lpips
 from diffad_jax.data import inspect as data_inspect
 from diffad_jax.data import inspect_text, layouts, recorded, toy
 from diffad_jax.evaluate import evaluate
-from diffad_jax.stages import STAGES
+from diffad_jax.models import pretrained
+from diffad_jax.stages import STAGES, autoencoder
+from diffad_jax.train_state import Params
 from diffad_jax.types import Batch
+
+logger = logging.getLogger(__name__)
 
 
 def prepare(config: ml_collections.ConfigDict) -> None:
@@ -45,14 +52,18 @@ def train_category(config: ml_collections.ConfigDict, directory: Path, category:
     weights: dict = {}
     for stage in STAGES:
         started = time.monotonic()
-        c = stage.settings(frozen_config)
+        settled = train.with_steps(
+            stage, frozen_config, directory, lambda: _count_photos(config, category)
+        )
+        c = stage.settings(settled)
 
         def batches(start: int, batch_size: int = c.batch_size) -> Iterator[Batch]:
             return _batches(config, category, "train", batch_size, start)
 
         title = f"{category}/{stage.NAME}"
+        frozen = load_perceptual(config) if stage is autoencoder else weights
         weights[stage.NAME], trained = train.train_stage(
-            stage, frozen_config, weights, directory, batches, title
+            stage, settled, frozen, directory, batches, title
         )
         if trained or stage.NAME not in report:
             seconds = time.monotonic() - started
@@ -66,6 +77,30 @@ def train_category(config: ml_collections.ConfigDict, directory: Path, category:
             print(f"{title}: held-out normal photos: {shown}", file=sys.stderr)
         else:
             print(f"{title}: finished before", file=sys.stderr)
+
+
+def load_perceptual(config: ml_collections.ConfigDict) -> dict[str, Params]:
+    """``{"perceptual": …}``, the weights of stage 1's perceptual network; {} where it is off.
+
+    Raises:
+      ConfigError: the file that the config names does not hold them.
+    """
+    c = config.autoencoder
+    if c.perceptual == "none":
+        return {}
+    if not c.perceptual_file:
+        logger.warning(
+            "the perceptual term of stage 1 is off: config.autoencoder.perceptual_file names no "
+            "LPIPS weights"
+        )
+        return {}
+    try:
+        if c.perceptual == "lpips":
+            return {"perceptual": read_lpips(c.perceptual_file)}
+        network = networks.perceptual(config)
+        return {"perceptual": pretrained.load_inception(c.perceptual_file, network.names)}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"config.autoencoder.perceptual_file: {error}") from error
 
 
 def record(config: ml_collections.ConfigDict, output: Path, num_examples: int) -> None:
@@ -100,6 +135,11 @@ def inspect(config: ml_collections.ConfigDict, output: Path) -> None:
         summary = data_inspect.inspect_category(config, category, output / category)
         print(inspect_text.as_text(summary))
         print(f"{category}: summary.json and contact_sheet.png are in {output / category}\n")
+
+
+def _count_photos(config: ml_collections.ConfigDict, category: str) -> int:
+    records = layouts.read_category(config.data.root, category, config.data.layout)
+    return sum(r.split == "train" for r in records)
 
 
 def _batches(

@@ -46,7 +46,11 @@ def test_the_default_is_all_fifteen():
     [
         ("data.resize", "lanczos", "config.data.resize = 'lanczos': choose one of bilinear, anti"),
         ("diffusion.condition_noise", "some", "choose one of independent, shared, none"),
-        ("segmentation.steps", 0, "config.segmentation.steps = 0: must be 1 or more"),
+        ("segmentation.steps", -1, "config.segmentation.steps = -1: must be 1 or more"),
+        ("segmentation.epochs", 0, "or 0 with config.segmentation.epochs = 0 at 1 or more"),
+        ("reconstruction.interpolation", (0.5, 1.5), "each must lie in 0 … 1"),
+        ("reconstruction.condition_timesteps", (500, 400), "must rise within 0 … 1000"),
+        ("autoencoder.perceptual", "inception", "name their file in config.autoencoder.percept"),
         ("data.validation_share", 1.5, "config.data.validation_share = 1.5: must lie in 0 … 1"),
         ("evaluation.smoothing", 4, "config.evaluation.smoothing = 4: must be odd"),
         ("categories", (), "config.categories is empty"),

@@ -32,6 +32,6 @@ def test_every_ddim_step_is_counted(tiny_config):
     costs = []
     for steps in (1, 2, 3):
         tiny_config.reconstruction.test_steps = steps
-        report = flops.count(ml_collections.FrozenConfigDict(tiny_config))
+        report = flops.count(ml_collections.FrozenConfigDict(tiny_config), num_photos=10)
         costs.append(report["detector"]["gflop_an_image"])
     assert costs[2] - costs[1] == pytest.approx(costs[1] - costs[0]) and costs[1] > costs[0]

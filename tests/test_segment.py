@@ -14,7 +14,7 @@ X_R, X_INTER, IMAGE = jax.random.uniform(jax.random.key(0), (3, 2, 4, 4, 3))
 def seen(kind):
     config = mvtec.get_config()
     config.segmentation.input = kind
-    repaired = Reconstruction(reconstruction=X_R, interpolated=X_INTER)
+    repaired = Reconstruction(reconstruction=X_R, interpolated=X_INTER[:, None])
     return segmenter_input(repaired, IMAGE, config=ml_collections.FrozenConfigDict(config))
 
 

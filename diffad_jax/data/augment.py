@@ -55,10 +55,7 @@ def brightness(x: tf.Tensor, u: tf.Tensor, config: Config) -> tf.Tensor:
     """Luma Y (ITU-R 601) becomes a Y + b; the chroma stays."""
     factor = between(u[0], *config.brightness_factor_range)
     offset = between(u[1], *config.brightness_offset_range)
-    luma = np.outer([0.299, 0.587, 0.114], [1.0, 1.0, 1.0]).astype(np.float32)
-    return _levels(
-        tf.linalg.matmul(x, np.eye(3, dtype=np.float32) + (factor - 1.0) * luma) + offset
-    )
+    return _change_luma(x, factor, offset)
 
 
 def sharpness(x: tf.Tensor, u: tf.Tensor, config: Config) -> tf.Tensor:
@@ -76,8 +73,7 @@ def solarize(x: tf.Tensor, u: tf.Tensor, config: Config) -> tf.Tensor:
     """Pillow's ImageOps.solarize, with a probability: inverts levels from a threshold up."""
     threshold = tf.math.ceil(between(u[0], *config.solarize_threshold_range))
     chosen = u[1] < config.solarize_probability
-    above = tf.clip_by_value(x - threshold + 1.0, 0.0, 1.0)  # levels are whole: 0 or 1
-    return x + tf.cast(chosen, tf.float32) * above * (255.0 - 2.0 * x)
+    return _invert_above(x, tf.where(chosen, threshold, 256.0))
 
 
 def posterize(x: tf.Tensor, u: tf.Tensor, config: Config) -> tf.Tensor:
@@ -125,7 +121,7 @@ def equalize(x: tf.Tensor, u: tf.Tensor, config: Config) -> tf.Tensor:
 def rotation(x: tf.Tensor, u: tf.Tensor, config: Config) -> tf.Tensor:
     """Turns the texture about its centre; what comes from outside is black."""
     degrees = config.texture_rotation_degrees
-    return _levels(rotate(x, between(u[0], -degrees, degrees)))
+    return rotate(x, between(u[0], -degrees, degrees), rounded=True)
 
 
 AUGMENTERS: tuple[Augmenter, ...] = (
@@ -161,6 +157,21 @@ def _histogram(x: tf.Tensor) -> tf.Tensor:
 def _look_up(table: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     """What a table for each channel, [3, 256] float32, says of the levels of x."""
     return tf.gather(tf.reshape(table, [-1]), _bins(x))
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _change_luma(x: tf.Tensor, factor: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+    """R, G and B each move by what makes the luma Y factor · Y + offset."""
+    luma = np.outer([0.299, 0.587, 0.114], [1.0, 1.0, 1.0]).astype(np.float32)
+    return _levels(
+        tf.linalg.matmul(x, np.eye(3, dtype=np.float32) + (factor - 1.0) * luma) + offset
+    )
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _invert_above(x: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
+    """255 − x from the threshold, a whole number, up."""
+    return tf.where(x >= threshold, 255.0 - x, x)
 
 
 @tf.function(jit_compile=True, autograph=False)

@@ -36,17 +36,19 @@ def whole_between(u: tf.Tensor, low: int, high: int) -> tf.Tensor:
 
 # Compiled: six times as quick as tf.raw_ops.ImageProjectiveTransformV3 on three channels.
 @tf.function(jit_compile=True, autograph=False)
-def rotate(image: tf.Tensor, degrees: tf.Tensor) -> tf.Tensor:
+def rotate(image: tf.Tensor, degrees: tf.Tensor, rounded: bool = False) -> tf.Tensor:
     """Turns an image about its centre, bilinear; what comes from outside is 0.
 
     Args:
-      image: [h, w, c] float32.
+      image: [h, w, c] float32 or uint8.
       degrees: [] float32, counter-clockwise.
+      rounded: to whole levels, at no cost here.
 
     Returns:
       [h, w, c] float32.
     """
     height, width, channels = image.shape
+    image = tf.cast(image, tf.float32)
     angle = degrees * (math.pi / 180.0)
     x = tf.range(width, dtype=tf.float32)[None, :] - (width - 1) / 2.0
     y = tf.range(height, dtype=tf.float32)[:, None] - (height - 1) / 2.0
@@ -63,4 +65,4 @@ def rotate(image: tf.Tensor, degrees: tf.Tensor) -> tf.Tensor:
             place += tf.clip_by_value(column, 0.0, width - 1.0)
             pixels = tf.gather(flat, tf.cast(place, tf.int32))
             turned += tf.where(inside, near, 0.0)[..., None] * pixels
-    return turned
+    return tf.round(turned) if rounded else turned

@@ -30,7 +30,7 @@ def synthesize(
     degrees = between(turn, -config.rotation_degrees, config.rotation_degrees)
     image = tf.cond(
         turns < config.rotation_probability,
-        lambda: tf.cast(tf.round(rotate(tf.cast(image, tf.float32), degrees)), tf.uint8),
+        lambda: tf.cast(rotate(image, degrees, rounded=True), tf.uint8),
         lambda: image,
     )
 

@@ -135,7 +135,12 @@ class Decoder(_Half):
 
 
 class Autoencoder(nn.Module):
-    """E and D with the 1×1 convs on either side of the latent; fields: see ``_Half``."""
+    """E and D with the 1×1 convs on either side of the latent.
+
+    Attributes:
+      signed: maps [0, 1] to [-1, 1] before E and back after D, for weights trained so.
+      Others: see ``_Half``.
+    """
 
     channels: int = 128
     multipliers: tuple[int, ...] = (1, 2, 4, 4)
@@ -145,6 +150,7 @@ class Autoencoder(nn.Module):
     dropout: float = 0.0
     dtype: Dtype = jnp.float32
     remat: bool = False
+    signed: bool = False
 
     def setup(self):
         fields = (
@@ -174,13 +180,16 @@ class Autoencoder(nn.Module):
         Returns:
           mean and logvar, each [b, h/f, w/f, latent_channels], logvar clipped to [-30, 20].
         """
+        if self.signed:
+            image = 2.0 * image - 1.0
         moments = self.quant_conv(self.encoder(image, deterministic=deterministic))
         mean, logvar = jnp.split(moments.astype(jnp.float32), 2, axis=-1)
         return mean, jnp.clip(logvar, -30.0, 20.0)
 
     def decode(self, z: jax.Array, *, deterministic: bool = True) -> jax.Array:
         """[b, h/f, w/f, latent_channels] -> image [b, h, w, 3], not clipped."""
-        return self.decoder(self.post_quant_conv(z), deterministic=deterministic)
+        image = self.decoder(self.post_quant_conv(z), deterministic=deterministic)
+        return 0.5 * (image + 1.0) if self.signed else image
 
     def __call__(self, image: jax.Array) -> jax.Array:
         """[b, h, w, 3] -> [b, h, w, 3]: the reconstruction from the mode; touches every weight."""

@@ -59,7 +59,7 @@ class Segmenter(nn.Module):
         """Segments b images.
 
         Args:
-          x: [b, h, w, 9]: reconstruction, interpolated channel and input, each in [0, 1]; h and w
+          x: [b, h, w, c]: reconstruction, interpolated channel and input (c = 9); h and w
             multiples of patch_size · 2^(levels - 1).
           train: normalise by the batch's statistics, and update the running ones in the mutable
             collection ``batch_stats``; otherwise use the running ones.

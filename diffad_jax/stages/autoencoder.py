@@ -1,6 +1,6 @@
 """Stage 1: the KL autoencoder E, D learns to copy photos through a small latent."""
 
-import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ import ml_collections
 import optax
 
 from diffad_jax import losses, networks, train_state
+from diffad_jax.stages import adversary
 from diffad_jax.train_state import Params, TrainState
 from diffad_jax.types import Batch, to_float
 
@@ -20,6 +21,7 @@ def settings(config: Config) -> ml_collections.FrozenConfigDict:
 
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
+    """Of the autoencoder and, with a state of its own, of the discriminator."""
     c = config.autoencoder
     rate = train_state.learning_rate(c, c.steps // c.accumulation)
     adam = train_state.clipped(optax.adam(rate, *c.betas), config.training.gradient_clip)
@@ -30,47 +32,94 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
 
 def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):
     del frozen, batch  # the first stage stands on nothing
-    init_key, run_key = jax.random.split(key)
+    init_key, adversary_key, run_key = jax.random.split(key, 3)
     image = jnp.zeros((1, config.image_size, config.image_size, 3))
-    params = networks.autoencoder(config).init(init_key, image)["params"]
-    return train_state.create(params, make_optimizer(config), run_key)
+    params = {"autoencoder": networks.autoencoder(config).init(init_key, image)["params"]}
+    variables = {}
+    if config.autoencoder.adversarial_weight:
+        discriminator = networks.discriminator(config).init(adversary_key, image, train=False)
+        params["discriminator"] = discriminator["params"]
+        variables["batch_stats"] = discriminator["batch_stats"]
+    optimizer = make_optimizer(config)
+    opt_state = {name: optimizer.init(p) for name, p in params.items()}
+    return train_state.create(params, opt_state, run_key, variables=variables)
 
 
 def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, config: Config):
-    """One step of L = ‖x − D(z)‖₁ + w KL(q(z|x) ‖ N(0, I)), z ~ q(z|x); sums over pixels.
+    """One update of the autoencoder, then one of the discriminator on what it makes now.
+
+    L = ‖x − x̂‖₁ + w_p n d(x, x̂) + w_KL KL(q(z|x) ‖ N(0, I)) + w_a a L_G, sums over n = h · w · 3
+    values: d the perceptual distance, L_G and a the adversarial term and its adaptive weight (see
+    ``adversary``), x̂ = D(z), z ~ q(z|x).
 
     Args:
-      state: the stage's state.
-      frozen: unused; the weights of the stages before.
+      state: the stage's state; its ``params`` are those of the autoencoder and, with an adversarial
+        term, of the discriminator.
+      frozen: ``perceptual``, that network's weights, where the term is on; else empty.
       batch: see ``types.Batch``; ``config.autoencoder.input`` names the image that is copied.
       config: static.
 
     Returns:
       The next state and scalar metrics.
     """
-    del frozen
+    c = config.autoencoder
+    image = to_float(batch[c.input])
+    key, key_again = jax.random.split(train_state.step_key(state))
+
+    def unlikeness(copy):
+        distance = losses.l1(image, copy)
+        if "perceptual" in frozen:
+            network = networks.perceptual(config)
+            perceived = network.apply({"params": frozen["perceptual"]}, copy, image)
+            distance += c.perceptual_weight * image[0].size * perceived
+        return jnp.mean(distance)
+
+    (copy, kl), pull = jax.vjp(
+        lambda params: _copy(params, image, key, config), state.params["autoencoder"]
+    )
+    unlike, slope = jax.value_and_grad(unlikeness)(copy)
+    metrics = {
+        "loss": unlike + c.kl_weight * kl,
+        "l1": jnp.mean(jnp.abs(image - copy)),
+        "kl": kl / math.prod(networks.latent_shape(config)),
+    }
+    if c.adversarial_weight:
+        slope, more = adversary.add_term(state, copy, slope, pull, config)
+        metrics |= more
+    (gradients,) = pull((slope, jnp.float32(c.kl_weight)))
+    optimizer = make_optimizer(config)
+    state = train_state.apply_to(state, "autoencoder", gradients, optimizer)
+    metrics["gradient_norm"] = optax.tree.norm(gradients)
+
+    if c.adversarial_weight:
+        made_anew, _ = _copy(state.params["autoencoder"], image, key_again, config)
+        state, more = adversary.update(state, image, made_anew, optimizer, config)
+        metrics |= more
+    return state.replace(step=state.step + 1), metrics
+
+
+def _copy(params: Params, image: jax.Array, key: jax.Array, config: Config):
+    """D(z), z ~ q(z|x), as in training; and the mean over the batch of KL(q(z|x) ‖ N(0, I))."""
     model = networks.autoencoder(config)
-    image = to_float(batch[config.autoencoder.input])
-    sample_key, encoder_key, decoder_key = jax.random.split(train_state.step_key(state), 3)
+    sample_key, encoder_key, decoder_key = jax.random.split(key, 3)
 
-    def loss_fn(params):
-        apply = functools.partial(model.apply, {"params": params}, deterministic=False)
-        mean, logvar = apply(image, method="encode", rngs={"dropout": encoder_key})
-        z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(sample_key, mean.shape)
-        reconstruction = apply(z, method="decode", rngs={"dropout": decoder_key})
-        l1 = jnp.mean(losses.l1(image, reconstruction))
-        kl = jnp.mean(losses.kl(mean, logvar))
-        loss = l1 + config.autoencoder.kl_weight * kl
-        return loss, {"l1": l1 / image[0].size, "kl": kl / mean[0].size}
+    def apply(x, method, dropout_key):
+        return model.apply(
+            {"params": params},
+            x,
+            method=method,
+            deterministic=False,
+            rngs={"dropout": dropout_key},
+        )
 
-    (loss, terms), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-    metrics = {"loss": loss, **terms, "gradient_norm": optax.tree.norm(gradients)}
-    return train_state.apply_gradients(state, gradients, make_optimizer(config)), metrics
+    mean, logvar = apply(image, "encode", encoder_key)
+    z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(sample_key, mean.shape)
+    return apply(z, "decode", decoder_key), jnp.mean(losses.kl(mean, logvar))
 
 
 def weights(state: TrainState) -> Params:
     """What later stages and the detector need."""
-    return {"params": state.params}
+    return {"params": state.params["autoencoder"]}
 
 
 def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> dict[str, jax.Array]:

@@ -39,8 +39,9 @@ def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch:
         scale = 1.0 / jnp.std(mean)
     # A copy: the training step gives up its input's buffers, each once.
     average = jax.tree.map(jnp.copy, params)
+    opt_state = make_optimizer(config).init(params)
     return train_state.create(
-        params, make_optimizer(config), run_key, ema_params=average, variables={"scale": scale}
+        params, opt_state, run_key, ema_params=average, variables={"scale": scale}
     )
 
 

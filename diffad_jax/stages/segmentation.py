@@ -28,11 +28,12 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
 def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):
     del frozen, batch
     init_key, run_key = jax.random.split(key)
-    inputs = jnp.zeros((1, config.image_size, config.image_size, 9))
+    channels = 3 * (2 + len(config.reconstruction.interpolation))
+    inputs = jnp.zeros((1, config.image_size, config.image_size, channels))
     variables = networks.segmenter(config).init(init_key, inputs, train=False)
     return train_state.create(
         variables["params"],
-        make_optimizer(config),
+        make_optimizer(config).init(variables["params"]),
         run_key,
         variables={"batch_stats": variables["batch_stats"]},
     )

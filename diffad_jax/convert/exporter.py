@@ -1,0 +1,126 @@
+"""Our trained stages as files that the published PyTorch code loads."""
+
+from pathlib import Path
+
+import jax
+import ml_collections
+import numpy as np
+
+from diffad_jax import checkpoint, networks
+from diffad_jax.convert import names, published, torch_file, translate
+from diffad_jax.convert.errors import ConvertError
+from diffad_jax.convert.sources import AUTOENCODER, SEGMENTER
+from diffad_jax.reconstruct import noise_schedule
+from diffad_jax.stages import STAGES, latent_diffusion
+from diffad_jax.train_state import TrainState
+
+Config = ml_collections.FrozenConfigDict
+
+
+def export_weights(config: ml_collections.ConfigDict, workdir: Path, output: Path) -> None:
+    """Writes each trained category, in a folder of its own, under the published names."""
+    for category in config.categories:
+        export_category(config, workdir, category, output / category)
+
+
+def export_category(
+    config: ml_collections.ConfigDict, workdir: Path, category: str, output_folder: Path
+) -> None:
+    """Writes a trained category under the published names.
+
+    ``autoencoder.ckpt`` holds the autoencoder, ``denoiser.ckpt`` the denoiser with its moving
+    average, its noise schedule and the autoencoder, ``segmenter.pckl`` the bare state_dict of the
+    segmenter. The networks take BGR in [0, 1], except that an autoencoder with
+    ``config.autoencoder.signed`` takes RGB in [-1, 1].
+
+    Raises:
+      ConvertError: the published networks have no counterpart for a field of the config.
+      checkpoint.CheckpointError: a stage is missing, unfinished, or of another config.
+    """
+    frozen_config, directory = ml_collections.FrozenConfigDict(config), Path(workdir) / category
+    published.require_published(frozen_config, AUTOENCODER, "the published network")
+    published.require_published(frozen_config, SEGMENTER, "the published network")
+    if config.diffusion.prediction != "epsilon":
+        raise ConvertError("the published sampler takes ε: this denoiser predicts something else")
+    weights: dict = {}
+    for stage in STAGES:
+        weights[stage.NAME] = checkpoint.load_weights(stage, frozen_config, weights, directory)
+    latest = _denoiser_state(frozen_config, weights["autoencoder"], directory)
+
+    pairs = published.autoencoder_pairs(frozen_config)
+    autoencoder = translate.to_theirs(weights["autoencoder"], pairs)
+    denoiser = _denoiser(frozen_config, latest, autoencoder)
+    segmenter = translate.to_theirs(
+        weights["segmenter"], names.segmenter(networks.segmenter(frozen_config))
+    )
+    segmenter |= _batch_counts(segmenter)
+    folder = Path(output_folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch_file.write(folder / "autoencoder.ckpt", autoencoder)
+    torch_file.write(folder / "denoiser.ckpt", denoiser)
+    torch_file.write(folder / "segmenter.pckl", segmenter, bare=True)
+    print(f"autoencoder.ckpt, denoiser.ckpt and segmenter.pckl are in {folder}")
+
+
+def _denoiser_state(config: Config, autoencoder: dict, directory: Path) -> TrainState:
+    """The whole state: ``weights`` lack the latest params beside their moving average."""
+    frozen, folder = {"autoencoder": autoencoder}, directory / latent_diffusion.NAME
+    checkpoints = checkpoint.Checkpoints(folder, keep=1)
+    try:
+        template = checkpoint.abstract_state(latent_diffusion, config, frozen)
+        mark = checkpoint.fingerprint(latent_diffusion, config, frozen)
+        return checkpoints.restore(checkpoints.latest_step() or 0, "state", template, mark)
+    finally:
+        checkpoints.close()
+
+
+def _denoiser(config: Config, state: TrainState, autoencoder: dict[str, np.ndarray]) -> dict:
+    pairs = names.denoiser(networks.denoiser(config))
+    scale = float(state.variables["scale"])
+
+    def theirs(params) -> dict[str, np.ndarray]:
+        variables = {"params": jax.device_get(params)}
+        return translate.to_theirs(published.scale_condition(variables, scale), pairs)
+
+    tensors = {f"model.diffusion_model.{k}": v for k, v in theirs(state.params).items()}
+    tensors |= {names.averaged(k): v for k, v in theirs(state.ema_params).items()}
+    tensors["model_ema.decay"] = np.asarray(config.diffusion.ema_decay, np.float32)
+    tensors["model_ema.num_updates"] = np.asarray(state.step, np.int32)
+    tensors |= _schedule(noise_schedule(config))
+    if scale != 1.0:
+        tensors["scale_factor"] = np.asarray(scale, np.float32)
+    for prefix in (published.FIRST_STAGE, published.CONDITION):  # one network, as published
+        tensors |= {prefix + name: value for name, value in autoencoder.items()}
+    return tensors
+
+
+def _schedule(alpha_bar: np.ndarray) -> dict[str, np.ndarray]:
+    """The buffers that latent-diffusion keeps of its schedule (Ho et al. 2020, equations 4, 7)."""
+    before = np.append(1.0, alpha_bar[:-1])
+    alpha = alpha_bar / before
+    beta = 1.0 - alpha
+    variance = beta * (1.0 - before) / (1.0 - alpha_bar)
+    buffers = {
+        "betas": beta,
+        "alphas_cumprod": alpha_bar,
+        "alphas_cumprod_prev": before,
+        "sqrt_alphas_cumprod": np.sqrt(alpha_bar),
+        "sqrt_one_minus_alphas_cumprod": np.sqrt(1.0 - alpha_bar),
+        "log_one_minus_alphas_cumprod": np.log(1.0 - alpha_bar),
+        "sqrt_recip_alphas_cumprod": np.sqrt(1.0 / alpha_bar),
+        "sqrt_recipm1_alphas_cumprod": np.sqrt(1.0 / alpha_bar - 1.0),
+        "posterior_variance": variance,
+        "posterior_log_variance_clipped": np.log(np.maximum(variance, 1e-20)),
+        "posterior_mean_coef1": beta * np.sqrt(before) / (1.0 - alpha_bar),
+        "posterior_mean_coef2": (1.0 - before) * np.sqrt(alpha) / (1.0 - alpha_bar),
+    }
+    return {name: value.astype(np.float32) for name, value in buffers.items()}
+
+
+def _batch_counts(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """PyTorch's count of batches beside each running mean; only a loader looks for it."""
+    return {
+        name.removesuffix("running_mean") + "num_batches_tracked": np.zeros((), np.int64)
+        for name in tensors
+        if name.endswith("running_mean")
+    }

@@ -1,0 +1,112 @@
+"""Other people's trained weights become finished stages of ours."""
+
+import functools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from diffad_jax import checkpoint, train
+from diffad_jax.convert import published, sources
+from diffad_jax.convert.errors import ConvertError
+from diffad_jax.convert.sources import AUTOENCODER, DIFFUSERS, LATENT_DIFFUSION, SEGMENTER
+from diffad_jax.stages import STAGES
+from diffad_jax.train_state import TrainState
+
+Config = ml_collections.FrozenConfigDict
+
+_WRITES = {
+    AUTOENCODER: ("autoencoder",),
+    DIFFUSERS: ("autoencoder",),
+    LATENT_DIFFUSION: ("autoencoder", "denoiser"),
+    SEGMENTER: ("segmenter",),
+}
+
+
+def import_file(config: ml_collections.ConfigDict, workdir: Path, path: Path) -> None:
+    """Writes the stages that ``path`` holds, finished, as if they had been trained in ``workdir``.
+
+    Args:
+      config: describes the networks; names one category. latent-diffusion's autoencoder files do
+        not tell whether they take BGR in [0, 1] (DiffAD) or RGB in [-1, 1] (kl-f8):
+        ``config.autoencoder.signed`` decides.
+      workdir: must hold none of these stages yet; for a segmenter, the two before it.
+      path: a file of any kind in ``sources``.
+
+    Raises:
+      ConvertError: the file is unreadable, unknown, or does not fit the config; ``workdir`` holds
+        such a stage; several categories are configured.
+      checkpoint.CheckpointError: a stage before is missing.
+    """
+    frozen_config = ml_collections.FrozenConfigDict(config)
+    if len(config.categories) != 1:
+        raise ConvertError(
+            f"weights belong to one category: --config.categories={config.categories[0]}"
+        )
+    directory = Path(workdir) / config.categories[0]
+    tensors = sources.read(path)
+    kind = sources.recognise(tensors, str(path))
+    for name in _WRITES[kind]:
+        if (directory / name).is_dir() and any((directory / name).iterdir()):
+            raise ConvertError(
+                f"{directory / name} already holds a checkpoint: choose another --workdir, or "
+                "delete it"
+            )
+    parts = published.convert(frozen_config, tensors, str(path))
+    weights: dict = {}
+    for stage in STAGES:
+        if stage.NAME in _WRITES[kind]:
+            weights[stage.NAME] = _save(stage, frozen_config, weights, directory, parts)
+            print(f"{directory / stage.NAME}: from {path}, {_convention(kind, frozen_config)}")
+        elif kind == SEGMENTER:
+            weights[stage.NAME] = checkpoint.load_weights(stage, frozen_config, weights, directory)
+
+
+def _convention(kind: str, config: Config) -> str:
+    if kind == DIFFUSERS or (kind == AUTOENCODER and config.autoencoder.signed):
+        return "read as trained on RGB in [-1, 1]"
+    return "read as trained on BGR in [0, 1]"
+
+
+def _save(stage, config: Config, frozen: dict, directory: Path, parts: dict) -> dict:
+    """Writes a finished checkpoint and returns the stage's weights."""
+    side = config.image_size
+    steps = stage.settings(config).steps or 1  # where it counts epochs: as good as any number
+    pixels = np.zeros((1, side, side, 3), np.uint8)
+    batch = {"image": pixels, "augmented_image": pixels}
+    init = jax.jit(functools.partial(stage.init_state, config))
+    fresh = init(train.stage_key(config, stage.NAME), frozen, batch)
+    state = _filled(stage.NAME, fresh, parts).replace(step=jnp.asarray(steps, jnp.int32))
+    checkpoints = checkpoint.Checkpoints(directory / stage.NAME, keep=1)
+    try:
+        mark = checkpoint.fingerprint(stage, config, frozen)
+        checkpoints.save(steps, state, stage.weights(state), mark, steps)
+        checkpoints.wait()
+    finally:
+        checkpoints.close()
+    return stage.weights(state)
+
+
+def _filled(name: str, state: TrainState, parts: dict) -> TrainState:
+    """A fresh state with imported weights: all that is known here of how a stage keeps them."""
+    parts = jax.device_put(parts)
+    if name == "autoencoder":
+        state = state.replace(params=state.params | {name: parts[name]["params"]})
+        if gan := parts.get("discriminator"):
+            state = state.replace(
+                params=state.params | {"discriminator": gan["params"]},
+                variables={"batch_stats": gan["batch_stats"]},
+            )
+        return state
+    if name == "denoiser":
+        return state.replace(
+            params=parts["denoiser"]["params"],
+            ema_params=parts["average"]["params"],
+            variables={"scale": jnp.asarray(parts["scale"], jnp.float32)},
+        )
+    variables = parts[name]
+    return state.replace(
+        params=variables["params"], variables={"batch_stats": variables["batch_stats"]}
+    )

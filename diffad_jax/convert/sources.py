@@ -1,0 +1,57 @@
+"""What other people's files hold: reading either format, and telling the networks apart."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from diffad_jax.convert import torch_file
+from diffad_jax.convert.errors import ConvertError
+
+AUTOENCODER = "autoencoder"  # latent-diffusion's names: DiffAD's checkpoint, kl-f8
+DIFFUSERS = "diffusers autoencoder"
+LATENT_DIFFUSION = "latent diffusion"  # denoiser, its average, and the autoencoder
+SEGMENTER = "segmenter"
+
+_SIGNS = {
+    LATENT_DIFFUSION: "model.diffusion_model.",
+    SEGMENTER: "encoder_segment.",
+    DIFFUSERS: "encoder.down_blocks.",
+    AUTOENCODER: "encoder.down.",
+}
+
+
+def read(path: str | Path) -> dict[str, np.ndarray]:
+    """The tensors of a ``.safetensors`` file, or of a PyTorch file of any name.
+
+    Raises:
+      ConvertError: the file cannot be read, see ``torch_file.read``.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        return torch_file.read(path)
+    try:
+        return safetensors.numpy.load_file(path)
+    except KeyError as error:
+        raise ConvertError(f"{path} holds {error}, which NumPy lacks: save as float32") from error
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ConvertError(f"{path} is no readable safetensors file: {error}") from error
+
+
+def recognise(names: Iterable[str], source: str) -> str:
+    """Which of the four kinds of file has tensors of these ``names``.
+
+    Raises:
+      ConvertError: none of them.
+    """
+    names = list(names)
+    for kind, start in _SIGNS.items():
+        if any(name.startswith(start) for name in names):
+            return kind
+    raise ConvertError(
+        f"{source} is of no known kind, its tensors begin with {', '.join(sorted(names)[:3])}: "
+        "expected an autoencoder, a latent diffusion checkpoint or a segmenter of DiffAD, kl-f8, "
+        "or an AutoencoderKL of diffusers"
+    )
