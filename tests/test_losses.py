@@ -53,8 +53,46 @@ def test_focal_gradient_is_finite_at_certainty():
     assert np.all(np.isfinite(gradient))
 
 
+def test_hinge_golden_values():
+    # Two patches an example: ½ mean(max(0, 1 − real) + max(0, 1 + fake)), and −mean(fake).
+    real = jnp.array([[2.0, 0.5], [-1.0, 1.0]])[:, :, None, None]
+    fake = jnp.array([[-2.0, -0.5], [0.25, 1.0]])[:, :, None, None]
+    # (0 + 0, 0.5 + 0.5) and (2 + 1.25, 0 + 2)
+    np.testing.assert_allclose(losses.hinge_discriminator(real, fake), [0.25, 1.3125], rtol=1e-6)
+    np.testing.assert_allclose(losses.hinge_generator(fake), [1.25, -0.625], rtol=1e-6)
+
+
+def test_hinge_leaves_alone_what_is_already_told_apart():
+    def loss(real, fake):
+        return losses.hinge_discriminator(real, fake).sum()
+
+    sure = jnp.full((1, 1, 1, 1), 1.5)
+    assert jax.grad(loss, argnums=(0, 1))(sure, -sure) == (0.0, 0.0)
+    assert jax.grad(loss, argnums=(0, 1))(-sure, sure) == (-0.5, 0.5)
+
+
+def test_adaptive_weight_golden_values():
+    likeness = jnp.array([[3.0, 0.0], [0.0, 4.0]])  # of length 5
+    adversarial = jnp.array([[0.6, 0.0], [0.8, 0.0]])  # of length 1
+    np.testing.assert_allclose(losses.adaptive_weight(likeness, adversarial), 5 / 1.0001, rtol=1e-6)
+    # 1e-4 keeps it finite, and 1e4 bounds it: 0.5 / 1e-4 and 5 / 1e-4.
+    nothing = jnp.zeros((2, 2))
+    np.testing.assert_allclose(losses.adaptive_weight(likeness / 10, nothing), 5e3, rtol=1e-6)
+    assert losses.adaptive_weight(likeness, nothing) == 1e4
+    assert losses.adaptive_weight(nothing, adversarial) == 0.0
+
+
+def test_no_gradient_flows_through_the_adaptive_weight():
+    gradients = jax.grad(losses.adaptive_weight, argnums=(0, 1))(jnp.ones(3), jnp.full(3, 2.0))
+    np.testing.assert_array_equal(gradients, np.zeros((2, 3)))
+
+
 def test_shapes_that_differ_are_refused():
     with pytest.raises(ValueError, match="shapes differ"):
         losses.l1(jnp.zeros((1, 2, 2, 3)), jnp.zeros((1, 2, 2, 1)))
     with pytest.raises(ValueError, match="do not fit mask"):
         losses.focal(jnp.zeros((1, 2, 2, 2)), jnp.zeros((1, 2, 2, 1)), 2.0)
+    with pytest.raises(ValueError, match="shapes differ"):
+        losses.hinge_discriminator(jnp.zeros((1, 2, 2, 1)), jnp.zeros((1, 3, 3, 1)))
+    with pytest.raises(ValueError, match="shapes differ"):
+        losses.adaptive_weight(jnp.zeros(3), jnp.zeros(2))
