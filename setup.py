@@ -21,6 +21,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["diffad_jax", "diffad_jax.*"]),
+    package_data={"diffad_jax.evaluation": ["report_template.html"]},
     install_requires=[
         "absl-py>=2.1",
         "etils[epath]>=1.9",

@@ -33,6 +33,7 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config.segmentation = segmentation()
     config.evaluation = evaluation()
     config.training = training()
+    config.mesh = mesh()
     return config.lock()
 
 
@@ -165,6 +166,16 @@ def evaluation() -> ml_collections.ConfigDict:
     c.smoothing = 21  # the score is the map's maximum after a mean filter of this width
     c.false_alarm_rate = 0.05  # the threshold lets this share of held-out normal photos pass it
     c.mask_rule = "full"  # a resized mask's pixel is anomalous at: full (== 1) | half | any (> 0)
+    c.inception_weights = ""  # a safetensors file of Inception-v3, for FID; without it FID is off
+    c.fid_dimension = 768  # features FID compares: 64 | 192 | 768 | 2048 (the published one)
+    return c
+
+
+def mesh() -> ml_collections.ConfigDict:
+    """How devices share the work; their number is data x fsdp."""
+    c = ml_collections.ConfigDict()
+    c.data = -1  # batches are split into so many parts; -1: what is left
+    c.fsdp = 1  # so are weights and optimiser state, and each part of a batch again
     return c
 
 
@@ -175,6 +186,8 @@ def training() -> ml_collections.ConfigDict:
     c.gradient_clip = 0.0  # largest global norm; 0: off
     c.log_every = 50  # steps
     c.checkpoint_every = 1000  # steps
-    c.keep_checkpoints = 2
+    c.keep_checkpoints = 2  # the newest; the best by its validation stays as well
+    c.use = "last"  # last | best: which checkpoint's weights a finished stage gives
+    c.on_nonfinite = "stop"  # stop | skip a step whose loss or gradient is not finite
     c.validation_examples = 64  # synthetic anomalies on held-out normal photos
     return c

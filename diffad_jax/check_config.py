@@ -16,7 +16,10 @@ _CHOICES = {
     "segmentation.input": ("images", "differences"),
     "segmentation.decay": ("constant", "cosine", "steps"),
     "evaluation.mask_rule": ("full", "half", "any"),
+    "evaluation.fid_dimension": (64, 192, 768, 2048),
     "training.compute_dtype": ("float32", "bfloat16"),
+    "training.use": ("last", "best"),
+    "training.on_nonfinite": ("stop", "skip"),
 }
 _AT_LEAST_ONE = (
     "image_size", "autoencoder.batch_size", "autoencoder.accumulation", "diffusion.batch_size",
@@ -39,13 +42,16 @@ def check_config(config: ml_collections.ConfigDict) -> None:
 
     A comma list of categories, as a flag gives it, becomes a tuple.
     """
-    if isinstance(config.categories, str):
-        config.categories = tuple(filter(None, config.categories.split(",")))
+    names = config.categories
+    names = [names] if isinstance(names, str) else names
+    config.categories = tuple(n for name in names for n in name.split(",") if n)
     if not config.categories:
         raise ConfigError("config.categories is empty: name one, e.g. --config.categories=bottle")
     for field, choices in _CHOICES.items():
         if (value := _lookup(config, field)) not in choices:
-            raise ConfigError(f"config.{field} = {value!r}: choose one of {', '.join(choices)}")
+            raise ConfigError(
+                f"config.{field} = {value!r}: choose one of {', '.join(map(str, choices))}"
+            )
     for field in _AT_LEAST_ONE:
         if (value := _lookup(config, field)) < 1:
             raise ConfigError(f"config.{field} = {value}: must be 1 or more")

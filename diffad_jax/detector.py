@@ -7,7 +7,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from diffad_jax import checkpoint
+from diffad_jax import checkpoint, fingerprint
 from diffad_jax.evaluation.score import image_score
 from diffad_jax.reconstruct import reconstruct
 from diffad_jax.segment import segment
@@ -25,7 +25,7 @@ class Detector:
     def __init__(self, config: ml_collections.ConfigDict, weights: dict):
         """``weights`` holds one entry a stage: autoencoder, denoiser, segmenter."""
         self.config = ml_collections.FrozenConfigDict(config)
-        self.digest = checkpoint.digest(weights)
+        self.digest = fingerprint.digest(weights)
         self._weights = jax.device_put(weights)
         self._predict = jax.jit(functools.partial(predict, config=self.config))
 

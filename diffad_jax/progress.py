@@ -1,25 +1,30 @@
 """How training shows itself: a bar on a terminal, plain lines elsewhere, metrics.jsonl always."""
 
+import contextlib
 import json
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
+import jax
 import tqdm
 
 
 class Progress:
     """Shows steps, loss, images/s and time left of one stage, and logs its metrics.
 
-    Speed and time left leave out the first step, which compiles.
+    Speed and time left leave out the compilation. Only process 0 shows and logs anything.
     """
 
     def __init__(self, title: str, start: int, total: int, batch_size: int, log_file: Path):
         self._title, self._total, self._batch_size = title, total, batch_size
         self._first, self._started = start, time.monotonic()
-        self._log = log_file.open("a", encoding="utf-8")
-        self._interactive = sys.stderr.isatty()
+        self._speaks = jax.process_index() == 0
+        self._log = log_file.open("a", encoding="utf-8") if self._speaks else None
+        self._waited, self._flops = 0.0, 0.0
+        self._interactive = self._speaks and sys.stderr.isatty()
         self._bar = tqdm.tqdm(
             total=total,
             initial=start,
@@ -38,21 +43,41 @@ class Progress:
         traceback: TracebackType | None,
     ) -> None:
         self._bar.close()
-        self._log.close()
+        if self._log:
+            self._log.close()
 
-    def compiled(self, step: int) -> None:
-        """Call when ``step``, the first of this run, is done."""
-        seconds = time.monotonic() - self._started
-        self._say(f"{self._title}: first step, with compilation, took {seconds:.1f} s")
-        self._first, self._started = step, time.monotonic()
+    def compile(self, step_fn: jax.stages.Wrapped, *args: object) -> Callable:
+        """``step_fn`` compiled for these arguments; says how long that took."""
+        started = time.monotonic()
+        compiled = step_fn.lower(*args).compile()
+        self._flops = (compiled.cost_analysis() or {}).get("flops", 0.0) * jax.device_count()
+        now = time.monotonic()
+        self._say(f"{self._title}: compiled in {now - started:.1f} s")
+        self._started, self._waited = now, 0.0
+        return compiled
+
+    @contextlib.contextmanager
+    def waiting_for_data(self) -> Iterator[None]:
+        """Counts the time inside as time without work."""
+        started = time.monotonic()
+        yield
+        self._waited += time.monotonic() - started
 
     def update(self, step: int, metrics: dict[str, float]) -> None:
         """Logs the metrics of ``step`` and moves the bar there."""
+        if not self._speaks:
+            return
         elapsed = time.monotonic() - self._started
         speed = (step - self._first) / elapsed if step > self._first else 0.0
         images = speed * self._batch_size
         left = (self._total - step) / speed if speed else float("nan")
-        entry = {"stage": self._title, "step": step, **metrics, "images_per_second": images}
+        memory = jax.local_devices()[0].memory_stats() or {}
+        entry = {"stage": self._title, "step": step, **metrics, "images_per_second": images,
+                 "seconds_per_step": 1 / speed if speed else None,
+                 "share_waiting_for_data": self._waited / elapsed,
+                 # As the compiler counts, which takes a loop's body once.
+                 "flop_per_second": speed * self._flops,
+                 "device_memory_bytes": memory.get("peak_bytes_in_use")}  # fmt: skip
         self._log.write(json.dumps(entry) + "\n")
         self._log.flush()
         text = f"loss {metrics['loss']:.4g}, {images:.1f} images/s, {clock(left)} left"
@@ -63,7 +88,8 @@ class Progress:
             self._say(f"{self._title}: step {step}/{self._total}, {text}")
 
     def _say(self, text: str) -> None:
-        tqdm.tqdm.write(text, file=sys.stderr)
+        if self._speaks:
+            tqdm.tqdm.write(text, file=sys.stderr)
 
 
 def clock(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import ml_collections
 import numpy as np
@@ -10,9 +11,25 @@ from diffad_jax.data import images, layouts
 from diffad_jax.detector import Detector
 
 
+class Threshold(NamedTuple):
+    """A photo that scores above ``value`` is called anomalous."""
+
+    value: float
+    false_alarm_rate: float  # at most this share of the held-out photos exceeds it
+    num_held_out_normal: int
+
+
 def load_or_choose(
     config: ml_collections.ConfigDict, workdir: Path, category: str, detector: Detector
 ) -> float | None:
+    """The value of ``load_or_choose_threshold``."""
+    threshold = load_or_choose_threshold(config, workdir, category, detector)
+    return None if threshold is None else threshold.value
+
+
+def load_or_choose_threshold(
+    config: ml_collections.ConfigDict, workdir: Path, category: str, detector: Detector
+) -> Threshold | None:
     """The threshold stored beside the weights, or a new one, which is stored.
 
     It is the least score that at most ``config.evaluation.false_alarm_rate`` of the held-out
@@ -23,7 +40,7 @@ def load_or_choose(
     if path.exists():
         stored = json.loads(path.read_text())
         if stored["false_alarm_rate"] == rate and stored["weights"] == detector.digest:
-            return stored["threshold"]
+            return Threshold(stored["threshold"], rate, stored["num_held_out_normal"])
     c = config.data
     normal = [r for r in layouts.read_category(c.root, category, c.layout) if r.split == "train"]
     _, held_out = layouts.split_validation(normal, c.validation_share, config.seed)
@@ -46,4 +63,4 @@ def load_or_choose(
         )
         + "\n"
     )
-    return chosen
+    return Threshold(chosen, rate, len(photos))

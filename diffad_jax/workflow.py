@@ -1,5 +1,6 @@
 """Train what is missing, then evaluate: category by category."""
 
+import functools
 import json
 import logging
 import sys
@@ -7,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import ml_collections
 
 from diffad_jax import networks, train
@@ -15,6 +17,7 @@ from diffad_jax.convert.perceptual import read_lpips
 from diffad_jax.data import inspect as data_inspect
 from diffad_jax.data import inspect_text, layouts, recorded, toy
 from diffad_jax.evaluate import evaluate
+from diffad_jax.fingerprint import describe_photos
 from diffad_jax.models import pretrained
 from diffad_jax.stages import STAGES, autoencoder
 from diffad_jax.train_state import Params
@@ -40,7 +43,10 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path) -> None
     prepare(config)
     for category in config.categories:
         train_category(config, workdir / category, category)
-    evaluate(config, workdir)
+    if jax.process_count() > 1:
+        jax.distributed.shutdown()  # the others need not wait while one evaluates
+    if jax.process_index() == 0:
+        evaluate(config, workdir)
 
 
 def train_category(config: ml_collections.ConfigDict, directory: Path, category: str) -> None:
@@ -49,28 +55,28 @@ def train_category(config: ml_collections.ConfigDict, directory: Path, category:
     directory.mkdir(parents=True, exist_ok=True)
     report_file = directory / "stages.json"
     report = json.loads(report_file.read_text()) if report_file.exists() else {}
+    data = train.Data(
+        batches=functools.partial(_share_of_batches, config, category),
+        held_out=lambda: next(
+            _batches(config, category, "validation", config.training.validation_examples)
+        ),
+        photos=_describe_data(config, category),
+    )
     weights: dict = {}
     for stage in STAGES:
         started = time.monotonic()
         settled = train.with_steps(
             stage, frozen_config, directory, lambda: _count_photos(config, category)
         )
-        c = stage.settings(settled)
-
-        def batches(start: int, batch_size: int = c.batch_size) -> Iterator[Batch]:
-            return _batches(config, category, "train", batch_size, start)
-
         title = f"{category}/{stage.NAME}"
         frozen = load_perceptual(config) if stage is autoencoder else weights
-        weights[stage.NAME], trained = train.train_stage(
-            stage, settled, frozen, directory, batches, title
+        weights[stage.NAME], figures, trained = train.train_stage(
+            stage, settled, frozen, directory, data, title
         )
-        if trained or stage.NAME not in report:
+        if jax.process_index() != 0:
+            continue
+        if trained:
             seconds = time.monotonic() - started
-            held_out = next(
-                _batches(config, category, "validation", config.training.validation_examples)
-            )
-            figures = train.validate_stage(stage, frozen_config, weights, held_out)
             report[stage.NAME] = {"seconds_this_run": round(seconds, 1), **figures}
             _write_json(report_file, report)
             shown = ", ".join(f"{k} {v:.4g}" for k, v in figures.items())
@@ -142,17 +148,37 @@ def _count_photos(config: ml_collections.ConfigDict, category: str) -> int:
     return sum(r.split == "train" for r in records)
 
 
+def _describe_data(config: ml_collections.ConfigDict, category: str) -> str:
+    if config.data.recorded:
+        return describe_photos([config.data.recorded])
+    records = layouts.read_category(config.data.root, category, config.data.layout)
+    return describe_photos(r.file for r in records if r.split == "train")
+
+
+def _share_of_batches(
+    config: ml_collections.ConfigDict, category: str, start: int, batch_size: int
+) -> Iterator[Batch]:
+    """This process's share of the training batches from step ``start`` on."""
+    return _batches(
+        config,
+        category,
+        "train",
+        batch_size,
+        start_step=start,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
 def _batches(
-    config: ml_collections.ConfigDict, category: str, split: str, batch_size: int, start: int = 0
+    config: ml_collections.ConfigDict, category: str, split: str, batch_size: int, **share: int
 ) -> Iterator[Batch]:
     if config.data.recorded:
-        return recorded.batches(
-            config, category, split=split, batch_size=batch_size, start_step=start
-        )
+        return recorded.batches(config, category, split=split, batch_size=batch_size, **share)
     # Imported here: evaluation and recorded training run where TensorFlow is not installed.
     from diffad_jax.data import pipeline
 
-    return pipeline.batches(config, category, split=split, batch_size=batch_size, start_step=start)
+    return pipeline.batches(config, category, split=split, batch_size=batch_size, **share)
 
 
 def _write_json(path: Path, content: dict) -> None:

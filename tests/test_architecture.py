@@ -10,7 +10,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "diffad_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
-TOP = ("train", "checkpoint", "detector", "evaluate", "predict", "threshold", "workflow", "main")
+TOP = (
+    "train", "checkpoint", "fingerprint", "stopping", "processes", "progress", "detector",
+    "evaluate", "evaluate_files", "predict", "threshold", "workflow", "convert", "main",
+)  # fmt: skip
 NO_TENSORFLOW = ("layouts", "images", "toy", "recorded", "inspect", "inspect_text")
 
 

@@ -15,6 +15,7 @@ from diffad_jax.convert.errors import ConvertError
 from diffad_jax.convert.exporter import export_category
 from diffad_jax.convert.importer import import_file
 from diffad_jax.detector import Detector
+from diffad_jax.fingerprint import fingerprint
 from diffad_jax.models.autoencoder import Autoencoder
 from diffad_jax.models.discriminator import Discriminator
 from diffad_jax.models.lpips import Lpips
@@ -279,8 +280,9 @@ def restore_state(config, directory):
     checkpoints = checkpoint.Checkpoints(directory / stage.NAME, keep=1)
     try:
         template = checkpoint.abstract_state(stage, frozen, {})
-        mark = checkpoint.fingerprint(stage, frozen, {})
-        return checkpoints.restore(checkpoints.latest_step(), "state", template, mark)
+        mark = fingerprint(stage, frozen, {})
+        step = checkpoints.newest_sound_step()
+        return checkpoints.restore(step, "state", template, mark, for_training=False)
     finally:
         checkpoints.close()
 

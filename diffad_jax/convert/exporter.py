@@ -6,10 +6,11 @@ import jax
 import ml_collections
 import numpy as np
 
-from diffad_jax import checkpoint, networks
+from diffad_jax import checkpoint, networks, sharding
 from diffad_jax.convert import names, published, torch_file, translate
 from diffad_jax.convert.errors import ConvertError
 from diffad_jax.convert.sources import AUTOENCODER, SEGMENTER
+from diffad_jax.fingerprint import fingerprint
 from diffad_jax.reconstruct import noise_schedule
 from diffad_jax.stages import STAGES, latent_diffusion
 from diffad_jax.train_state import TrainState
@@ -65,11 +66,14 @@ def export_category(
 def _denoiser_state(config: Config, autoencoder: dict, directory: Path) -> TrainState:
     """The whole state: ``weights`` lack the latest params beside their moving average."""
     frozen, folder = {"autoencoder": autoencoder}, directory / latent_diffusion.NAME
-    checkpoints = checkpoint.Checkpoints(folder, keep=1)
+    checkpoints = checkpoint.Checkpoints(folder)
     try:
         template = checkpoint.abstract_state(latent_diffusion, config, frozen)
-        mark = checkpoint.fingerprint(latent_diffusion, config, frozen)
-        return checkpoints.restore(checkpoints.latest_step() or 0, "state", template, mark)
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        template = sharding.with_shardings(template, jax.tree.map(lambda _: here, template))
+        mark = fingerprint(latent_diffusion, config, frozen)
+        step = checkpoint.chosen_step(checkpoints, checkpoints.newest_sound_step(), config)
+        return checkpoints.restore(step, "state", template, mark, for_training=False)
     finally:
         checkpoints.close()
 

@@ -12,6 +12,7 @@ from diffad_jax import checkpoint, train
 from diffad_jax.convert import published, sources
 from diffad_jax.convert.errors import ConvertError
 from diffad_jax.convert.sources import AUTOENCODER, DIFFUSERS, LATENT_DIFFUSION, SEGMENTER
+from diffad_jax.fingerprint import fingerprint
 from diffad_jax.stages import STAGES
 from diffad_jax.train_state import TrainState
 
@@ -79,10 +80,13 @@ def _save(stage, config: Config, frozen: dict, directory: Path, parts: dict) -> 
     init = jax.jit(functools.partial(stage.init_state, config))
     fresh = init(train.stage_key(config, stage.NAME), frozen, batch)
     state = _filled(stage.NAME, fresh, parts).replace(step=jnp.asarray(steps, jnp.int32))
-    checkpoints = checkpoint.Checkpoints(directory / stage.NAME, keep=1)
+    checkpoints = checkpoint.Checkpoints(directory / stage.NAME, shared=True)
     try:
-        mark = checkpoint.fingerprint(stage, config, frozen)
-        checkpoints.save(steps, state, stage.weights(state), mark, steps)
+        mark = fingerprint(stage, config, frozen)
+        weights = stage.weights(state)
+        checkpoints.save(
+            steps, state, weights, mark, planned_steps=steps, figures={}, best_by=stage.BEST_BY
+        )
         checkpoints.wait()
     finally:
         checkpoints.close()

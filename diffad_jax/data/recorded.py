@@ -67,21 +67,25 @@ def batches(
     split: str,
     batch_size: int,
     start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
 ) -> Iterator[Batch]:
     """Endless batches from ``config.data.recorded``, shuffled anew each epoch.
 
     With ``config.data.turn_recorded`` they are also flipped and turned by quarters. An
     example is a pure function of (seed, index), so any ``start_step`` is reached at once.
-    Validation examples are neither shuffled nor turned.
+    Validation examples are neither shuffled nor turned. Of several processes each gets its own
+    contiguous share of a batch, as from ``pipeline.batches``.
 
     Raises:
       RecordingError: missing or damaged file, another category, image size or synthesis.
     """
     recording = Recording(config.data.recorded)
     recording.check(config, category, split)
-    step = start_step
+    step, share = start_step, batch_size // process_count
     while True:
-        indices = range(step * batch_size, (step + 1) * batch_size)
+        first = step * batch_size + process_index * share
+        indices = range(first, first + share)
         if split == "validation":
             count = recording.count(split)
             examples = [recording.example(split, i % count) for i in indices]

@@ -1,86 +1,193 @@
-"""Figures as a table for the terminal and as ``metrics.json``."""
+"""Figures as tables: for the terminal, in Markdown, in LaTeX."""
 
-import json
-import math
-import platform
-from collections.abc import Mapping
-from importlib import metadata
-from pathlib import Path
-from typing import Any
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 
-import diffad_jax
+from diffad_jax.evaluation.bootstrap import Interval
+from diffad_jax.evaluation.confusion import Confusion
+from diffad_jax.evaluation.published import CATEGORIES, MEAN, METHODS, Published, published
 from diffad_jax.evaluation.ranking import Figure, mean_figures
 
-_PACKAGES = ("jax", "jaxlib", "flax", "numpy", "scikit-learn", "pillow")
 Figures = Mapping[str, Figure]
+SHORT = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_pro")  # fit a terminal
+GAP = "–"
+NOT_LISTED = "not listed"
+_ACRONYMS = ("auroc", "ap", "pro", "f1", "fid", "psnr", "aupimo")
+_LATEX = {
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "–": "--", "×": r"$\times$", "…": r"\dots{}", "<": r"\textless{}", ">": r"\textgreater{}",
+}  # fmt: skip
 
 
-def table(categories: Mapping[str, Figures]) -> str:
-    """Categories down, figures (× 100) across, their mean last, reasons for gaps below.
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Cells as text; the first ``num_labels`` columns name a row, the others hold its figures."""
 
-    Args:
-      categories: the figures of each, under the same names in the same order; at least one.
-    """
-    names = list(next(iter(categories.values())))
-    lines = dict(categories)
-    if len(categories) > 1:
-        lines["mean"] = mean_figures(categories.values())
-    rows = [("category", *map(_title, names))]
-    rows += [(c, *(_shown(f[n]) for n in names)) for c, f in lines.items()]
-    widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
-    text = [
-        "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])])
-        for name, *cells in rows
-    ]
-    text.insert(1, "-" * len(text[0]))
-    return "\n".join([*text, *(note for c, f in lines.items() for note in _notes(c, f))])
+    title: str
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    notes: Sequence[str] = ()
+    num_labels: int = 1
 
 
-def write_metrics(
-    path: Path,
+def figures_table(
     categories: Mapping[str, Figures],
-    extras: Mapping[str, Mapping[str, Any]],
-    config: dict[str, Any],
-    seconds: float,
-) -> None:
-    """Writes ``metrics.json`` whole or not at all, and without NaN, which is not JSON.
+    names: Iterable[str],
+    intervals: Mapping[str, Mapping[str, Interval]] | None = None,
+    heading: str = "Figures",
+) -> Table:
+    """Categories down, figures across, their mean last, reasons for gaps below.
+
+    Shares are in per cent, ratios of powers in dB (see ``title``).
 
     Args:
-      path: the file; its folder is made.
-      categories: the figures of each, in [0, 1]; an undefined one is null, with its reason under
-        ``reasons``.
-      extras: more to put beside each category's figures: counts, thresholds. NaN and infinities
-        become null with a reason.
-      config: as JSON.
-      seconds: that the evaluation took.
+      categories: the figures of each, with the same names; at least one.
+      names: of the figures to show.
+      intervals: of each category, to stand behind the values.
+      heading: the table's title.
     """
-    content = {
-        "categories": {c: _plain(f, extras[c]) for c, f in categories.items()},
-        "mean": _plain(mean_figures(categories.values()), {}),
-        "config": config,
-        "versions": versions(),
-        "seconds": round(seconds, 2),
-    }
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    names = list(names)
+    lines = {c: {n: f[n] for n in names} for c, f in categories.items()}
+    if len(categories) > 1:
+        lines["mean"] = mean_figures(lines.values())
+    intervals = intervals or {}
+    rows = [
+        (c, *(shown(n, figure, intervals.get(c, {}).get(n)) for n, figure in f.items()))
+        for c, f in lines.items()
+    ]
+    notes = [note for c, f in lines.items() for note in _notes(c, f)]
+    return Table(heading, ("category", *map(title, names)), rows, notes)
 
 
-def versions() -> dict[str, str]:
-    """Of this package, Python, and the packages that figures depend on."""
-    packages = {name: metadata.version(name) for name in _PACKAGES}
-    return {"diffad_jax": diffad_jax.__version__, "python": platform.python_version(), **packages}
+def by_defect_table(
+    types: Mapping[tuple[str, str], Figures], counts: Mapping[tuple[str, str], int]
+) -> Table:
+    """A row a defect type: its photos against all good ones.
+
+    Args:
+      types: {(category, defect type): its figures}.
+      counts: {(category, defect type): how many photos}.
+    """
+    names = next((list(f) for f in types.values()), [])
+    rows = [
+        (*key, str(counts[key]), *(shown(n, figure) for n, figure in f.items()))
+        for key, f in types.items()
+    ]
+    notes = [note for key, f in types.items() for note in _notes("/".join(key), f)]
+    header = ("category", "defect", "photos", *map(title, names))
+    return Table("Each type of defect against all good photos", header, rows, notes, num_labels=2)
 
 
-def _plain(figures: Figures, extras: Mapping[str, Any]) -> dict[str, Any]:
-    reasons = {n: f.reason for n, f in figures.items() if f.reason}
-    values = {n: f.value for n, f in figures.items()} | dict(extras)
-    for name, value in extras.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            values[name], reasons[name] = None, f"was {value}"
-    return values | ({"reasons": reasons} if reasons else {})
+def verdicts_table(verdicts: Mapping[tuple[str, str], tuple[float | None, Confusion]]) -> Table:
+    """What thresholds get right and wrong on the test photos.
+
+    Args:
+      verdicts: {(category, what the threshold was chosen on): (threshold, verdicts at it)}.
+    """
+    rows = []
+    for key, (threshold, c) in verdicts.items():
+        counts = (c.true_positives, c.false_negatives, c.false_positives, c.true_negatives)
+        shares = (shown("precision", c.precision), shown("recall", c.recall))
+        rows.append((*key, f"{threshold:.6g}", *map(str, counts), *shares))
+    header = ("category", "threshold chosen on", "threshold", "found", "missed", "false alarms",
+              "rightly passed", "precision", "recall")  # fmt: skip
+    return Table("Verdicts on the test photos", header, rows, num_labels=2)
+
+
+def comparison_table(categories: Mapping[str, Figures], is_mvtec: bool, conditions: str) -> Table:
+    """Published figures of MVTec AD next to ours.
+
+    Args:
+      categories: the figures of each.
+      is_mvtec: categories of other data sets have no published figures, whatever their names.
+      conditions: under which ours were measured, in words.
+    """
+    lines = []
+    for category, figures in categories.items():
+        known = {m: published(m, category) if is_mvtec else None for m in METHODS}
+        lines.append((category, known, _ours(figures)))
+    whole = is_mvtec and set(categories) == set(CATEGORIES)
+    ours = _ours(mean_figures(categories.values())) if whole else ("not run",) * 3
+    lines.append((f"mean of {len(CATEGORIES)}", MEAN, ours))
+    rows = []
+    for category, known, ours in lines:
+        rows += [(category, f"{m} *", *_as_printed(known[m])) for m in METHODS]
+        rows.append((category, "this run", *ours))
+    header = ("category", "method", "image AUROC", "pixel AUROC", "pixel AP")
+    notes = ["* as published on MVTec AD, not run here", f"this run: {conditions}"]
+    return Table("Next to published figures", header, rows, notes, num_labels=2)
+
+
+def as_text(table: Table) -> str:
+    """Aligned by spaces, notes below."""
+    rows = [table.header, *table.rows]
+    widths = [max(len(r[i]) for r in rows) for i in range(len(table.header))]
+    aligned = [str.ljust] * table.num_labels + [str.rjust] * (len(widths) - table.num_labels)
+    lines = [
+        "  ".join(align(cell, w) for align, cell, w in zip(aligned, row, widths, strict=True))
+        for row in rows
+    ]
+    lines.insert(1, "-" * len(lines[0]))
+    return "\n".join([*(line.rstrip() for line in lines), *table.notes])
+
+
+def as_markdown(table: Table) -> str:
+    """A heading, the table, its notes as a list."""
+
+    def line(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(_in_markdown(cell) for cell in cells) + " |"
+
+    rule = ["---"] * table.num_labels + ["---:"] * (len(table.header) - table.num_labels)
+    lines = [f"## {table.title}", "", line(table.header), f"|{'|'.join(rule)}|"]
+    notes = [f"- {_in_markdown(note)}" for note in table.notes]
+    return "\n".join([*lines, *map(line, table.rows), *(["", *notes] if notes else []), ""])
+
+
+def as_latex(table: Table) -> str:
+    """A ``table`` with a ``tabular`` in it, in the manner of the package booktabs."""
+
+    def line(cells: Iterable[str]) -> str:
+        return " & ".join(map(_in_latex, cells)) + r" \\"
+
+    columns = "l" * table.num_labels + "r" * (len(table.header) - table.num_labels)
+    caption = ". ".join([table.title, *(note.removesuffix(".") for note in table.notes)])
+    return "\n".join([
+        r"\begin{table}", rf"\caption{{{_in_latex(caption)}.}}", rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule", line(table.header), r"\midrule", *map(line, table.rows), r"\bottomrule",
+        r"\end{tabular}", r"\end{table}", "",
+    ])  # fmt: skip
+
+
+def title(name: str) -> str:
+    """A figure's name for people: ``pixel_f1_max`` is "pixel F1 max"; dB where it is in dB."""
+    words = " ".join(w.upper() if w in _ACRONYMS else w for w in name.split("_"))
+    return words + (" (dB)" if name.endswith("_psnr") else "")
+
+
+def shown(name: str, figure: Figure, interval: Interval | None = None) -> str:
+    """Shares × 100, others as they are; the interval, if defined, in brackets."""
+    if figure.value is None:
+        return "not available" if name.startswith("fid_") else GAP
+    scale = scale_of(name)
+    text = f"{scale * figure.value:.2f}"
+    low, high = (None, None) if interval is None else (interval[0].value, interval[1].value)
+    if low is None or high is None:
+        return text
+    return f"{text} [{scale * low:.2f}, {scale * high:.2f}]"
+
+
+def scale_of(name: str) -> float:
+    """What a figure is multiplied by to be shown: 100 for shares, 1 for dB and distances."""
+    return 1.0 if name.endswith("_psnr") or name.startswith("fid_") else 100.0
+
+
+def _ours(figures: Figures) -> tuple[str, ...]:
+    return tuple(shown(n, figures[n]) for n in ("image_auroc", "pixel_auroc", "pixel_ap"))
+
+
+def _as_printed(known: Published | None) -> tuple[str, ...]:
+    return (NOT_LISTED,) * 3 if known is None else tuple(f"{v:.1f}" for v in known)
 
 
 def _notes(category: str, figures: Figures) -> list[str]:
@@ -92,9 +199,11 @@ def _notes(category: str, figures: Figures) -> list[str]:
     return [f"{category}: {', '.join(names)}: {reason}" for reason, names in sharing.items()]
 
 
-def _title(name: str) -> str:
-    return " ".join(w.upper() if w in ("auroc", "ap") else w for w in name.split("_"))
+def _in_markdown(text: str) -> str:
+    for special in "\\`*_|<[":
+        text = text.replace(special, f"\\{special}")
+    return " ".join(text.split())  # a line break would end the row
 
 
-def _shown(figure: Figure) -> str:
-    return "–" if figure.value is None else f"{100 * figure.value:.2f}"
+def _in_latex(text: str) -> str:
+    return "".join(_LATEX.get(c, c) for c in text)

@@ -1,0 +1,208 @@
+"""``report.html``: one category's figures, curves and pictures in a file that can be mailed.
+
+It loads nothing from elsewhere and may be opened without a network. The page is the template
+beside this module; this module supplies its data.
+"""
+
+import base64
+import dataclasses
+import html
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from diffad_jax.evaluation import pictures, tables
+from diffad_jax.evaluation.figures import Curves, Findings, TestSet
+from diffad_jax.evaluation.metrics_file import plain_intervals, versions, write_whole
+from diffad_jax.evaluation.ranking import Figure
+
+_TEMPLATE = Path(__file__).with_name("report_template.html")
+_BUDGET = 10 * 2**20  # bytes of pictures in a report; base64 makes four of three
+_MAX_SIDE = 256  # pixels; larger pictures are reduced
+_QUALITIES = (82, 65, 45)  # of JPEG; the first at which all pictures fit
+_SAMPLE = 12  # photos to tell that by
+MASK_RULES = {
+    "full": "a pixel is anomalous where its resized mask is still white (the published rule)",
+    "half": "a pixel is anomalous where its resized mask is above half",
+    "any": "a pixel is anomalous where its resized mask is not black",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """A threshold on the score: what lies above it is called anomalous."""
+
+    name: str
+    value: float
+    chosen_on: str
+    used_test_labels: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Content:
+    """What a report tells of n photos."""
+
+    category: str
+    test: TestSet
+    findings: Findings  # FID included where it was measured
+    scores: np.ndarray  # [n]
+    maps: np.ndarray  # [n, s, s] in [0, 1]
+    columns: Mapping[str, np.ndarray]  # title -> [n, s, s, 3] float in [0, 1], beside the input
+    thresholds: Sequence[Verdict]  # on the score; the page starts at the first
+    settings: Mapping[str, str]  # what the figures depend on, in words
+
+
+def write_report(path: Path, content: Content) -> None:
+    """Writes the file whole or not at all; its folder is made.
+
+    Pictures are JPEGs, of the most wrongly ranked photos first, up to 10 MiB; photos beyond say
+    that they have none.
+    """
+    test, findings = content.test, content.findings
+    data = {
+        "category": content.category,
+        "side": test.photos.shape[1],  # pixels
+        "figures": _figures(findings),
+        "by_defect": _by_defect(findings, test),
+        "curves": {
+            "image": _curves(findings.images),
+            "pixel": _curves(findings.pixels),
+        },
+        "pixel_marker": best._asdict() if (best := findings.pixels.best) else None,
+        "thresholds": [dataclasses.asdict(t) for t in content.thresholds],
+        "settings": dict(content.settings),
+        "versions": versions(),
+        "photos": _photos(test, findings, content.scores),
+    }
+    _add_pictures(data["photos"], content)
+    parts = {
+        "title": html.escape(f"{content.category}: anomaly detection report"),
+        "plain": html.escape(tables.as_text(_as_rows(findings))),
+        # In a script nothing is escaped by &: only a "<" could end it.
+        "data": json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
+    }
+    template = _TEMPLATE.read_text(encoding="utf-8")
+    write_whole(path, re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template))
+
+
+def _figures(findings: Findings) -> list[dict[str, Any]]:
+    intervals = plain_intervals(findings.intervals)
+    return [
+        _figure(name, figure) | {"interval": intervals.get(name)}
+        for name, figure in findings.figures.items()
+    ]
+
+
+def _figure(name: str, figure: Figure) -> dict[str, Any]:
+    return {
+        "name": name,
+        "title": tables.title(name),
+        "value": figure.value,
+        "scale": tables.scale_of(name),
+        "reason": figure.reason,
+    }
+
+
+def _by_defect(findings: Findings, test: TestSet) -> list[dict[str, Any]]:
+    kinds = list(test.defect_types)
+    return [
+        {
+            "defect": kind,
+            "count": kinds.count(kind),
+            "figures": [_figure(name, figure) for name, figure in figures.items()],
+        }
+        for kind, figures in findings.by_defect.items()
+    ]
+
+
+def _curves(curves: Curves) -> dict[str, Any]:
+    if curves.reason:
+        return {"reason": curves.reason}
+    return {name: {axis: np.round(values, 5).tolist() for axis, values in p._asdict().items()}
+            for name, p in curves.points.items()}  # fmt: skip
+
+
+def _photos(test: TestSet, findings: Findings, scores: np.ndarray) -> list[dict[str, Any]]:
+    return [
+        {
+            "file": Path(file).name,
+            "defect": kind,
+            "anomalous": bool(label),
+            "score": float(score),
+            "aupimo": aupimo,
+            "pictures": [],
+        }
+        for file, kind, label, score, aupimo in zip(
+            test.files, test.defect_types, test.labels, scores, findings.aupimo_of_photos,
+            strict=True,
+        )
+    ]  # fmt: skip
+
+
+def _add_pictures(photos: list[dict[str, Any]], content: Content) -> None:
+    """To the most wrongly ranked photos first, until the budget is spent."""
+    labels, scores = content.test.labels, content.scores
+    quality, left = _quality(content), _BUDGET
+    for i in np.argsort(np.where(labels, scores, -scores), kind="stable").tolist():
+        encoded = {title: _jpeg(tile, quality) for title, tile in _tiles(content, i).items()}
+        left -= sum(map(len, encoded.values()))
+        if left < 0:
+            return
+        photos[i]["pictures"] = [
+            {"title": title, "jpeg": base64.b64encode(data).decode()}
+            for title, data in encoded.items()
+        ]
+
+
+def _quality(content: Content) -> int:
+    """The best at which all pictures fit, judging by a sample; the lowest where none does."""
+    count = len(content.scores)
+    sample = range(0, count, max(1, count // _SAMPLE))
+    for quality in _QUALITIES:
+        sizes = [sum(len(_jpeg(tile, quality)) for tile in _tiles(content, i).values())
+                 for i in sample]  # fmt: skip
+        if sum(sizes) * count <= 0.9 * _BUDGET * len(sizes):
+            break
+    return quality
+
+
+def _tiles(content: Content, i: int) -> dict[str, np.ndarray]:
+    """{title: [s, s, 3] uint8} of one photo."""
+    photo, test = content.test.photos[i], content.test
+    tiles = {"input": photo}
+    tiles |= {title: pictures.to_bytes(column[i]) for title, column in content.columns.items()}
+    tiles["anomaly map"] = pictures.overlay(photo, content.maps[i])
+    if test.masks is not None and test.labels[i]:
+        tiles["ground truth"] = _outlined(photo, test.masks[i])
+    return tiles
+
+
+def _outlined(photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """White where anomalous, over the photo in dark: shows both where the defect is and on what."""
+    dark = np.uint8(0.35 * photo)
+    return np.where(mask[..., None], np.uint8(255), dark)
+
+
+def _jpeg(pixels: np.ndarray, quality: int) -> bytes:
+    """[h, w, 3] uint8 as a JPEG; colours of small pictures at full resolution."""
+    image, file = Image.fromarray(pixels), io.BytesIO()
+    image.thumbnail((_MAX_SIDE, _MAX_SIDE), Image.Resampling.LANCZOS)
+    small = max(image.size) < _MAX_SIDE
+    image.save(file, "JPEG", quality=quality, subsampling=0 if small else 2)
+    return file.getvalue()
+
+
+def _as_rows(findings: Findings) -> tables.Table:
+    """All figures, one a row, for a reader whose program runs no scripts."""
+    rows = [
+        (tables.title(name), tables.shown(name, figure, findings.intervals.get(name)))
+        for name, figure in findings.figures.items()
+    ]
+    notes = [f"{n}: {f.reason}" for n, f in findings.figures.items() if f.reason]
+    return tables.Table("Figures", ("figure", "value"), rows, notes)

@@ -1,0 +1,59 @@
+"""Being stopped: a signal becomes a request that the training loop grants between two steps."""
+
+import os
+import signal
+import sys
+from types import FrameType, TracebackType
+
+import jax
+from jax.experimental import multihost_utils
+
+EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: all is saved, start me again
+
+
+class Stopped(SystemExit):
+    """Training was asked to stop and has saved; ends the program with ``EXIT_STATUS``."""
+
+    def __init__(self, message: str):
+        print(message, file=sys.stderr)
+        super().__init__(EXIT_STATUS)
+
+
+class StopSignal:
+    """While entered, SIGTERM and SIGINT (Ctrl-C) ask for a stop; a second one ends at once.
+
+    With several processes, JAX's own preemption service listens for SIGTERM and has all of them
+    stop at the same step, whichever got the signal; Cloud TPU sends it before it takes a machine
+    away.
+    """
+
+    def __init__(self) -> None:
+        self._several = jax.process_count() > 1
+        self._received = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "StopSignal":
+        for number in (signal.SIGINT,) if self._several else (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def requested(self, step: int) -> bool:
+        """Whether to stop after ``step``; all processes get the same answer."""
+        if self._several:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self._received
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self._received = True
+        signal.signal(number, self._before[number])
+        if self._several:
+            os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,59 @@
+"""A report of made-up photos, with file names that try to break out of the page."""
+
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from diffad_jax.evaluation import confusion, figures, report
+
+HOSTILE = "</script><img src=x onerror=alert(1)>&\u2028'\"{{data}}.png"
+THRESHOLD = 0.5
+
+
+def make_report(
+    path: Path, num_normal=6, num_anomalous=10, side=48, masks=True
+) -> tuple[figures.TestSet, np.ndarray]:
+    """Writes it; returns the test set and the scores. Some verdicts are wrong on purpose."""
+    rng = np.random.default_rng(0)
+    count = num_normal + num_anomalous
+    labels = np.arange(count) >= num_normal
+    truth = np.zeros((count, side, side), bool)
+    truth[labels, side // 4 : side // 2, side // 4 : side // 2] = True
+    scores = np.round(np.clip(0.4 + 0.2 * labels + 0.2 * rng.standard_normal(count), 0, 1), 6)
+    maps = np.clip(scores[:, None, None] * (0.3 + truth) * rng.random(truth.shape), 0, 1)
+    noise = ndimage.gaussian_filter(rng.standard_normal((side, side, 3)), (2, 2, 0))
+    photo = np.uint8(np.clip(128 + 200 * noise, 0, 255))
+    rolled = [np.roll(photo, 7 * i, axis=1) for i in range(count)]
+    photos = np.array(rolled, np.uint8).reshape(count, side, side, 3)
+    kinds = ["good" if not a else ("<b>dent</b>", "crack")[i % 2] for i, a in enumerate(labels)]
+    test = figures.TestSet(
+        files=[f"/data/{HOSTILE}" if i == count - 1 else f"/data/{i:03}.png" for i in range(count)],
+        defect_types=kinds,
+        labels=labels,
+        photos=photos,
+        masks=truth if masks else None,
+    )
+    repaired = (photos / 255).astype(np.float32)
+    findings = figures.find(test, scores, maps, np.clip(repaired + 0.05, 0, 1), seed=0)
+    content = report.Content(
+        category="<i>cups</i>",
+        test=test,
+        findings=findings,
+        scores=scores,
+        maps=maps,
+        columns={"reconstruction": repaired, "interpolated 0.5": repaired},
+        thresholds=[
+            report.Verdict("held-out normal photos", THRESHOLD, "7 held-out normal photos", False),
+            report.Verdict("F1-max", 0.45, "test labels", True),
+        ],
+        settings={"mask rule": "half: above half", "seed": "0"},
+    )
+    report.write_report(path, content)
+    return test, scores
+
+
+def counts(test: figures.TestSet, scores: np.ndarray, threshold: float) -> list[int]:
+    """True negatives, false positives, false negatives, true positives."""
+    c = confusion.confusion(test.labels, scores, threshold)
+    return [c.true_negatives, c.false_positives, c.false_negatives, c.true_positives]

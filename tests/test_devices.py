@@ -1,0 +1,85 @@
+"""Eight simulated devices, and two processes, train as one device does."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import tiny_flags_for
+
+ROOT = Path(__file__).parents[1]
+BATCHES = [f"--config.{s}.batch_size=8" for s in ("autoencoder", "diffusion", "segmentation")]
+STEPS = [f"--config.{s}.steps=3" for s in ("autoencoder", "diffusion", "segmentation")]
+# Sums over a batch in another order, through three Adam steps.
+TOLERANCE = 1e-3
+
+
+def start(photos, workdir, *flags, devices=1) -> subprocess.Popen:
+    env = os.environ | {
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+    }
+    command = ["-m", "diffad_jax.main", *tiny_flags_for(photos), *BATCHES, *STEPS]
+    return subprocess.Popen(
+        [sys.executable, *command, f"--workdir={workdir}", *flags],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+    )
+
+
+def finish(*processes):
+    for process in processes:
+        _, err = process.communicate(timeout=900)
+        assert process.returncode == 0, err
+
+
+def losses(workdir):
+    lines = (workdir / "tiles" / "metrics.jsonl").read_text().splitlines()
+    return {(e["stage"], e["step"]): e["loss"] for e in map(json.loads, lines)}
+
+
+@pytest.fixture(scope="module")
+def on_one_device(photos, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("one")
+    finish(start(photos, workdir))
+    return losses(workdir)
+
+
+def assert_as_on_one(found, on_one_device):
+    assert found.keys() == on_one_device.keys() and len(found) == 9
+    for step, loss in found.items():
+        assert loss == pytest.approx(on_one_device[step], rel=TOLERANCE), step
+
+
+@pytest.mark.parametrize("fsdp", [1, 2])
+def test_eight_devices(fsdp, photos, on_one_device, tmp_path):
+    finish(start(photos, tmp_path, f"--config.mesh.fsdp={fsdp}", devices=8))
+    assert_as_on_one(losses(tmp_path), on_one_device)
+
+
+def test_two_processes(photos, on_one_device, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        address = f"--coordinator=localhost:{probe.getsockname()[1]}"
+    finish(
+        *(
+            start(photos, tmp_path, address, "--num_processes=2", f"--process_id={i}")
+            for i in range(2)
+        )
+    )
+    assert_as_on_one(losses(tmp_path), on_one_device)
+    assert (tmp_path / "metrics.json").exists()
+
+
+def test_a_mesh_or_a_batch_that_does_not_fit_is_named(photos, tmp_path):
+    process = start(photos, tmp_path, "--config.mesh.data=3", devices=8)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 1 and "do not make 8 device(s)" in err
+    process = start(photos, tmp_path, "--config.autoencoder.batch_size=6", devices=8)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 1 and "= 6 is not a multiple of 8 devices" in err

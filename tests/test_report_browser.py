@@ -1,0 +1,157 @@
+"""``report.html`` in a browser: it moves, filters and sorts, and says nothing on the console."""
+
+import pytest
+from report_browser import CHROMIUM, chromium
+from report_case import HOSTILE, THRESHOLD, counts, make_report
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)"
+)
+COUNTS = "['tn', 'fp', 'fn', 'tp'].map((id) => Number(document.getElementById(id).textContent))"
+CARDS = "[...document.querySelectorAll('#photos li')]"
+VERDICTS = f"{CARDS}.map((c) => c.querySelector('.verdict').textContent)"
+SCORES = f"{CARDS}.map((c) => Number(c.textContent.match(/score ([0-9.]+)/)[1]))"
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    return path, *make_report(path)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as page:
+        yield page
+
+
+@pytest.fixture
+def page(browser, written):
+    browser.problems.clear()
+    browser.open(written[0])
+    yield browser
+    assert browser.problems == []
+
+
+def choose(page, name, value):
+    page.run(f"(() => {{ const s = document.getElementById('{name}'); s.value = {value!r};"
+             "s.dispatchEvent(new Event('change')); })()")  # fmt: skip
+    page.frames()
+
+
+def test_it_starts_at_the_threshold_that_saw_no_test_photo(page, written):
+    assert page.run(COUNTS) == counts(*written[1:], THRESHOLD)
+    assert "without a look at the test photos" in page.run("document.body.innerText")
+    assert page.run(f"{CARDS}.length") == 16
+    assert page.run("document.querySelectorAll('#curves svg').length") == 3
+
+
+def test_the_slider_moves_the_counts_and_the_verdicts(page, written):
+    page.run("(() => { const s = document.getElementById('slider'); s.value = 0.6;"
+             "s.dispatchEvent(new Event('input')); })()")  # fmt: skip
+    page.frames()
+    expected = counts(*written[1:], 0.6)
+    assert page.run(COUNTS) == expected != counts(*written[1:], THRESHOLD)
+    verdicts = page.run(VERDICTS)
+    assert [verdicts.count(v) for v in ("passed", "false alarm", "missed", "found")] == expected
+    assert "Set by hand" in page.run("document.getElementById('origin').textContent")
+    marker = "document.getElementById('on-roc').getAttribute('cy')"
+    before = page.run(marker)
+    page.run("setThreshold(0)")
+    assert page.run(marker) != before
+
+
+def test_arrow_keys_pass_one_photo_at_a_time(page):
+    page.run("document.getElementById('slider').focus()")
+    called = "(() => { const c = " + COUNTS + "; return c[1] + c[3]; })()"
+    before = page.run(called)
+    page.press("ArrowRight")
+    page.press("ArrowRight")
+    moved = page.run(called)
+    assert moved in (before - 1, before - 2)  # the first may stop short of the next photo
+    page.press("ArrowLeft")
+    assert page.run(called) == moved + 1
+
+
+def test_buttons_set_the_chosen_thresholds(page, written):
+    page.click("#presets button:nth-child(2)")
+    assert page.run(COUNTS) == counts(*written[1:], 0.45)
+    assert "flatter" in page.run("document.getElementById('origin').textContent")
+    page.run("document.querySelector('#presets button').focus()")
+    page.press("Enter")
+    assert page.run(COUNTS) == counts(*written[1:], THRESHOLD)
+
+
+def test_filters_and_orders(page, written):
+    tn, fp, fn, tp = counts(*written[1:], THRESHOLD)
+    assert fp and fn, "there is something to filter"
+    for value, count in (
+        ("false alarm", fp),
+        ("missed", fn),
+        ("wrong", fp + fn),
+        ("right", tn + tp),
+    ):
+        choose(page, "by-verdict", value)
+        assert len(page.run(VERDICTS)) == count
+    choose(page, "by-verdict", "all")
+    choose(page, "by-type", "=<b>dent</b>")
+    assert page.run(f"{CARDS}.length") == 5
+    choose(page, "by-type", "")
+    choose(page, "order", "high")
+    scores = page.run(SCORES)
+    assert scores == sorted(scores, reverse=True) and len(scores) == 16
+    choose(page, "order", "low")
+    assert page.run(SCORES) == scores[::-1]
+
+
+def test_pictures_are_decoded_when_they_come_near(page):
+    pictures = f"{CARDS}.at(-1).querySelectorAll('img').length"
+    assert page.run(pictures) == 0
+    page.run(f"{CARDS}.at(-1).scrollIntoView()")
+    page.wait(f"{pictures} >= 4")
+    last = f"[...{CARDS}.at(-1).querySelectorAll('img')]"
+    widths = page.run(f"Promise.all({last}.map((i) => i.decode().then(() => i.naturalWidth)))")
+    assert set(widths) == {48}
+
+
+def test_a_photo_is_enlarged_and_put_back(page):
+    page.wait("document.querySelector('#photos .tiles button')")
+    page.click("#photos .tiles button")
+    assert page.run("document.getElementById('large').open")
+    title = page.run("document.getElementById('large-title').textContent")
+    page.press("ArrowRight")
+    assert page.run("document.getElementById('large-title').textContent") != title
+    page.press("Escape")
+    assert not page.run("document.getElementById('large').open")
+
+
+def test_a_hostile_name_is_only_text(page):
+    names = page.run("[...document.querySelectorAll('#photos h3')].map((h) => h.textContent)")
+    assert f"crack/{HOSTILE.rpartition('/')[2]}" in names
+    assert page.run("document.querySelector('#photos b, h1 i, img[src=x]')") is None
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_it_fits_a_phone(page, written, dark):
+    page.open(written[0], width=390, height=844, dark=dark)
+    assert page.run("document.documentElement.scrollWidth") <= 390
+    colour = "getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).map(Number)"
+    assert (max(page.run(colour)) < 60) is dark
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"masks": False},
+        {"num_normal": 0},
+        {"num_anomalous": 0},
+        {"num_normal": 0, "num_anomalous": 0},
+    ],
+)
+def test_what_is_missing_is_said(page, tmp_path, options):
+    path = tmp_path / "report.html"
+    make_report(path, **options)
+    page.open(path)
+    text = page.run("document.body.innerText")
+    assert "there are no" in text or "no ground-truth masks" in text
+    assert "NaN" not in text and "undefined" not in text
