@@ -4,8 +4,9 @@ Command:   python -m diffad_jax.main --config=configs/mvtec.py:bottle --workdir=
            (without ``:bottle`` all fifteen categories run one after another)
 Data:      config.data.root must hold one folder a category: ROOT/bottle/{train,test,ground_truth}
 Hardware:  an accelerator with 40 GB or more
-Cost:      a category takes 555 + 636 + 797 PFLOP in the three stages, a photo at test 2.3 TFLOP
-           (python -m benchmarks.flops; stage 1 without its perceptual and adversarial terms)
+Cost:      a category of 209 photos takes 588 + 636 + 797 PFLOP in the three stages, a photo at test
+           2.3 TFLOP (python -m benchmarks.flops; stage 1 with LPIPS, and without the discriminator,
+           which would start after this category's last step)
 Hours:     not measured
 Result:    not measured (the paper reports 98.7 image AUROC, 98.3/74.6 pixel AUROC/AP as a mean)
 """
@@ -89,7 +90,9 @@ def autoencoder() -> ml_collections.ConfigDict:
     c.input = "image"  # what it learns to copy: image (published) | augmented_image
     c.kl_weight = 1e-6
     c.perceptual = "lpips"  # lpips (published) | inception | none
-    c.perceptual_file = ""  # that network's weights; lpips without them is off, and the log says so
+    # That network's weights; without them lpips is off, and the log says so. For lpips a file by
+    # convert/perceptual.py, or VGG,HEADS: torchvision's VGG16 and the published heads.
+    c.perceptual_file = ""
     c.perceptual_weight = 1.0
     c.adversarial_weight = 0.5  # times the adaptive weight; 0: no discriminator
     c.adversarial_start = 50_001  # updates of the autoencoder before it

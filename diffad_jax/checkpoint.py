@@ -37,18 +37,13 @@ class Checkpoints:
     Args:
       directory: of the stage.
       keep: how many of the newest stay; the best by its validation stays as well.
-      shared: all processes save and restore together; otherwise this one alone reads.
+      writes: whether any are going to be saved.
     """
 
-    def __init__(self, directory: Path, *, keep: int = 1, shared: bool = False):
+    def __init__(self, directory: Path, *, keep: int = 1, writes: bool = False):
         self.directory = directory.absolute()
-        self._writes = shared and jax.process_index() == 0
+        self._writes = writes and jax.process_index() == 0
         policies = ocp.checkpoint_managers
-        alone = {jax.process_index()}
-        processes = ocp.options.MultiprocessingOptions(
-            primary_host=0 if shared else jax.process_index(),
-            active_processes=None if shared or jax.process_count() == 1 else alone,
-        )
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -63,7 +58,6 @@ class Checkpoints:
                     ]
                 ),
                 best_fn=lambda figures: figures[_BEST],  # has Orbax store the figures
-                multiprocessing_options=processes,
             ),
             item_names=("state", "weights", "fingerprint", "plan"),
         )

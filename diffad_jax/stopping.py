@@ -29,7 +29,7 @@ class StopSignal:
 
     def __init__(self) -> None:
         self._several = jax.process_count() > 1
-        self._received = False
+        self.received = False  # by this process
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "StopSignal":
@@ -50,10 +50,10 @@ class StopSignal:
         """Whether to stop after ``step``; all processes get the same answer."""
         if self._several:
             return multihost_utils.reached_preemption_sync_point(step)
-        return self._received
+        return self.received
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self._received = True
+        self.received = True
         signal.signal(number, self._before[number])
         if self._several:
             os.kill(os.getpid(), signal.SIGTERM)

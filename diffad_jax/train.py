@@ -91,7 +91,7 @@ def train_stage(
     template = sharding.with_shardings(shapes, sharding.of_weights(mesh, shapes))
     mark = fingerprint(stage, config, frozen, data.photos)
     folder, keep = directory / stage.NAME, config.training.keep_checkpoints
-    checkpoints = Checkpoints(folder, keep=keep, shared=True)
+    checkpoints = Checkpoints(folder, keep=keep, writes=True)
     start = checkpoints.newest_sound_step()
     if trains := start < c.steps:
         checkpoints.remove_after(start)
@@ -148,7 +148,7 @@ class _Run:
                     self._show(progress, step, metrics)
                     late = None
                     self._save(step, state, validates=not stopped or step == total)
-                if stopped:
+                if stopped or (step == total and stop.received):
                     self.checkpoints.wait()
                     raise Stopped(f"{self.title}: stopped at step {step} of {total}, all is saved; "
                                   "the same command goes on from there")  # fmt: skip

@@ -39,14 +39,17 @@ def prepare(config: ml_collections.ConfigDict) -> None:
 
 
 def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path) -> None:
-    """Trains the stages that are not finished, evaluates, and prints one table."""
+    """Trains the stages that are not finished, evaluates, and prints one table.
+
+    Several processes only train: the others would wait for the one that evaluates.
+    """
     prepare(config)
     for category in config.categories:
         train_category(config, workdir / category, category)
-    if jax.process_count() > 1:
-        jax.distributed.shutdown()  # the others need not wait while one evaluates
-    if jax.process_index() == 0:
+    if jax.process_count() == 1:
         evaluate(config, workdir)
+    elif jax.process_index() == 0:
+        print("trained by several processes; evaluate with one: --mode=evaluate", file=sys.stderr)
 
 
 def train_category(config: ml_collections.ConfigDict, directory: Path, category: str) -> None:

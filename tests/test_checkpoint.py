@@ -23,7 +23,7 @@ def template():
 
 def write(directory, scores, keep=2, mark=None):
     """One checkpoint for each score from step 1 on; None is one without a validation."""
-    checkpoints = Checkpoints(directory, keep=keep, shared=True)
+    checkpoints = Checkpoints(directory, keep=keep, writes=True)
     for step, score in enumerate(scores, 1):
         checkpoints.save(
             step, state(step), state(step), mark or {}, planned_steps=9,
@@ -75,7 +75,7 @@ DAMAGE = {
 def test_a_damaged_newest_is_passed_over_and_written_again(damage, tmp_path, caplog):
     write(tmp_path, [1.0, 2.0, 3.0])
     damage(largest_file(tmp_path / "3"))
-    checkpoints = Checkpoints(tmp_path, keep=2, shared=True)
+    checkpoints = Checkpoints(tmp_path, keep=2, writes=True)
     assert checkpoints.newest_sound_step() == 2
     assert checkpoints.best_step() == 2
     assert "3 is damaged and passed over: " in caplog.text

@@ -431,6 +431,8 @@ def test_vgg16_and_the_heads_become_one_file(tmp_path):
     perceptual.convert_lpips(tmp_path / "vgg16.pth", tmp_path / "vgg.pth", output, module)
     assert {"stage_0/conv_0/kernel", "head_4"} <= safetensors.numpy.load_file(output).keys()
     assert_equal(original["params"], perceptual.read_lpips(output, module))
+    both = f"{tmp_path}/vgg16.pth,{tmp_path}/vgg.pth"
+    assert_equal(original["params"], perceptual.read_lpips(both, module))
     with pytest.raises(ConvertError, match="head_0"):
         perceptual.read_lpips(output)  # of the published width
     with pytest.raises(ConvertError, match="vgg16.pth"):

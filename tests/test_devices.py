@@ -73,6 +73,7 @@ def test_two_processes(photos, on_one_device, tmp_path):
         )
     )
     assert_as_on_one(losses(tmp_path), on_one_device)
+    finish(start(photos, tmp_path, "--mode=evaluate"))
     assert (tmp_path / "metrics.json").exists()
 
 

@@ -48,6 +48,14 @@ def test_any_step_is_reached_at_once(config):
         np.testing.assert_array_equal(a["augmented_image"], b["augmented_image"])
 
 
+def test_processes_share_a_batch(config):
+    whole = take(config, 3)
+    shares = [take(config, 3, process_index=i, process_count=2) for i in range(2)]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        for name, value in batch.items():
+            np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), value)
+
+
 def test_validation_examples_stay_as_they_are(config):
     recording = recorded.Recording(config.data.recorded)
     batch = take(config, 1, split="validation", batch_size=3)[0]

@@ -80,7 +80,7 @@ def _save(stage, config: Config, frozen: dict, directory: Path, parts: dict) -> 
     init = jax.jit(functools.partial(stage.init_state, config))
     fresh = init(train.stage_key(config, stage.NAME), frozen, batch)
     state = _filled(stage.NAME, fresh, parts).replace(step=jnp.asarray(steps, jnp.int32))
-    checkpoints = checkpoint.Checkpoints(directory / stage.NAME, shared=True)
+    checkpoints = checkpoint.Checkpoints(directory / stage.NAME, writes=True)
     try:
         mark = fingerprint(stage, config, frozen)
         weights = stage.weights(state)

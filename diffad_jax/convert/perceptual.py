@@ -29,23 +29,28 @@ def convert_lpips(
     Raises:
       ConvertError: a file is unreadable or does not hold these weights.
     """
-    tensors = sources.read(vgg) | sources.read(heads)
+    params = _translated(vgg, heads, module or Lpips())
+    safetensors.numpy.save_file(flax.traverse_util.flatten_dict(params, sep="/"), output)
+
+
+def _translated(vgg: str | Path, heads: str | Path, module: Lpips) -> dict:
     variables = translate.to_ours(
-        tensors,
-        names.lpips(module or Lpips()),
+        sources.read(vgg) | sources.read(heads),
+        names.lpips(module),
         known=lambda name: name.startswith(_CLASSIFIER),
         source=f"{vgg} with {heads}",
     )
-    flat = flax.traverse_util.flatten_dict(variables["params"], sep="/")
-    safetensors.numpy.save_file(flat, output)
+    return variables["params"]
 
 
 def read_lpips(path: str | Path, module: Lpips | None = None) -> dict:
-    """The ``params`` of ``Lpips`` from a file that ``convert_lpips`` wrote.
+    """The ``params`` of ``Lpips`` from a file that ``convert_lpips`` wrote, or from "VGG,HEADS".
 
     Raises:
       ConvertError: there is no such file, or it holds something else.
     """
+    if len(parts := str(path).split(",")) == 2:
+        return _translated(*parts, module or Lpips())
     image = jax.ShapeDtypeStruct((1, 16, 16, 3), np.float32)
     template = jax.eval_shape((module or Lpips()).init, jax.random.key(0), image, image)
     try:
