@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import itertools
-import logging
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +22,6 @@ from diffad_jax.stopping import Stopped, StopSignal
 from diffad_jax.train_state import Params, TrainState
 from diffad_jax.types import Batch
 
-logger = logging.getLogger(__name__)
 Config = ml_collections.FrozenConfigDict
 Metrics = dict[str, jax.Array]
 
@@ -106,8 +104,7 @@ def train_stage(
         _Run(stage, config, frozen, checkpoints, mark, held_out, title, log).train(
             state, itertools.chain([first], stream), first
         )
-    newest = max(start, c.steps) if trains else start
-    step = chosen_step(checkpoints, newest, config)
+    step = chosen_step(checkpoints, max(start, c.steps), config)
     weights = checkpoints.restore(
         step, "weights", stage.weights(template), mark, for_training=False
     )
