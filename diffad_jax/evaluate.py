@@ -81,7 +81,7 @@ def evaluate_category(
     """
     test = read_test_set(config, category)
     detector = Detector.from_workdir(config, workdir, category)
-    chosen = threshold.load_or_choose_threshold(config, workdir, category, detector)
+    chosen = threshold.load_or_choose(config, workdir, category, detector)
     predicted = _predict(detector, test)
     scores = predicted.score.astype(np.float64)  # exact beside thresholds that are Python floats
     findings = figures.find(
@@ -178,9 +178,7 @@ def _fid(
     if inception is None:
         return fid.fid_without_weights(dimension)
     c = config.data
-    normal = [r for r in layouts.read_category(c.root, category, c.layout) if r.split == "train"]
-    kept, _ = layouts.split_validation(normal, c.validation_share, config.seed)
-    files = [r.file for r in kept]
+    files = [r.file for r in layouts.normal_photos(config, category)[0]]
     photos, _, _ = images.read_images(files, config.image_size, c.resize, c.on_bad_image)
     batches = (np.divide(photos[i : i + size], 255.0, dtype=np.float32)
                for i in range(0, len(photos), size))  # fmt: skip

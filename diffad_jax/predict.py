@@ -51,7 +51,7 @@ def predict_folder(
                 continue
             predicted = detector.predict_all(photo[None], 1)
             score = float(predicted.score[0])
-            verdict = "" if limit is None else int(score > limit)
+            verdict = "" if limit is None else int(score > limit.value)
             shown = overlay_path(Path(path), source, output)
             _write_overlay(shown, Path(path), predicted.anomaly_map[0])
             table.writerow([path, f"{score:.6f}", verdict, shown.relative_to(output), ""])

@@ -21,14 +21,6 @@ class Threshold(NamedTuple):
 
 def load_or_choose(
     config: ml_collections.ConfigDict, workdir: Path, category: str, detector: Detector
-) -> float | None:
-    """The value of ``load_or_choose_threshold``."""
-    threshold = load_or_choose_threshold(config, workdir, category, detector)
-    return None if threshold is None else threshold.value
-
-
-def load_or_choose_threshold(
-    config: ml_collections.ConfigDict, workdir: Path, category: str, detector: Detector
 ) -> Threshold | None:
     """The threshold stored beside the weights, or a new one, which is stored.
 
@@ -42,8 +34,7 @@ def load_or_choose_threshold(
         if stored["false_alarm_rate"] == rate and stored["weights"] == detector.digest:
             return Threshold(stored["threshold"], rate, stored["num_held_out_normal"])
     c = config.data
-    normal = [r for r in layouts.read_category(c.root, category, c.layout) if r.split == "train"]
-    _, held_out = layouts.split_validation(normal, c.validation_share, config.seed)
+    _, held_out = layouts.normal_photos(config, category)
     if not held_out:
         return None
     photos, _, _ = images.read_images(

@@ -63,13 +63,15 @@ def train_category(config: ml_collections.ConfigDict, directory: Path, category:
         held_out=lambda: next(
             _batches(config, category, "validation", config.training.validation_examples)
         ),
-        photos=_describe_data(config, category),
+        photos=describe_photos(
+            [config.data.recorded] if config.data.recorded else _normal_photos(config, category)
+        ),
     )
     weights: dict = {}
     for stage in STAGES:
         started = time.monotonic()
         settled = train.with_steps(
-            stage, frozen_config, directory, lambda: _count_photos(config, category)
+            stage, frozen_config, directory, lambda: len(_normal_photos(config, category))
         )
         title = f"{category}/{stage.NAME}"
         frozen = load_perceptual(config) if stage is autoencoder else weights
@@ -146,16 +148,9 @@ def inspect(config: ml_collections.ConfigDict, output: Path) -> None:
         print(f"{category}: summary.json and contact_sheet.png are in {output / category}\n")
 
 
-def _count_photos(config: ml_collections.ConfigDict, category: str) -> int:
-    records = layouts.read_category(config.data.root, category, config.data.layout)
-    return sum(r.split == "train" for r in records)
-
-
-def _describe_data(config: ml_collections.ConfigDict, category: str) -> str:
-    if config.data.recorded:
-        return describe_photos([config.data.recorded])
-    records = layouts.read_category(config.data.root, category, config.data.layout)
-    return describe_photos(r.file for r in records if r.split == "train")
+def _normal_photos(config: ml_collections.ConfigDict, category: str) -> list[str]:
+    """Those to train on and those held out."""
+    return [r.file for part in layouts.normal_photos(config, category) for r in part]
 
 
 def _share_of_batches(

@@ -146,9 +146,9 @@ def test_an_unknown_number_of_features_is_refused(run):
 def test_a_stored_threshold_serves_until_the_rate_changes(run):
     run({**GOOD, **BAD, **MASKS})
     config, detector = run.config, Brightness(run.config)
-    stored = threshold.load_or_choose_threshold(config, run.out, "cups", detector)
+    stored = threshold.load_or_choose(config, run.out, "cups", detector)
     assert stored.num_held_out_normal == 1 and stored.false_alarm_rate == 0.05
-    assert threshold.load_or_choose(config, run.out, "cups", detector) == stored.value
+    assert threshold.load_or_choose(config, run.out, "cups", detector) == stored
     config.evaluation.false_alarm_rate = 0.5
-    changed = threshold.load_or_choose_threshold(config, run.out, "cups", detector)
+    changed = threshold.load_or_choose(config, run.out, "cups", detector)
     assert changed.false_alarm_rate == 0.5

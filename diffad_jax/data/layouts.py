@@ -6,6 +6,7 @@ import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 
+import ml_collections
 import numpy as np
 from etils import epath
 from PIL import Image
@@ -144,6 +145,19 @@ def split_validation(
         [r for i, r in enumerate(records) if i not in held_out],
         [r for i, r in enumerate(records) if i in held_out],
     )
+
+
+def normal_photos(
+    config: ml_collections.ConfigDict, category: str
+) -> tuple[list[Record], list[Record]]:
+    """(to train on, held out): the category's normal photos, split as ``config.data`` says.
+
+    Raises:
+      DataError: the category is missing or empty.
+    """
+    c = config.data
+    normal = [r for r in read_category(c.root, category, c.layout) if r.split == "train"]
+    return split_validation(normal, c.validation_share, config.seed)
 
 
 def list_folder(folder: str) -> tuple[list[str], list[str]]:

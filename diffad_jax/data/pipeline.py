@@ -119,13 +119,12 @@ def split_records(
     Raises:
       layouts.DataError: there are none.
     """
-    records = layouts.read_category(config.data.root, category, config.data.layout)
-    normal = [r for r in records if r.split == "train"]
-    train, held_out = layouts.split_validation(normal, config.data.validation_share, config.seed)
+    train, held_out = layouts.normal_photos(config, category)
     chosen = train if split == "train" else held_out
     if not chosen:
+        count = len(train) + len(held_out)
         raise layouts.DataError(
-            f"{config.data.root}/{category} has {len(normal)} normal photo(s): too few to hold "
-            f"out a share of config.data.validation_share = {config.data.validation_share}"
+            f"{config.data.root}/{category} has {count} normal photo(s): too few to hold out a "
+            f"share of config.data.validation_share = {config.data.validation_share}"
         )
     return chosen
