@@ -39,7 +39,14 @@ setup(
     ],
     extras_require={
         "data": DATA,
-        "test": [*DATA, *BENCHMARKS, "hypothesis>=6.100", "pytest>=8.3", "ruff>=0.9"],
+        "test": [
+            *DATA,
+            *BENCHMARKS,
+            "hypothesis>=6.100",
+            "pytest>=8.3",
+            "pytest-xdist>=3.6",
+            "ruff>=0.9",
+        ],
         "benchmarks": [*DATA, *BENCHMARKS],
         "parity": ["torch==2.13.*"],
     },

@@ -2,6 +2,8 @@
 
 import ml_collections
 
+from diffad_jax.errors import UserError
+
 _CHOICES = {
     "data.resize": ("bilinear", "antialias"),
     "data.on_bad_image": ("fail", "skip"),
@@ -33,7 +35,7 @@ _SHARES = (
 )  # fmt: skip
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """A config field has an impossible value; the message names the field and what would do."""
 
 

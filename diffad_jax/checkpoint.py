@@ -19,6 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from diffad_jax import sharding
+from diffad_jax.errors import UserError
 from diffad_jax.fingerprint import ONLY_FOR_TRAINING, fingerprint
 from diffad_jax.train_state import Params, TrainState
 
@@ -27,7 +28,7 @@ _CHECKSUMS = "checksums.json"
 _BEST = "best by"  # the figure that checkpoints are compared by
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint is missing or does not fit; the message names the folder and the remedy."""
 
 

@@ -16,6 +16,7 @@ import optax
 
 from diffad_jax import sharding
 from diffad_jax.checkpoint import Checkpoints, abstract_state, chosen_step
+from diffad_jax.errors import UserError
 from diffad_jax.fingerprint import fingerprint
 from diffad_jax.progress import Progress
 from diffad_jax.stopping import Stopped, StopSignal
@@ -46,7 +47,7 @@ class Stage(Protocol):
     ) -> dict[str, jax.Array]: ...
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError):
     """Training went wrong; the message names stage and step."""
 
 

@@ -1,5 +1,7 @@
 """What the whole package raises."""
 
+from diffad_jax.errors import UserError
 
-class ConvertError(ValueError):
+
+class ConvertError(UserError):
     """A file cannot be converted; the message names the file, what is wrong and the remedy."""

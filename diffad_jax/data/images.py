@@ -13,6 +13,7 @@ from etils import epath
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from diffad_jax.data import layouts
+from diffad_jax.errors import UserError
 
 T = TypeVar("T")
 _ORIENTATION = 0x0112  # EXIF tag; 5 … 8 swap width and height
@@ -20,7 +21,7 @@ _QUARTER_TURNS = (5, 6, 7, 8)
 _WHITE_FLOOR = 32  # a mask that stays below holds class numbers; so much colour is not noise
 
 
-class ImageError(ValueError):
+class ImageError(UserError):
     """A file cannot be used as an image; the message names it and the remedy."""
 
 

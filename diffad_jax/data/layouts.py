@@ -11,12 +11,14 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
+from diffad_jax.errors import UserError
+
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"))
 NORMAL = "good"
 _COLUMNS = ("object", "split", "label", "image", "mask")  # of a table of photos
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """The data is not as it should be; the message names the place and the remedy."""
 
 

@@ -18,12 +18,13 @@ import numpy as np
 import tqdm
 from PIL import Image
 
+from diffad_jax.errors import UserError
 from diffad_jax.types import Batch
 
 _FORMAT = "diffad_jax recording 1"
 
 
-class RecordingError(ValueError):
+class RecordingError(UserError):
     """A recording is missing, damaged, or does not fit; the message names the file."""
 
 
