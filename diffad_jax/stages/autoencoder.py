@@ -26,9 +26,7 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
     c = config.autoencoder
     rate = train_state.learning_rate(c, c.steps // c.accumulation)
     adam = train_state.clipped(optax.adam(rate, *c.betas), config.training.gradient_clip)
-    if c.accumulation == 1:
-        return adam
-    return optax.MultiSteps(adam, c.accumulation).gradient_transformation()
+    return train_state.accumulating(adam, c.accumulation)
 
 
 def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):

@@ -23,9 +23,10 @@ def settings(config: Config) -> ml_collections.FrozenConfigDict:
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
     c = config.diffusion
-    rate = train_state.learning_rate(c, c.steps)
+    rate = train_state.learning_rate(c, c.steps // c.accumulation)
     adamw = optax.adamw(rate, weight_decay=c.weight_decay)
-    return train_state.clipped(adamw, config.training.gradient_clip)
+    adamw = train_state.clipped(adamw, config.training.gradient_clip)
+    return train_state.accumulating(adamw, c.accumulation)
 
 
 def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):
@@ -85,7 +86,9 @@ def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, co
 
     loss, gradients = jax.value_and_grad(loss_fn)(state.params)
     state = train_state.apply_gradients(state, gradients, make_optimizer(config))
-    average = train_state.ema(state.ema_params, state.params, state.step, c.ema_decay)
+    average = train_state.ema(
+        state.ema_params, state.params, state.step, c.ema_decay, c.accumulation
+    )
     metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
     return state.replace(ema_params=average), metrics
 

@@ -22,8 +22,9 @@ def settings(config: Config) -> ml_collections.FrozenConfigDict:
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
     c = config.segmentation
-    adam = optax.adam(train_state.learning_rate(c, c.steps))
-    return train_state.clipped(adam, config.training.gradient_clip)
+    adam = optax.adam(train_state.learning_rate(c, c.steps // c.accumulation))
+    adam = train_state.clipped(adam, config.training.gradient_clip)
+    return train_state.accumulating(adam, c.accumulation)
 
 
 def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):
