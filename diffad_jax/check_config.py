@@ -9,6 +9,8 @@ from diffad_jax.errors import UserError
 
 _SECTIONS = {  # of each method's config, besides those that all have
     "diffad": ("synthesis", "autoencoder", "diffusion", "reconstruction", "segmentation"),
+    "padim": ("backbone", "padim"),
+    "patchcore": ("backbone", "patchcore"),
 }
 _CHOICES = {
     "method": tuple(_SECTIONS),
@@ -24,6 +26,8 @@ _CHOICES = {
     "reconstruction.condition": ("clean", "noisy"),
     "segmentation.input": ("images", "differences"),
     "segmentation.decay": ("constant", "cosine", "steps"),
+    "backbone.name": ("resnet18", "wide_resnet50_2", "inception_v3"),
+    "padim.reduction": ("random", "orthogonal"),
     "evaluation.mask_rule": ("full", "half", "any"),
     "evaluation.fid_dimension": (64, 192, 768, 2048),
     "training.compute_dtype": ("float32", "bfloat16"),
@@ -35,11 +39,13 @@ _AT_LEAST_ONE = (
     "diffusion.accumulation", "diffusion.timesteps", "reconstruction.test_steps",
     "reconstruction.training_steps", "segmentation.batch_size", "segmentation.accumulation",
     "evaluation.batch_size", "training.log_every", "training.checkpoint_every",
-    "training.keep_checkpoints", "training.validation_examples",
+    "training.keep_checkpoints", "training.validation_examples", "padim.dimensions",
+    "patchcore.max_candidates", "patchcore.max_bank", "patchcore.projection",
+    "patchcore.neighbours",
 )  # fmt: skip
 _SHARES = (
     "data.validation_share", "synthesis.normal_probability", "synthesis.rotation_probability",
-    "evaluation.false_alarm_rate", "diffusion.ema_decay",
+    "evaluation.false_alarm_rate", "diffusion.ema_decay", "patchcore.bank_share",
 )  # fmt: skip
 
 

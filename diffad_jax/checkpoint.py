@@ -40,9 +40,12 @@ class Checkpoints:
       directory: of the stage.
       keep: how many of the newest stay; the best by its validation stays as well.
       writes: whether any are going to be saved.
+      validates: whether they have figures; those of fitted stages have none.
     """
 
-    def __init__(self, directory: Path, *, keep: int = 1, writes: bool = False):
+    def __init__(
+        self, directory: Path, *, keep: int = 1, writes: bool = False, validates: bool = True
+    ):
         self.directory = directory.absolute()
         self._writes = writes and jax.process_index() == 0
         policies = ocp.checkpoint_managers
@@ -59,7 +62,8 @@ class Checkpoints:
                         ),
                     ]
                 ),
-                best_fn=lambda figures: figures[_BEST],  # has Orbax store the figures
+                # has Orbax store the figures, and miss them where there are none
+                best_fn=(lambda figures: figures[_BEST]) if validates else None,
             ),
             item_names=("state", "weights", "fingerprint", "plan"),
         )
