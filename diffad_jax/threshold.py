@@ -37,21 +37,22 @@ def load_or_choose(
     _, held_out = layouts.normal_photos(config, category)
     if not held_out:
         return None
-    photos, _, _ = images.read_images(
-        [r.file for r in held_out], config.image_size, c.resize, c.on_bad_image
+    batch_size = config.evaluation.batch_size
+    batches = images.read_batches(
+        [r.file for r in held_out], batch_size, config.image_size, c.resize, c.on_bad_image
     )
-    scores = detector.predict_all(photos, config.evaluation.batch_size).score
+    scores = np.concatenate([detector.predict_all(b, batch_size).score for b in batches])
     chosen = float(np.quantile(scores, 1.0 - rate, method="higher"))
     path.write_text(
         json.dumps(
             {
                 "threshold": chosen,
                 "false_alarm_rate": rate,
-                "num_held_out_normal": len(photos),
+                "num_held_out_normal": len(scores),
                 "weights": detector.digest,
             },
             indent=2,
         )
         + "\n"
     )
-    return Threshold(chosen, rate, len(photos))
+    return Threshold(chosen, rate, len(scores))
