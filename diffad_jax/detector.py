@@ -9,7 +9,7 @@ import numpy as np
 
 from diffad_jax import checkpoint, fingerprint
 from diffad_jax.evaluation.score import image_score
-from diffad_jax.reconstruct import reconstruct
+from diffad_jax.reconstruct import Reconstruction, reconstruct
 from diffad_jax.segment import segment
 from diffad_jax.stages import STAGES
 from diffad_jax.types import Prediction, to_float
@@ -26,7 +26,7 @@ class Detector:
         """``weights`` holds one entry a stage: autoencoder, denoiser, segmenter."""
         self.config = ml_collections.FrozenConfigDict(config)
         self.digest = fingerprint.digest(weights)
-        self._weights = jax.device_put(weights)
+        self.weights = jax.device_put(weights)
         self._predict = jax.jit(functools.partial(predict, config=self.config))
 
     @classmethod
@@ -61,7 +61,7 @@ class Detector:
             raise ValueError(
                 f"images must be [b, {side}, {side}, 3] uint8, got {images.dtype} {images.shape}"
             )
-        return self._predict(self._weights, images)
+        return self._predict(self.weights, images)
 
     def predict_all(self, images: np.ndarray, batch_size: int) -> Prediction:
         """``predict`` over any number of photos, in batches of one size; results as NumPy.
@@ -94,6 +94,14 @@ def predict(
     repaired = reconstruct(
         weights, image, key, config=config, num_steps=config.reconstruction.test_steps
     )
+    return judge(weights, image, repaired, config=config)
+
+
+def judge(
+    weights: dict, image: jax.Array, repaired: Reconstruction, *,
+    config: ml_collections.FrozenConfigDict,
+) -> Prediction:  # fmt: skip
+    """The last part of ``predict``: segments, and scores the map. ``image`` is in [0, 1]."""
     logits = segment(weights["segmenter"], repaired, image, config=config)
     anomaly_map = jax.nn.softmax(logits)[..., 1]
     return Prediction(
