@@ -34,8 +34,8 @@ _AT_LEAST_ONE = (
     "image_size", "autoencoder.batch_size", "autoencoder.accumulation", "diffusion.batch_size",
     "diffusion.accumulation", "diffusion.timesteps", "reconstruction.test_steps",
     "reconstruction.training_steps", "segmentation.batch_size", "segmentation.accumulation",
-    "evaluation.batch_size", "training.log_every", "training.checkpoint_every",
-    "training.keep_checkpoints", "training.validation_examples",
+    "evaluation.batch_size", "evaluation.memory_mib", "training.log_every",
+    "training.checkpoint_every", "training.keep_checkpoints", "training.validation_examples",
 )  # fmt: skip
 _SHARES = (
     "data.validation_share", "synthesis.normal_probability", "synthesis.rotation_probability",

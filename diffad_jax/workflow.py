@@ -133,7 +133,7 @@ def _fit(
         config,
         dict,
         directory,
-        lambda: images.read_batches(files, config.image_size, c.resize, size, c.on_bad_image),
+        lambda: images.read_batches(files, size, config.image_size, c.resize, c.on_bad_image),
         describe_photos(files),
     )
 
