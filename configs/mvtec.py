@@ -176,6 +176,7 @@ def segmentation() -> ml_collections.ConfigDict:
 def evaluation() -> ml_collections.ConfigDict:
     c = ml_collections.ConfigDict()
     c.batch_size = 16
+    c.memory_mib = 1024  # for pixel figures; of what does not fit they are given with exact bounds
     c.smoothing = 21  # the score is the map's maximum after a mean filter of this width
     c.false_alarm_rate = 0.05  # the threshold lets this share of held-out normal photos pass it
     c.mask_rule = "full"  # a resized mask's pixel is anomalous at: full (== 1) | half | any (> 0)

@@ -38,9 +38,9 @@ _AT_LEAST_ONE = (
     "image_size", "autoencoder.batch_size", "autoencoder.accumulation", "diffusion.batch_size",
     "diffusion.accumulation", "diffusion.timesteps", "reconstruction.test_steps",
     "reconstruction.training_steps", "segmentation.batch_size", "segmentation.accumulation",
-    "evaluation.batch_size", "training.log_every", "training.checkpoint_every",
-    "training.keep_checkpoints", "training.validation_examples", "padim.dimensions",
-    "patchcore.max_candidates", "patchcore.max_bank", "patchcore.projection",
+    "evaluation.batch_size", "evaluation.memory_mib", "training.log_every",
+    "training.checkpoint_every", "training.keep_checkpoints", "training.validation_examples",
+    "padim.dimensions", "patchcore.max_candidates", "patchcore.max_bank", "patchcore.projection",
     "patchcore.neighbours",
 )  # fmt: skip
 _SHARES = (

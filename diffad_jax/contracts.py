@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from diffad_jax.train_state import Params, TrainState
-from diffad_jax.types import Batch, Prediction
+from diffad_jax.types import Batch, Prediction, Validation
 
 Config = ml_collections.FrozenConfigDict
 
@@ -38,7 +38,7 @@ class Stage(Protocol):
     def weights(self, state: TrainState) -> Params: ...
     def validate(
         self, weights: dict[str, Params], batch: Batch, *, config: Config
-    ) -> dict[str, jax.Array]: ...
+    ) -> Validation: ...
 
 
 class FittedStage(NamedTuple):

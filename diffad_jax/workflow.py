@@ -23,6 +23,7 @@ from diffad_jax.data import inspect as data_inspect
 from diffad_jax.evaluate import evaluate
 from diffad_jax.fingerprint import describe_photos
 from diffad_jax.models import pretrained
+from diffad_jax.profiling import Steps
 from diffad_jax.stages import autoencoder
 from diffad_jax.train_state import Params
 from diffad_jax.types import Batch
@@ -42,21 +43,26 @@ def prepare(config: ml_collections.ConfigDict) -> None:
         layouts.read_category(config.data.root, category, config.data.layout)
 
 
-def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path) -> None:
+def train_and_evaluate(
+    config: ml_collections.ConfigDict, workdir: Path, profile: Steps | None
+) -> None:
     """Trains the stages that are not finished, evaluates, and prints one table.
 
     Several processes only train: the others would wait for the one that evaluates.
+    ``profile`` names steps to trace, see ``profiling``.
     """
     prepare(config)
     for category in config.categories:
-        train_category(config, workdir / category, category)
+        train_category(config, workdir / category, category, profile)
     if jax.process_count() == 1:
         evaluate(config, workdir)
     elif jax.process_index() == 0:
         print("trained by several processes; evaluate with one: --mode=evaluate", file=sys.stderr)
 
 
-def train_category(config: ml_collections.ConfigDict, directory: Path, category: str) -> None:
+def train_category(
+    config: ml_collections.ConfigDict, directory: Path, category: str, profile: Steps | None
+) -> None:
     """Trains or fits the stages of ``config.method``; a finished one is loaded instead.
 
     Figures on held-out photos, seconds and memory go to ``stages.json``.
@@ -73,7 +79,7 @@ def train_category(config: ml_collections.ConfigDict, directory: Path, category:
             trained, figures = _fit(stage, frozen_config, directory, category), {}
         else:
             weights[stage.NAME], figures, trained = _train(
-                stage, frozen_config, weights, directory, category
+                stage, frozen_config, weights, directory, category, profile
             )
         if jax.process_index() != 0:
             continue
@@ -98,6 +104,7 @@ def _train(
     weights: dict[str, Params],
     directory: Path,
     category: str,
+    profile: Steps | None,
 ) -> tuple[Params, dict[str, float], bool]:
     """``train.train_stage`` with this category's examples."""
     data = train.Data(
@@ -113,7 +120,8 @@ def _train(
         stage, config, directory, lambda: len(_normal_photos(config, category))
     )
     frozen = load_perceptual(config) if stage is autoencoder else weights
-    return train.train_stage(stage, settled, frozen, directory, data, f"{category}/{stage.NAME}")
+    title = f"{category}/{stage.NAME}"
+    return train.train_stage(stage, settled, frozen, directory, data, title, profile)
 
 
 def _fit(
@@ -127,7 +135,7 @@ def _fit(
         config,
         lambda: load_backbone(config),
         directory,
-        lambda: images.read_batches(files, config.image_size, c.resize, size, c.on_bad_image),
+        lambda: images.read_batches(files, size, config.image_size, c.resize, c.on_bad_image),
         describe_photos(files),
     )
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from diffad_jax import threshold
 from diffad_jax.check_config import ConfigError, check_config
+from diffad_jax.data.images import ImageError
 from diffad_jax.evaluate import Compare, evaluate
 from diffad_jax.models.inception import Inception
 from diffad_jax.types import Prediction
@@ -36,6 +37,7 @@ def run(tmp_path, tiny_config, monkeypatch):
     """Writes photos by name and brightness, evaluates; returns the category of metrics.json."""
     tiny_config.data.root = str(tmp_path / "data")
     tiny_config.categories = ("cups",)
+    tiny_config.evaluation.batch_size = 3  # the last batch is smaller
 
     def detector(config, workdir, category):
         (workdir / category).mkdir(parents=True, exist_ok=True)
@@ -117,6 +119,27 @@ def test_without_a_held_out_photo_there_is_no_threshold(run):
     assert found["threshold"] is None
     assert found["reasons"]["threshold"] == "no normal photo was held out to choose a threshold"
     assert [v["chosen_on"] for v in found["verdicts"]] == ["test labels"]
+
+
+def test_with_little_memory_figures_state_their_bounds(run, monkeypatch):
+    found = run({**GOOD, **BAD, **MASKS})
+    assert "pixel_ap" not in found.get("reasons", {})
+    monkeypatch.setattr("diffad_jax.evaluation.pixels._BYTES_BESIDE", 2**30)
+    # More scores of defects than the two levels that fit.
+    more = {f"test/chip/more{i}.png": 100 + i for i in range(4)}
+    more |= {f"ground_truth/chip/more{i}_mask.png": 200 for i in range(4)}
+    found = run({**GOOD, **BAD, **MASKS, **more})
+    for figure in ("pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_pro", "pixel_aupimo"):
+        assert "levels: the exact value is in [" in found["reasons"][figure]
+    for file in ("table.md", "cups/report.html"):
+        assert "the exact value is in" in (run.out / file).read_text(), file
+
+
+def test_a_photo_that_cannot_be_read_stops_evaluation(run, tmp_path):
+    run({**GOOD, **BAD, **MASKS})
+    (tmp_path / "data" / "cups" / "test" / "good" / "a.png").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"a\.png is no image"):
+        run({})
 
 
 def test_fid_of_the_reconstructions(run, tmp_path):

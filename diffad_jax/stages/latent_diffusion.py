@@ -10,7 +10,7 @@ from diffad_jax import losses, networks, train_state
 from diffad_jax.diffusion import schedule
 from diffad_jax.reconstruct import noise_schedule, reconstruct
 from diffad_jax.train_state import Params, TrainState
-from diffad_jax.types import Batch, to_float
+from diffad_jax.types import Batch, Validation, to_float
 
 NAME = "denoiser"
 SECTIONS = ("synthesis", "autoencoder", "diffusion")
@@ -99,7 +99,7 @@ def weights(state: TrainState) -> Params:
     return {"params": state.ema_params, "scale": state.variables["scale"]}
 
 
-def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> dict[str, jax.Array]:
+def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Validation:
     """How well held-out photos with synthetic anomalies are repaired, and the loss by timestep.
 
     ``repaired_…`` is the PSNR in dB against the defect-free photo, inside and outside the mask,
@@ -139,7 +139,12 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> dic
         )
         target = schedule.target(config.diffusion.prediction, z, steps, noise, alpha_bar)
         figures[f"loss_t{int(t)}"] = jnp.mean(losses.squared_error(target, output))
-    return figures
+    pictures = {
+        "augmented photo": augmented,
+        "reconstruction": result.reconstruction,
+        "normal photo": image,
+    }
+    return Validation(figures, pictures)
 
 
 def _encode(config: Config, frozen: dict[str, Params], pixels: jax.Array):
