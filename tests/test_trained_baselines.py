@@ -2,17 +2,23 @@
 
 import functools
 import importlib
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
+import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffad_jax import losses, similarity
 from diffad_jax.baselines import draem, riad
+from diffad_jax.convert import names, translate
+from diffad_jax.convert.errors import ConvertError
+from diffad_jax.convert.importer import import_file
+from diffad_jax.detector import Detector
 from diffad_jax.types import to_float
 
 SMALL = {
@@ -125,3 +131,31 @@ def test_no_pixel_is_guessed_from_itself():
 
     slope = jax.jit(jax.grad(guess))(image)[0]
     assert (slope[5, 6] == 0).all() and jnp.abs(slope).max() > 0
+
+
+def test_published_weights_of_draem_are_taken_over(tmp_path):
+    """Written under the published names, both files are read back as they were."""
+    c = config(draem, patch_size=1)
+    state = draem.init_state(c, jax.random.key(1), {}, batch())
+    made = {
+        "reconstructor": names.reconstructor(draem.reconstructor(c)),
+        "segmenter": names.segmenter(draem.segmenter(c), channels=6),
+    }
+    files = []
+    for name, pairs in made.items():
+        variables = {"params": state.params[name], "batch_stats": state.variables[name]}
+        theirs = translate.to_theirs(jax.device_get(variables), pairs)
+        files.append(str(tmp_path / f"{name}.safetensors"))
+        whole = {k: np.ascontiguousarray(v) for k, v in theirs.items()}  # it takes the bare bytes
+        safetensors.numpy.save_file(whole, files[-1])
+    assert {"encoder.block1.0.weight", "decoder.db1.3.bias", "decoder.fin_out.0.weight"} <= set(
+        safetensors.numpy.load_file(files[0])
+    )
+    mutable = ml_collections.ConfigDict(c)
+    import_file(mutable, tmp_path / "run", Path(",".join(files)))
+    detector = Detector.from_workdir(mutable, tmp_path / "run", "tiles")
+    jax.tree.map(np.testing.assert_array_equal, detector.weights["draem"], draem.weights(state))
+    with pytest.raises(ConvertError, match="already holds a checkpoint"):
+        import_file(mutable, tmp_path / "run", Path(",".join(files)))
+    with pytest.raises(ConvertError, match="does not fit"):
+        import_file(mutable, tmp_path / "other", Path(files[0]))

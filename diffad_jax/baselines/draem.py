@@ -40,8 +40,8 @@ def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch:
     image = jnp.zeros((1, config.image_size, config.image_size, 3))
     both = jnp.concatenate([image, image], axis=-1)
     made = {
-        "reconstructor": _reconstructor(config).init(keys[0], image, train=False),
-        "segmenter": _segmenter(config).init(keys[1], both, train=False),
+        "reconstructor": reconstructor(config).init(keys[0], image, train=False),
+        "segmenter": segmenter(config).init(keys[1], both, train=False),
     }
     params = {name: variables["params"] for name, variables in made.items()}
     statistics = {name: variables["batch_stats"] for name, variables in made.items()}
@@ -130,12 +130,12 @@ def _run(
         after[name] = changed["batch_stats"]
         return result
 
-    repaired = apply("reconstructor", _reconstructor(config), image)
+    repaired = apply("reconstructor", reconstructor(config), image)
     both = jnp.concatenate([repaired, image], axis=-1)
-    return repaired, apply("segmenter", _segmenter(config), both), after
+    return repaired, apply("segmenter", segmenter(config), both), after
 
 
-def _reconstructor(config: Config) -> Reconstructor:
+def reconstructor(config: Config) -> Reconstructor:
     c = config.draem
     return Reconstructor(
         channels=c.reconstructor_channels,
@@ -146,7 +146,7 @@ def _reconstructor(config: Config) -> Reconstructor:
     )
 
 
-def _segmenter(config: Config) -> Segmenter:
+def segmenter(config: Config) -> Segmenter:
     c = config.draem
     return Segmenter(
         channels=c.segmenter_channels,
