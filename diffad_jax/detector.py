@@ -62,10 +62,6 @@ class Detector:
           checkpoint.CheckpointError: a score is not finite, so the weights are broken.
         """
         count = len(images)
-        if not count:
-            one = np.zeros((1, *images.shape[1:]), images.dtype)
-            shapes = jax.eval_shape(self._predict, self._weights, one)
-            return jax.tree.map(lambda x: np.zeros((0, *x.shape[1:]), x.dtype), shapes)
         padding = np.repeat(images[-1:], -count % batch_size, axis=0)
         padded = np.concatenate([images, padding])
         parts = [

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +11,32 @@ import jax
 import ml_collections
 import numpy as np
 
-from diffad_jax import evaluate_files, evaluate_photos, methods, threshold
+from diffad_jax import cost, evaluate_files, evaluate_photos, methods, threshold
 from diffad_jax.check_config import ConfigError
 from diffad_jax.detector import Detector
-from diffad_jax.evaluation import fid, figures, metrics_file, pictures, report, tables
+from diffad_jax.evaluation import comparison, fid, figures, metrics_file, pictures, report, tables
 from diffad_jax.evaluation.confusion import confusion
-from diffad_jax.evaluation.published import Compare
+from diffad_jax.evaluation.published import PAPER
 from diffad_jax.evaluation.ranking import NO_RECONSTRUCTION, Figure
+from diffad_jax.fingerprint import describe_photos
 from diffad_jax.models import pretrained
 
 _CASES = 3  # best, median and worst photos of either class on the contact sheet
 
 
-def evaluate(
-    config: ml_collections.ConfigDict, workdir: Path, compare: Compare = Compare.NOTHING
-) -> None:
+def evaluate(config: ml_collections.ConfigDict, workdir: Path, compare: Sequence[str] = ()) -> None:
     """Evaluates every category; prints one short table.
 
     Writes metrics.json, table.md and table.tex, and report.html and a contact sheet for each
-    category.
+    category; comparison.html where other runs stand beside this one.
+
+    Args:
+      config: the whole config.
+      workdir: holds the weights.
+      compare: work directories of other runs, and "paper" for the published figures.
 
     Raises:
+      UserError: another run has no metrics.json.
       ConfigError: ``config.evaluation.inception_weights`` does not fit.
       checkpoint.CheckpointError: a category is not trained.
       layouts.DataError: a category is missing.
@@ -39,6 +44,7 @@ def evaluate(
       stack.StackError: the disk is full.
     """
     started = time.monotonic()
+    others = [comparison.read_run(Path(name)) for name in compare if name != PAPER]
     inception = _load_inception(config)
     results = {}
     for category in config.categories:
@@ -48,13 +54,6 @@ def evaluate(
     found = {c: r.findings.figures for c, r in results.items()}
     print("\n" + tables.as_text(tables.figures_table(found, tables.SHORT)))
     print(f"mask rule {evaluate_files.mask_rule(config)}")
-    compared = None
-    if compare is Compare.PAPER:
-        compared = tables.comparison_table(
-            found, config.data.layout == "mvtec", evaluate_files.conditions(config)
-        )
-        print("\n" + tables.as_text(compared))
-    evaluate_files.write_tables(config, workdir, results, compared)
     metrics_file.write_metrics(
         workdir / "metrics.json",
         found,
@@ -62,6 +61,17 @@ def evaluate(
         json.loads(config.to_json_best_effort()),
         time.monotonic() - started,
     )
+    compared = []
+    if others:
+        compared.append(comparison.runs_table([comparison.read_run(workdir), *others]))
+        comparison.write_page(workdir / "comparison.html", compared[0])
+    if PAPER in compare:
+        is_mvtec = config.data.layout == "mvtec"
+        conditions = evaluate_files.conditions(config)
+        compared.append(tables.comparison_table(found, is_mvtec, conditions))
+    for table in compared:
+        print("\n" + tables.as_text(table))
+    evaluate_files.write_tables(config, workdir, results, compared)
     print(f"\nall figures in {workdir / 'metrics.json'}, table.md and table.tex")
 
 
@@ -101,7 +111,15 @@ def evaluate_category(
     report.write_report(workdir / category / "report.html", content)
     if test.files:
         _write_contact_sheet(workdir / category / "contact_sheet.png", results, limits)
-    return evaluate_files.Result(test.labels, test.defect_types, findings, chosen, verdicts)
+    return evaluate_files.Result(
+        labels=test.labels,
+        defect_types=test.defect_types,
+        findings=findings,
+        threshold=chosen,
+        cost=cost.of_detector(workdir / category, detector.weights, results.seconds_a_photo),
+        test_photos=describe_photos(test.files),
+        verdicts=verdicts,
+    )
 
 
 def _thresholds(

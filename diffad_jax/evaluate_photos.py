@@ -4,6 +4,7 @@ Memory holds one batch and a few numbers for each photo; maps and pictures go to
 """
 
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class Results:
     columns: Mapping[str, Stack]  # title -> [n, s, s, 3] uint8: reconstruction, interpolated ...
     direct_copy: dict[str, Figure]
     features: fid.Statistics | None  # of the reconstructions; None without Inception's weights
+    seconds_a_photo: float | None  # in the fastest batch; None where there was but one
 
 
 def run(
@@ -65,13 +67,16 @@ def run(
     maps = Stack(folder, (side, side), np.float32)
     columns: dict[str, Stack] = {}
     scores, squares, areas = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
+    seconds: list[float] = []
     reconstructs, features = methods.of(config).RECONSTRUCTS, None
     if reconstructs and inception is not None:
         features = fid.no_statistics(e.fid_dimension)
     for start in range(0, len(records), e.batch_size):
         batch = records[start : start + e.batch_size]
         pixels, _, _ = images.read_images([r.file for r in batch], side, config.data.resize)
+        started = time.perf_counter()
         predicted = detector.predict_all(pixels, e.batch_size)
+        seconds.append((time.perf_counter() - started) / e.batch_size)  # it is filled up
         photos.append(pixels)
         maps.append(predicted.anomaly_map)
         for title, made in _made(config, predicted).items():
@@ -100,7 +105,8 @@ def run(
         errors = None if masks is None else np.concatenate(squares)
         copied = direct_copy_figures(errors, np.concatenate(areas), side * side, test.labels)
     scored = np.concatenate(scores).astype(np.float64)
-    return Results(test, scored, maps, columns, copied, features)
+    fastest = min(seconds) if len(seconds) > 1 else None
+    return Results(test, scored, maps, columns, copied, features, fastest)
 
 
 def _made(config: ml_collections.ConfigDict, predicted: Prediction) -> dict[str, np.ndarray]:

@@ -3,7 +3,6 @@
 import functools
 import json
 import logging
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 import jax
 import ml_collections
 
-from diffad_jax import fit, methods, networks, train
+from diffad_jax import cost, fit, methods, networks, train
 from diffad_jax.baselines import backbone
 from diffad_jax.check_config import ConfigError
 from diffad_jax.contracts import FittedStage, Stage, is_fitted
@@ -87,7 +86,7 @@ def train_category(
             seconds = time.monotonic() - started
             report[stage.NAME] = {
                 "seconds_this_run": round(seconds, 1),
-                "peak_memory_mib": round(peak_memory_mib()),
+                "peak_memory_mib": round(cost.peak_memory_mib()),
                 **figures,
             }
             _write_json(report_file, report)
@@ -138,12 +137,6 @@ def _fit(
         lambda: images.read_batches(files, size, config.image_size, c.resize, c.on_bad_image),
         describe_photos(files),
     )
-
-
-def peak_memory_mib() -> float:
-    """The most memory that this process has had on the host so far."""
-    unit = 1 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def load_perceptual(config: ml_collections.ConfigDict) -> dict[str, Params]:

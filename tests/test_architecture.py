@@ -14,6 +14,7 @@ TOP = (
     "train", "checkpoint", "compilation", "fingerprint", "journal", "profiling", "stopping",
     "processes", "progress", "detector", "evaluate", "evaluate_files", "evaluate_photos", "predict",
     "threshold", "workflow", "convert", "main", "modes", "speed", "methods", "diffad", "fit",
+    "cost",
 )  # fmt: skip
 NO_TENSORFLOW = ("layouts", "images", "toy", "recorded", "inspect", "inspect_text")
 
