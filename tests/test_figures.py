@@ -50,6 +50,8 @@ def test_they_are_those_of_each_module():
     assert found.pixels.best.recall == called[test.masks].mean()
     assert found.pixels.best.precision == test.masks[called].mean()
     assert found.pixels.best.false_positive_rate == called[~test.masks].mean()
+    shares = [called[i][test.masks[i]].mean() for i in (3, 4, 5)]  # a region in each
+    assert found.pixels.best.region_overlap == pytest.approx(np.mean(shares), abs=1e-12)
     assert found.images.points.keys() | {"pro"} == found.pixels.points.keys()
     assert found.aupimo_of_photos == of_photos
     assert list(found.by_defect) == ["crack", "dent"]
