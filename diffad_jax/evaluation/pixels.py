@@ -149,7 +149,7 @@ def _survey(masks: Maps, maps: Maps, most: int) -> Survey:
         areas[i] = np.count_nonzero(mask)
         broken[i] = size - np.count_nonzero(np.isfinite(scores))
         ends[:, i] = scores.min(), scores.max()
-        sample.append(scores[~mask][i % stride :: stride])
+        sample.append(scores[~mask][i % stride :: stride].copy())  # not a view of all
         if areas[i]:
             levels.add(scores[mask])
     levels.merge()
