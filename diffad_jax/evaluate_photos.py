@@ -56,33 +56,27 @@ def run(
     side, e = config.image_size, config.evaluation
     found = layouts.read_category(config.data.root, category, config.data.layout)
     records = [r for r in found if r.split == "test"]
+    have_masks = not any(r.is_anomalous and r.mask is None for r in records)
     photos = Stack(folder, (side, side, 3), np.uint8)
-    masks = None
-    if not any(r.is_anomalous and r.mask is None for r in records):
-        masks = Stack(folder, (side, side), bool)
-    maps = Stack(folder, (side, side), np.float32)
-    titles = ["reconstruction"]
-    titles += [f"interpolated {weight:g}" for weight in config.reconstruction.interpolation]
-    columns = {title: Stack(folder, (side, side, 3), np.uint8) for title in titles}
+    masks, maps = Stack(folder, (side, side), bool), Stack(folder, (side, side), np.float32)
+    columns = {t: Stack(folder, (side, side, 3), np.uint8) for t in _titles(config)}
     scores, squares, areas = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
     features = None if inception is None else fid.no_statistics(e.fid_dimension)
     for start in range(0, len(records), e.batch_size):
         batch = records[start : start + e.batch_size]
         pixels, _, _ = images.read_images([r.file for r in batch], side, config.data.resize)
+        truth = _read_masks(batch, side, e.mask_rule)
         predicted = detector.predict_all(pixels, e.batch_size)
-        repaired = predicted.reconstruction
         photos.append(pixels)
+        masks.append(truth)
         maps.append(predicted.anomaly_map)
-        for i, title in enumerate(titles):
-            shown = predicted.interpolated[:, i - 1] if i else repaired
-            columns[title].append(pictures.to_bytes(shown))
+        repaired = predicted.reconstruction
+        shown = (repaired, *np.moveaxis(predicted.interpolated, 1, 0))
+        for column, picture in zip(columns.values(), shown, strict=True):
+            column.append(pictures.to_bytes(picture))
         scores.append(predicted.score)
-        if masks is not None:
-            truth = _read_masks(batch, side, e.mask_rule)
-            masks.append(truth)
-            areas.append(truth.sum(axis=(1, 2)))
-            exact = np.divide(pixels, 255.0, dtype=np.float32)
-            squares.append(squared_errors(exact, repaired, truth))
+        areas.append(truth.sum(axis=(1, 2)))
+        squares.append(squared_errors(np.divide(pixels, 255.0, dtype=np.float32), repaired, truth))
         if inception is not None and features is not None:
             of_batch = fid.image_statistics([repaired], inception, e.fid_dimension)
             features = fid.merge(features, of_batch)
@@ -91,12 +85,17 @@ def run(
         defect_types=[r.defect_type for r in records],
         labels=np.array([r.is_anomalous for r in records], bool),
         photos=photos,
-        masks=masks,
+        masks=masks if have_masks else None,
     )
-    errors = None if masks is None else np.concatenate(squares)
+    errors = np.concatenate(squares) if have_masks else None
     copied = direct_copy_figures(errors, np.concatenate(areas), side * side, test.labels)
     scored = np.concatenate(scores).astype(np.float64)
     return Results(test, scored, maps, columns, copied, features)
+
+
+def _titles(config: ml_collections.ConfigDict) -> list[str]:
+    weights = config.reconstruction.interpolation
+    return ["reconstruction", *(f"interpolated {weight:g}" for weight in weights)]
 
 
 def training_features(
