@@ -60,11 +60,9 @@ def run(
     side, e = config.image_size, config.evaluation
     found = layouts.read_category(config.data.root, category, config.data.layout)
     records = [r for r in found if r.split == "test"]
+    have_masks = not any(r.is_anomalous and r.mask is None for r in records)
     photos = Stack(folder, (side, side, 3), np.uint8)
-    masks = None
-    if not any(r.is_anomalous and r.mask is None for r in records):
-        masks = Stack(folder, (side, side), bool)
-    maps = Stack(folder, (side, side), np.float32)
+    masks, maps = Stack(folder, (side, side), bool), Stack(folder, (side, side), np.float32)
     columns: dict[str, Stack] = {}
     scores, squares, areas = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
     seconds: list[float] = []
@@ -74,22 +72,21 @@ def run(
     for start in range(0, len(records), e.batch_size):
         batch = records[start : start + e.batch_size]
         pixels, _, _ = images.read_images([r.file for r in batch], side, config.data.resize)
+        truth = _read_masks(batch, side, e.mask_rule)
         started = time.perf_counter()
         predicted = detector.predict_all(pixels, e.batch_size)
         seconds.append((time.perf_counter() - started) / e.batch_size)  # it is filled up
         photos.append(pixels)
+        masks.append(truth)
         maps.append(predicted.anomaly_map)
         for title, made in _made(config, predicted).items():
             column = columns.setdefault(title, Stack(folder, (side, side, 3), np.uint8))
             column.append(pictures.to_bytes(made))
         scores.append(predicted.score)
-        if masks is not None:
-            truth = _read_masks(batch, side, e.mask_rule)
-            masks.append(truth)
-            areas.append(truth.sum(axis=(1, 2)))
-            if reconstructs:
-                exact = np.divide(pixels, 255.0, dtype=np.float32)
-                squares.append(squared_errors(exact, predicted.reconstruction, truth))
+        areas.append(truth.sum(axis=(1, 2)))
+        if reconstructs:
+            exact = np.divide(pixels, 255.0, dtype=np.float32)
+            squares.append(squared_errors(exact, predicted.reconstruction, truth))
         if features is not None:
             of_batch = fid.image_statistics([predicted.reconstruction], inception, e.fid_dimension)
             features = fid.merge(features, of_batch)
@@ -98,11 +95,11 @@ def run(
         defect_types=[r.defect_type for r in records],
         labels=np.array([r.is_anomalous for r in records], bool),
         photos=photos,
-        masks=masks,
+        masks=masks if have_masks else None,
     )
     copied = dict.fromkeys(direct_copy.NAMES, Figure(None, NO_RECONSTRUCTION))
     if reconstructs:
-        errors = None if masks is None else np.concatenate(squares)
+        errors = np.concatenate(squares) if have_masks else None
         copied = direct_copy_figures(errors, np.concatenate(areas), side * side, test.labels)
     scored = np.concatenate(scores).astype(np.float64)
     fastest = min(seconds) if len(seconds) > 1 else None

@@ -5,6 +5,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from diffad_jax.evaluation import figures, metrics_file, pimo, pixels
 from diffad_jax.evaluation.f1 import pixel_f1_max
@@ -50,6 +52,8 @@ def test_they_are_those_of_each_module():
     assert found.pixels.best.recall == called[test.masks].mean()
     assert found.pixels.best.precision == test.masks[called].mean()
     assert found.pixels.best.false_positive_rate == called[~test.masks].mean()
+    shares = [called[i][test.masks[i]].mean() for i in (3, 4, 5)]  # a region in each
+    assert found.pixels.best.region_overlap == pytest.approx(np.mean(shares), abs=1e-12)
     assert found.images.points.keys() | {"pro"} == found.pixels.points.keys()
     assert found.aupimo_of_photos == of_photos
     assert list(found.by_defect) == ["crack", "dent"]
@@ -95,6 +99,29 @@ def test_maps_on_disk_give_the_same(tmp_path):
     expected = figures.find(test, scores, maps, 0, 64)
     assert (found.figures, found.intervals) == (expected.figures, expected.intervals)
     assert found.by_defect == expected.by_defect
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.sets(st.integers(0, 6)), st.permutations(range(6)))
+def test_neither_order_nor_batches_of_photos_matter(tmp_path_factory, ends, order):
+    test, scores, maps = case([0, 0, 0, 1, 1, 1])
+    expected = figures.find(test, scores, maps, 0, 64).figures
+    stacks = []
+    for array in (test.masks, maps):
+        stacks.append(Stack(tmp_path_factory.getbasetemp(), (SIDE, SIDE), array.dtype))
+        for batch in np.split(array[order], sorted(ends)):
+            stacks[-1].append(batch)
+    shuffled = dataclasses.replace(
+        test,
+        files=[test.files[i] for i in order],
+        defect_types=[test.defect_types[i] for i in order],
+        labels=test.labels[order],
+        masks=stacks[0],
+    )
+    found = figures.find(shuffled, scores[order], stacks[1], 0, 64).figures
+    assert {n: f.value for n, f in found.items()} == pytest.approx(
+        {n: f.value for n, f in expected.items()}, abs=1e-12
+    )
 
 
 def test_with_little_memory_figures_come_with_bounds_that_hold():

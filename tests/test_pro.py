@@ -96,10 +96,12 @@ def test_equals_the_public_mvtec_code(case, values):
         assert pro(masks, maps, limit).value == pytest.approx(value, abs=1e-7)
 
 
-def test_perfect_and_perfectly_wrong():
-    masks, _ = random_pixels(0, 1)
-    assert pro(masks, masks.astype(np.float32)).value == pytest.approx(1.0, abs=1e-12)
-    assert pro(masks, 1.0 - masks).value == 0.0
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([0.05, 0.3, 1.0]))
+def test_perfect_and_perfectly_wrong(seed, limit):
+    masks, _ = random_pixels(seed, 1)
+    assert pro(masks, masks.astype(np.float32), limit).value == pytest.approx(1.0, abs=1e-12)
+    assert pro(masks, 1.0 - masks, limit).value == 0.0
 
 
 def test_a_constant_map_is_chance_and_says_so():

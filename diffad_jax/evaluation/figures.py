@@ -34,6 +34,9 @@ class Point(NamedTuple):
     recall: float
     precision: float
     false_positive_rate: float
+    region_overlap: float | None = (
+        None  # of pixels: the mean share of a defect region that is found
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,13 +115,11 @@ def _of_pixels(counts: Counts | str) -> tuple[dict[str, Figure], Curves]:
     if isinstance(counts, str):
         return dict.fromkeys(pixels.NAMES, Figure(None, counts)), Curves({}, None, counts)
     c, regions = counts.curves()
-    curves = _drawn(c)
-    curves.points["pro"] = thinned(up_to(roc(regions), pro.LIMIT))
-    return counts.figures(), curves
+    return counts.figures(), _drawn(c, regions)
 
 
-def _drawn(c: curve.Curve) -> Curves:
-    """What is drawn of a curve."""
+def _drawn(c: curve.Curve, regions: curve.Curve | None = None) -> Curves:
+    """What is drawn of a curve; of pixels also the curve of their regions."""
     best = int(np.argmax(curve.f1(c)))
     found, false = float(c.positives[: best + 1].sum()), int(c.above[best] + c.tied[best])
     point = Point(
@@ -126,6 +127,11 @@ def _drawn(c: curve.Curve) -> Curves:
         recall=found / float(c.positives.sum()),
         precision=found / (found + false),
         false_positive_rate=false / int(c.num_negatives),
+        region_overlap=None
+        if regions is None
+        else float(regions.positives[: best + 1].sum() / regions.positives.sum()),
     )
     points = {"roc": thinned(roc(c)), "precision_recall": thinned(precision_recall(c))}
+    if regions is not None:
+        points["pro"] = thinned(up_to(roc(regions), pro.LIMIT))
     return Curves(points, point)

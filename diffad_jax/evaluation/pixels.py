@@ -1,12 +1,14 @@
 """Counts of a test set's pixels, from which every pixel figure follows, in bounded memory.
 
 A ranking figure needs to know, for each distinct score of an anomalous pixel (a level), how many
-pixels of either kind reach it. Maps are read photo by photo: once for the levels (``survey``), once
-to count (``count``). Where there are more levels than memory may hold, a part of them serves: a
-pixel then counts at the level below it, and figures get bounds that hold for the exact value.
+pixels of either kind reach it. Maps are read photo by photo: once for the levels, once to count.
+Where there are more levels than memory may hold, a part of them serves: a pixel then counts at the
+level below it, and figures get bounds that hold for the exact value. Beside the levels, memory
+holds a few photos and 16 KiB of each.
 """
 
 import dataclasses
+import math
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +56,7 @@ class Survey:
 
     def bounds(self, low: float, high: float) -> str:
         """What stands beside a figure that is not exact."""
+        low, high = math.floor(low * 1e9) / 1e9, math.ceil(high * 1e9) / 1e9
         return f"from {self.levels.size} levels: the exact value is in [{low:.9f}, {high:.9f}]"
 
 
@@ -62,8 +65,7 @@ class Counts:
     """Pixels of g groups of photos at k levels; a pixel belongs to the highest level it reaches."""
 
     seen: Survey
-    groups: np.ndarray  # [n]: of each photo; those of a group are of one kind, all with or without
-    # anomalous pixels
+    groups: np.ndarray  # [n]: of each photo; one kind in each, with anomalous pixels or without
     positives: np.ndarray  # [g, k]: anomalous pixels
     regions: np.ndarray  # [g, k]: anomalous pixels, each as 1 / the area of its region
     negatives: np.ndarray  # [g, k]: normal pixels
@@ -149,7 +151,7 @@ def _survey(masks: Maps, maps: Maps, most: int) -> Survey:
         areas[i] = np.count_nonzero(mask)
         broken[i] = size - np.count_nonzero(np.isfinite(scores))
         ends[:, i] = scores.min(), scores.max()
-        sample.append(scores[~mask][i % stride :: stride])
+        sample.append(scores[~mask][i % stride :: stride].copy())  # not a view of all
         if areas[i]:
             levels.add(scores[mask])
     levels.merge()
