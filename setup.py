@@ -45,9 +45,11 @@ setup(
             "hypothesis>=6.100",
             "pytest>=8.3",
             "pytest-xdist>=3.6",
+            "tensorboardX>=2.6",
             "ruff>=0.9",
         ],
         "benchmarks": [*DATA, *BENCHMARKS],
+        "tensorboard": ["tensorboard>=2.18", "tensorboardX>=2.6"],
         "parity": ["torch==2.13.*"],
     },
 )

@@ -126,6 +126,7 @@ def diffusion() -> ml_collections.ConfigDict:
     c.epochs = 4000
     c.steps = 0
     c.batch_size = 32
+    c.accumulation = 1
     c.learning_rate = 2e-6 * 32
     c.warmup_steps = 0
     c.decay = "constant"
@@ -157,6 +158,7 @@ def segmentation() -> ml_collections.ConfigDict:
     c.epochs = 700
     c.steps = 0
     c.batch_size = 32
+    c.accumulation = 1
     c.learning_rate = 1e-3
     c.warmup_steps = 0
     c.decay = "steps"  # x 0.2 at 80 % and again at 90 %
@@ -186,6 +188,7 @@ def training() -> ml_collections.ConfigDict:
     """Of the loop that all stages share."""
     c = ml_collections.ConfigDict()
     c.compute_dtype = "float32"  # float32 | bfloat16; parameters stay float32
+    c.remat = False  # recompute blocks in the backward pass: less memory, about a third more work
     c.gradient_clip = 0.0  # largest global norm; 0: off
     c.log_every = 50  # steps
     c.checkpoint_every = 1000  # steps

@@ -25,9 +25,10 @@ _CHOICES = {
 }
 _AT_LEAST_ONE = (
     "image_size", "autoencoder.batch_size", "autoencoder.accumulation", "diffusion.batch_size",
-    "diffusion.timesteps", "reconstruction.test_steps", "reconstruction.training_steps",
-    "segmentation.batch_size", "evaluation.batch_size", "training.log_every",
-    "training.checkpoint_every", "training.keep_checkpoints", "training.validation_examples",
+    "diffusion.accumulation", "diffusion.timesteps", "reconstruction.test_steps",
+    "reconstruction.training_steps", "segmentation.batch_size", "segmentation.accumulation",
+    "evaluation.batch_size", "training.log_every", "training.checkpoint_every",
+    "training.keep_checkpoints", "training.validation_examples",
 )  # fmt: skip
 _SHARES = (
     "data.validation_share", "synthesis.normal_probability", "synthesis.rotation_probability",

@@ -7,6 +7,7 @@ from ml_collections import config_flags
 
 from diffad_jax import processes
 from diffad_jax.check_config import check_config
+from diffad_jax.compilation import keep_compiled
 from diffad_jax.errors import UserError
 from diffad_jax.modes import MODES
 
@@ -23,6 +24,7 @@ def main(argv: list[str]) -> None:
     # Orbax reports every file at level INFO.
     logging.set_verbosity(logging.WARNING)
     config = _CONFIG.value
+    keep_compiled()
     processes.start()
     try:
         check_config(config)

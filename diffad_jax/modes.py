@@ -13,6 +13,7 @@ from diffad_jax.convert.exporter import export_weights
 from diffad_jax.convert.importer import import_file
 from diffad_jax.evaluate import Compare, evaluate
 from diffad_jax.predict import predict_folder
+from diffad_jax.profiling import parse_steps
 
 
 class Mode(NamedTuple):
@@ -26,13 +27,16 @@ class Mode(NamedTuple):
         self.run(config, *(_given(f, name) for f in self.needs), *(f.value for f in self.takes))
 
 
-class _PathParser(flags.ArgumentParser):
-    def parse(self, argument: str) -> Path:
-        return Path(argument)
+class _Parser(flags.ArgumentParser):
+    """Of a flag whose value is what a function makes of its text."""
+
+    def __init__(self, parse: Callable[[str], Any]):
+        super().__init__()
+        self.parse = parse
 
 
 def _define_path(name: str, text: str) -> flags.FlagHolder[Path]:
-    return flags.DEFINE(_PathParser(), name, None, text)
+    return flags.DEFINE(_Parser(Path), name, None, text)
 
 
 _WORKDIR = _define_path("workdir", "Checkpoints, figures and pictures go here.")
@@ -40,9 +44,14 @@ _INPUT = _define_path("input", "predict: a folder of photos; import: a file.")
 _OUTPUT = _define_path("output", "record: a file; else a folder.")
 _NUM = flags.DEFINE_integer("num_examples", 1000, "record: how many.", lower_bound=1)
 _COMPARE = flags.DEFINE_enum_class("compare", Compare.NOTHING, Compare, "evaluate: with whom.")
+_PROFILE = flags.DEFINE(
+    _Parser(parse_steps), "profile", None, "FROM:TO, train: traces these steps of each stage."
+)
 
 MODES = {
-    "train": Mode(workflow.train_and_evaluate, (_WORKDIR,), (), "what is missing, then evaluate"),
+    "train": Mode(
+        workflow.train_and_evaluate, (_WORKDIR,), (_PROFILE,), "what is missing, then evaluate"
+    ),
     "evaluate": Mode(evaluate, (_WORKDIR,), (_COMPARE,), "figures, tables and reports"),
     "predict": Mode(predict_folder, (_WORKDIR, _INPUT, _OUTPUT), (), "score a folder of photos"),
     "inspect": Mode(workflow.inspect, (_OUTPUT,), (), "report on the data"),

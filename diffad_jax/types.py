@@ -30,6 +30,14 @@ class Prediction:
     interpolated: jax.Array  # [b, k, h, w, 3] float32 in [0, 1]: decoded from k mixed latents
 
 
+@flax.struct.dataclass
+class Validation:
+    """How well a stage does on b held-out examples."""
+
+    figures: dict[str, jax.Array]  # scalars
+    pictures: dict[str, jax.Array]  # title -> [b, h, w, 3] float32 in [0, 1]; shown by title
+
+
 def to_float(pixels: jax.Array | np.ndarray) -> jax.Array:
     """uint8 pixels in [0, 255] to float32 in [0, 1], any shape."""
     return jnp.asarray(pixels, jnp.float32) / 255.0

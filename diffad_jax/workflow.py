@@ -19,6 +19,7 @@ from diffad_jax.data import inspect_text, layouts, recorded, toy
 from diffad_jax.evaluate import evaluate
 from diffad_jax.fingerprint import describe_photos
 from diffad_jax.models import pretrained
+from diffad_jax.profiling import Steps
 from diffad_jax.stages import STAGES, autoencoder
 from diffad_jax.train_state import Params
 from diffad_jax.types import Batch
@@ -38,21 +39,26 @@ def prepare(config: ml_collections.ConfigDict) -> None:
         layouts.read_category(config.data.root, category, config.data.layout)
 
 
-def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path) -> None:
+def train_and_evaluate(
+    config: ml_collections.ConfigDict, workdir: Path, profile: Steps | None
+) -> None:
     """Trains the stages that are not finished, evaluates, and prints one table.
 
     Several processes only train: the others would wait for the one that evaluates.
+    ``profile`` names steps to trace, see ``profiling``.
     """
     prepare(config)
     for category in config.categories:
-        train_category(config, workdir / category, category)
+        train_category(config, workdir / category, category, profile)
     if jax.process_count() == 1:
         evaluate(config, workdir)
     elif jax.process_index() == 0:
         print("trained by several processes; evaluate with one: --mode=evaluate", file=sys.stderr)
 
 
-def train_category(config: ml_collections.ConfigDict, directory: Path, category: str) -> None:
+def train_category(
+    config: ml_collections.ConfigDict, directory: Path, category: str, profile: Steps | None
+) -> None:
     """Trains the three stages; a finished one is loaded instead. Figures go to ``stages.json``."""
     frozen_config = ml_collections.FrozenConfigDict(config)
     directory.mkdir(parents=True, exist_ok=True)
@@ -76,7 +82,7 @@ def train_category(config: ml_collections.ConfigDict, directory: Path, category:
         title = f"{category}/{stage.NAME}"
         frozen = load_perceptual(config) if stage is autoencoder else weights
         weights[stage.NAME], figures, trained = train.train_stage(
-            stage, settled, frozen, directory, data, title
+            stage, settled, frozen, directory, data, title, profile
         )
         if jax.process_index() != 0:
             continue

@@ -11,8 +11,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "diffad_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 TOP = (
-    "train", "checkpoint", "fingerprint", "stopping", "processes", "progress", "detector",
-    "evaluate", "evaluate_files", "predict", "threshold", "workflow", "convert", "main", "modes",
+    "train", "checkpoint", "compilation", "fingerprint", "journal", "profiling", "stopping",
+    "processes", "progress", "detector", "evaluate", "evaluate_files", "predict", "threshold",
+    "workflow", "convert", "main", "modes",
 )  # fmt: skip
 NO_TENSORFLOW = ("layouts", "images", "toy", "recorded", "inspect", "inspect_text")
 

@@ -102,7 +102,7 @@ def pick_cases(labels: np.ndarray, scores: np.ndarray, count: int) -> list[tuple
     return cases
 
 
-def contact_sheet(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
+def contact_sheet(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> np.ndarray:
     """Writes a PNG: column titles, then a caption and a line of tiles for each row.
 
     Small photos are enlarged by a whole factor, pixel by pixel; large ones are reduced.
@@ -111,6 +111,9 @@ def contact_sheet(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> No
       path: the file; its folder is made.
       columns: their titles, from left to right.
       rows: from top to bottom; where one has fewer tiles than columns, the rest say "none".
+
+    Returns:
+      What was written: [height, width, 3] uint8.
 
     Raises:
       ValueError: a row has more tiles than there are columns.
@@ -144,6 +147,7 @@ def contact_sheet(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> No
                 draw.text(middle, "none", "dimgrey", font, anchor="mm")
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
+    return np.asarray(sheet)
 
 
 def to_bytes(image: np.ndarray) -> np.ndarray:

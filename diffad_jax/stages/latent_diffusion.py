@@ -10,7 +10,7 @@ from diffad_jax import losses, networks, train_state
 from diffad_jax.diffusion import schedule
 from diffad_jax.reconstruct import noise_schedule, reconstruct
 from diffad_jax.train_state import Params, TrainState
-from diffad_jax.types import Batch, to_float
+from diffad_jax.types import Batch, Validation, to_float
 
 NAME = "denoiser"
 BEST_BY = "repaired_inside_db"
@@ -23,9 +23,10 @@ def settings(config: Config) -> ml_collections.FrozenConfigDict:
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
     c = config.diffusion
-    rate = train_state.learning_rate(c, c.steps)
+    rate = train_state.learning_rate(c, c.steps // c.accumulation)
     adamw = optax.adamw(rate, weight_decay=c.weight_decay)
-    return train_state.clipped(adamw, config.training.gradient_clip)
+    adamw = train_state.clipped(adamw, config.training.gradient_clip)
+    return train_state.accumulating(adamw, c.accumulation)
 
 
 def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):
@@ -85,7 +86,9 @@ def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, co
 
     loss, gradients = jax.value_and_grad(loss_fn)(state.params)
     state = train_state.apply_gradients(state, gradients, make_optimizer(config))
-    average = train_state.ema(state.ema_params, state.params, state.step, c.ema_decay)
+    average = train_state.ema(
+        state.ema_params, state.params, state.step, c.ema_decay, c.accumulation
+    )
     metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
     return state.replace(ema_params=average), metrics
 
@@ -95,7 +98,7 @@ def weights(state: TrainState) -> Params:
     return {"params": state.ema_params, "scale": state.variables["scale"]}
 
 
-def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> dict[str, jax.Array]:
+def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Validation:
     """How well held-out photos with synthetic anomalies are repaired, and the loss by timestep.
 
     ``repaired_…`` is the PSNR in dB against the defect-free photo, inside and outside the mask,
@@ -135,7 +138,12 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> dic
         )
         target = schedule.target(config.diffusion.prediction, z, steps, noise, alpha_bar)
         figures[f"loss_t{int(t)}"] = jnp.mean(losses.squared_error(target, output))
-    return figures
+    pictures = {
+        "augmented photo": augmented,
+        "reconstruction": result.reconstruction,
+        "normal photo": image,
+    }
+    return Validation(figures, pictures)
 
 
 def _encode(config: Config, frozen: dict[str, Params], pixels: jax.Array):

@@ -9,7 +9,7 @@ from diffad_jax import losses, networks, train_state
 from diffad_jax.reconstruct import reconstruct
 from diffad_jax.segment import segment, segmenter_input
 from diffad_jax.train_state import Params, TrainState
-from diffad_jax.types import Batch, to_float
+from diffad_jax.types import Batch, Validation, to_float
 
 NAME = "segmenter"
 BEST_BY = "pixel_ap"
@@ -22,8 +22,9 @@ def settings(config: Config) -> ml_collections.FrozenConfigDict:
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
     c = config.segmentation
-    adam = optax.adam(train_state.learning_rate(c, c.steps))
-    return train_state.clipped(adam, config.training.gradient_clip)
+    adam = optax.adam(train_state.learning_rate(c, c.steps // c.accumulation))
+    adam = train_state.clipped(adam, config.training.gradient_clip)
+    return train_state.accumulating(adam, c.accumulation)
 
 
 def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):
@@ -76,7 +77,7 @@ def weights(state: TrainState) -> Params:
     return {"params": state.params, **state.variables}
 
 
-def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> dict[str, jax.Array]:
+def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Validation:
     """Focal loss and pixel average precision on synthetic anomalies of held-out photos.
 
     The average precision is that of 1,000 equal bins of the map.
@@ -89,10 +90,23 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> dic
     )
     logits = segment(weights[NAME], repaired, image, config=config)
     probability = jax.nn.softmax(logits)[..., 1]
-    return {
-        "loss": jnp.mean(losses.focal(logits, mask, config.segmentation.focal_gamma)),
-        "pixel_ap": _binned_average_precision(mask, probability),
-    }
+    return Validation(
+        figures={
+            "loss": jnp.mean(losses.focal(logits, mask, config.segmentation.focal_gamma)),
+            "pixel_ap": _binned_average_precision(mask, probability),
+        },
+        pictures={
+            "augmented photo": image,
+            "reconstruction": repaired.reconstruction,
+            "anomaly map": _grey(probability),
+            "anomaly mask": _grey(mask),
+        },
+    )
+
+
+def _grey(values: jax.Array) -> jax.Array:
+    """[b, h, w] -> [b, h, w, 3]."""
+    return jnp.repeat(values[..., None], 3, axis=-1)
 
 
 def _binned_average_precision(mask: jax.Array, probability: jax.Array, bins: int = 1000):
