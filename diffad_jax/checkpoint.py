@@ -97,7 +97,8 @@ class Checkpoints:
                            self._folder(step), fault)  # fmt: skip
         if faults:
             raise CheckpointError(
-                "all checkpoints of this stage are damaged:\n" + "\n".join(faults)
+                "all checkpoints of this stage are damaged:\n"
+                + "\n".join(faults)
                 + f"\nPut back a copy of one, or delete {self.directory} to train this stage again."
             )
         return 0

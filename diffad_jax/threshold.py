@@ -9,6 +9,7 @@ import numpy as np
 
 from diffad_jax.data import images, layouts
 from diffad_jax.detector import Detector
+from diffad_jax.evaluation import metrics_file
 
 
 class Threshold(NamedTuple):
@@ -29,10 +30,9 @@ def load_or_choose(
     """
     path = workdir / category / "threshold.json"
     rate = config.evaluation.false_alarm_rate
-    if path.exists():
-        stored = json.loads(path.read_text())
-        if stored["false_alarm_rate"] == rate and stored["weights"] == detector.digest:
-            return Threshold(stored["threshold"], rate, stored["num_held_out_normal"])
+    stored = metrics_file.read(path)
+    if stored.get("false_alarm_rate") == rate and stored.get("weights") == detector.digest:
+        return Threshold(stored["threshold"], rate, stored["num_held_out_normal"])
     c = config.data
     _, held_out = layouts.normal_photos(config, category)
     if not held_out:
@@ -42,16 +42,11 @@ def load_or_choose(
     )
     scores = detector.predict_all(photos, config.evaluation.batch_size).score
     chosen = float(np.quantile(scores, 1.0 - rate, method="higher"))
-    path.write_text(
-        json.dumps(
-            {
-                "threshold": chosen,
-                "false_alarm_rate": rate,
-                "num_held_out_normal": len(photos),
-                "weights": detector.digest,
-            },
-            indent=2,
-        )
-        + "\n"
-    )
+    stored = {
+        "threshold": chosen,
+        "false_alarm_rate": rate,
+        "num_held_out_normal": len(photos),
+        "weights": detector.digest,
+    }
+    metrics_file.write_whole(path, json.dumps(stored, indent=2) + "\n")
     return Threshold(chosen, rate, len(photos))

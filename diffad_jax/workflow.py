@@ -17,6 +17,7 @@ from diffad_jax.convert.perceptual import read_lpips
 from diffad_jax.data import inspect as data_inspect
 from diffad_jax.data import inspect_text, layouts, recorded, toy
 from diffad_jax.evaluate import evaluate
+from diffad_jax.evaluation import metrics_file
 from diffad_jax.fingerprint import describe_photos
 from diffad_jax.models import pretrained
 from diffad_jax.profiling import Steps
@@ -63,7 +64,7 @@ def train_category(
     frozen_config = ml_collections.FrozenConfigDict(config)
     directory.mkdir(parents=True, exist_ok=True)
     report_file = directory / "stages.json"
-    report = json.loads(report_file.read_text()) if report_file.exists() else {}
+    report = metrics_file.read(report_file)
     data = train.Data(
         batches=functools.partial(_share_of_batches, config, category),
         held_out=lambda: next(
@@ -86,10 +87,11 @@ def train_category(
         )
         if jax.process_index() != 0:
             continue
+        if trained or stage.NAME not in report:  # it was stopped, or killed, in between
+            seconds = round(time.monotonic() - started, 1)
+            report[stage.NAME] = {"seconds_this_run": seconds if trained else None, **figures}
+            metrics_file.write_whole(report_file, json.dumps(report, indent=2) + "\n")
         if trained:
-            seconds = time.monotonic() - started
-            report[stage.NAME] = {"seconds_this_run": round(seconds, 1), **figures}
-            _write_json(report_file, report)
             shown = ", ".join(f"{k} {v:.4g}" for k, v in figures.items())
             print(f"{title}: held-out normal photos: {shown}", file=sys.stderr)
         else:
@@ -183,9 +185,3 @@ def _batches(
     from diffad_jax.data import pipeline
 
     return pipeline.batches(config, category, split=split, batch_size=batch_size, **share)
-
-
-def _write_json(path: Path, content: dict) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.replace(path)
