@@ -6,6 +6,7 @@ that names the file and the remedy; and no stage that was finished may be traine
 
 import argparse
 import collections
+import contextlib
 import json
 import os
 import platform
@@ -29,7 +30,7 @@ _POLL_SECONDS = 0.01
 
 
 class Kill(NamedTuple):
-    """A moment: ``delay`` seconds after the ``count``-th time that ``aim`` is seen."""
+    """A moment: ``delay`` seconds after ``aim`` is there, for the ``count``-th time if a save."""
 
     number: int
     aim: str
@@ -149,7 +150,7 @@ class _Drill:
         workdir = self.workdir()
         while kills or hits:
             before = finished_stages(workdir)
-            kill = kills.popleft() if kills else None
+            kill, since = kills.popleft() if kills else None, time.time()
             process = self.tiny.start(self.log, f"--workdir={workdir}", live=live)
             killed = kill is not None and _kill_when(process, kill, workdir)
             status = process.wait()
@@ -157,7 +158,7 @@ class _Drill:
             again = [n for n in before if f"{CATEGORY}/{n}: compiled" in text]
             wrong = f"finished stages trained again: {again}" if again else ""
             if killed:
-                hits.append((where(workdir, text), f"{kill}{wrong}"))
+                hits.append((where(workdir, text, since), f"{kill}{wrong}"))
                 continue
             if kill:  # it was over before its moment came
                 kills.appendleft(kill._replace(delay=kill.delay / 2, count=1))
@@ -227,10 +228,10 @@ def plan(count: int, seed: int, seconds: float) -> list[Kill]:
 
 def _kill_when(process: subprocess.Popen, kill: Kill, workdir: Path) -> bool:
     """Kills the process at its moment; False if it ended before."""
-    seen, was = 0, kill.aim in ("any moment", "live", "recording")
-    finished = len(finished_stages(workdir))
+    saves, was = set(), kill.aim in ("any moment", "live", "recording")
+    since, finished = time.time(), len(finished_stages(workdir))
     while process.poll() is None:
-        if was or seen == kill.count:
+        if was:
             try:
                 process.wait(timeout=kill.delay)
             except subprocess.TimeoutExpired:
@@ -238,9 +239,8 @@ def _kill_when(process: subprocess.Popen, kill: Kill, workdir: Path) -> bool:
                 return process.wait() < 0
             return False
         if kill.aim == "save":
-            now = bool(list((workdir / CATEGORY).glob("*/*.orbax-checkpoint-tmp*")))
-            seen += now and not saving if seen else now
-            saving = now
+            saves.update(half_checkpoints(workdir, since))
+            was = len(saves) >= kill.count
         else:
             done = len(finished_stages(workdir))
             between = kill.aim == "between stages" and finished < done < len(NAMES)
@@ -249,14 +249,24 @@ def _kill_when(process: subprocess.Popen, kill: Kill, workdir: Path) -> bool:
     return False
 
 
+def half_checkpoints(workdir: Path, since: float) -> list[Path]:
+    """Those that were begun after that time."""
+    found = []
+    for path in (workdir / CATEGORY).glob("*/*.orbax-checkpoint-tmp*"):
+        with contextlib.suppress(FileNotFoundError):  # it has got its name meanwhile
+            if path.stat().st_mtime >= since:
+                found.append(path)
+    return found
+
+
 def finished_stages(workdir: Path) -> list[str]:
     return [n for n in NAMES if (workdir / CATEGORY / n / str(STEPS)).is_dir()]
 
 
-def where(workdir: Path, text: str) -> str:
+def where(workdir: Path, text: str, since: float) -> str:
     """What the killed process was doing, by what it left behind."""
     said = [line for line in text.splitlines() if line.startswith(CATEGORY)]
-    if list((workdir / CATEGORY).glob("*/*.orbax-checkpoint-tmp*")):
+    if half_checkpoints(workdir, since):
         return "during a save"
     if not said:
         return "while starting and preparing data"
