@@ -35,7 +35,7 @@ RUNS = {  # name -> (log_every, checkpoint_every); none of them before the last 
 class Sleeper:
     """A stage whose step sleeps, and moves a state of a chosen size."""
 
-    NAME, BEST_BY = "autoencoder", "quality"
+    NAME, SECTIONS, BEST_BY = "autoencoder", ("autoencoder",), "quality"
 
     def __init__(self, seconds: float, state_mib: int):
         self._seconds, self._values = seconds, state_mib * 2**20 // 4

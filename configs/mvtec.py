@@ -23,6 +23,7 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     """The published recipe; ``category`` (or a comma list of them) replaces all fifteen."""
     config = ml_collections.ConfigDict()
     config.seed = 0
+    config.method = "diffad"  # a name in diffad_jax/methods.py
     config.categories = tuple(category.split(",")) if category else CATEGORIES
     config.image_size = 256  # photos are resized to a square of this many pixels
 

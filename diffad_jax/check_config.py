@@ -1,10 +1,17 @@
 """What a config may say; everything wrong is found before the work begins."""
 
+from collections.abc import Iterable, Iterator
+from typing import Any
+
 import ml_collections
 
 from diffad_jax.errors import UserError
 
+_SECTIONS = {  # of each method's config, besides those that all have
+    "diffad": ("synthesis", "autoencoder", "diffusion", "reconstruction", "segmentation"),
+}
 _CHOICES = {
+    "method": tuple(_SECTIONS),
     "data.resize": ("bilinear", "antialias"),
     "data.on_bad_image": ("fail", "skip"),
     "autoencoder.input": ("image", "augmented_image"),
@@ -50,37 +57,44 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     config.categories = tuple(n for name in names for n in name.split(",") if n)
     if not config.categories:
         raise ConfigError("config.categories is empty: name one, e.g. --config.categories=bottle")
-    for field, choices in _CHOICES.items():
-        if (value := _lookup(config, field)) not in choices:
+    for field, value in _present(config, _CHOICES):
+        if value not in _CHOICES[field]:
             raise ConfigError(
-                f"config.{field} = {value!r}: choose one of {', '.join(map(str, choices))}"
+                f"config.{field} = {value!r}: choose one of {', '.join(map(str, _CHOICES[field]))}"
             )
-    for field in _AT_LEAST_ONE:
-        if (value := _lookup(config, field)) < 1:
+    for section in _SECTIONS[config.method]:
+        if section not in config:
+            raise ConfigError(
+                f"config.{section} is missing, which config.method = {config.method!r} needs: "
+                "begin with that method's file in configs"
+            )
+    for field, value in _present(config, _AT_LEAST_ONE):
+        if value < 1:
             raise ConfigError(f"config.{field} = {value}: must be 1 or more")
-    for field in _SHARES:
-        if not 0.0 <= (value := _lookup(config, field)) <= 1.0:
+    for field, value in _present(config, _SHARES):
+        if not 0.0 <= value <= 1.0:
             raise ConfigError(f"config.{field} = {value}: must lie in 0 … 1")
-    for stage in ("autoencoder", "diffusion", "segmentation"):
-        c = config[stage]
+    for stage, c in config.items():
+        if not (isinstance(c, ml_collections.ConfigDict) and "steps" in c):
+            continue
         if c.steps < 0 or (c.steps == 0 and c.epochs < 1):
             raise ConfigError(
                 f"config.{stage}.steps = {c.steps}: must be 1 or more, or 0 with "
                 f"config.{stage}.epochs = {c.epochs} at 1 or more"
             )
-    _check_reconstruction(config)
+    if config.method == "diffad":
+        _check_diffad(config)
+    for field, value in _present(config, ("evaluation.smoothing",)):
+        if value % 2 == 0:
+            raise ConfigError(f"config.{field} = {value}: must be odd")
+
+
+def _check_diffad(config: ml_collections.ConfigDict) -> None:
     if config.autoencoder.perceptual == "inception" and not config.autoencoder.perceptual_file:
         raise ConfigError(
             "config.autoencoder.perceptual = 'inception' needs its weights: name their file in "
             "config.autoencoder.perceptual_file"
         )
-    if config.evaluation.smoothing % 2 == 0:
-        raise ConfigError(
-            f"config.evaluation.smoothing = {config.evaluation.smoothing}: must be odd"
-        )
-
-
-def _check_reconstruction(config: ml_collections.ConfigDict) -> None:
     c = config.reconstruction
     if not all(0.0 <= weight <= 1.0 for weight in c.interpolation):
         raise ConfigError(
@@ -94,6 +108,12 @@ def _check_reconstruction(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def _lookup(config: ml_collections.ConfigDict, field: str):
-    section, _, name = field.rpartition(".")
-    return (config[section] if section else config)[name]
+def _present(config: ml_collections.ConfigDict, fields: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """Those of the fields that this method's config has, with their values."""
+    for field in fields:
+        section, _, name = field.rpartition(".")
+        if section and section not in config:
+            continue
+        holder = config[section] if section else config
+        if name in holder:
+            yield field, holder[name]

@@ -22,6 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from diffad_jax import sharding
+from diffad_jax.contracts import is_fitted
 from diffad_jax.errors import UserError, is_disk_full
 from diffad_jax.fingerprint import ONLY_FOR_TRAINING, fingerprint
 from diffad_jax.train_state import Params, TrainState
@@ -116,7 +117,7 @@ class Checkpoints:
     def save(
         self,
         step: int,
-        state: TrainState,
+        state: TrainState | None,
         weights: Params,
         fingerprint: dict,
         *,
@@ -128,7 +129,7 @@ class Checkpoints:
 
         Args:
           step: of the state.
-          state, weights, fingerprint: see above.
+          state, weights, fingerprint: see above; a fitted stage has no state to go on from.
           planned_steps: of the run.
           figures: of a validation; empty where there was none at this step.
           best_by: which of them makes a checkpoint the best: the larger, the better.
@@ -138,11 +139,12 @@ class Checkpoints:
         """
         self.wait()
         items = {
-            "state": ocp.args.StandardSave(state),
             "weights": ocp.args.StandardSave(weights),
             "fingerprint": ocp.args.JsonSave(fingerprint),
             "plan": ocp.args.JsonSave({"steps": planned_steps}),
         }
+        if state is not None:
+            items["state"] = ocp.args.StandardSave(state)
         if figures:
             items["figures"] = ocp.args.JsonSave(figures | {_BEST: figures[best_by]})
             self._scores[step] = figures[best_by]
@@ -158,7 +160,8 @@ class Checkpoints:
         Args:
           step: of a checkpoint.
           item: see above.
-          template: shapes with shardings.
+          template: shapes with shardings; None for what a fitted stage saved, NumPy arrays whose
+            shapes depend on the photos.
           fingerprint: must agree with the checkpoint's.
           for_training: so must what only training needs: photos, perceptual weights.
 
@@ -289,10 +292,11 @@ def abstract_state(stage: Any, config: ml_collections.FrozenConfigDict, frozen: 
 def load_weights(
     stage: Any, config: ml_collections.FrozenConfigDict, frozen: dict, directory: Path
 ) -> Params:
-    """The weights of a finished stage, for the detector, on this process's first device.
+    """The weights of a finished stage, for the detector, on this process's first device (those of a
+    fitted one on the host).
 
     Args:
-      stage: a module of ``stages``.
+      stage: of a method, see ``contracts``.
       config: must agree with the one it was trained with.
       frozen: the weights of the stages before.
       directory: the category's folder; the stage's checkpoints lie in ``directory / NAME``.
@@ -303,21 +307,23 @@ def load_weights(
     folder = directory / stage.NAME
     if not folder.is_dir():
         raise CheckpointError(f"no trained {stage.NAME} in {folder}: run --mode=train first")
+    fitted, template = is_fitted(stage), None
     checkpoints = Checkpoints(folder)
     try:
         step = checkpoints.newest_sound_step()
-        total = stage.settings(config).steps or (checkpoints.planned_steps(step) if step else 1)
+        total = 1 if fitted else stage.settings(config).steps
+        total = total or (checkpoints.planned_steps(step) if step else 1)
         if step < total:
             raise CheckpointError(
                 f"{folder} is at step {step} of {total}: run --mode=train to finish it"
             )
-        template = stage.weights(abstract_state(stage, config, frozen))
-        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        template = sharding.with_shardings(template, jax.tree.map(lambda _: here, template))
+        if not fitted:
+            template = stage.weights(abstract_state(stage, config, frozen))
+            here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+            template = sharding.with_shardings(template, jax.tree.map(lambda _: here, template))
+            step = chosen_step(checkpoints, step, config)
         mark = fingerprint(stage, config, frozen)
-        return checkpoints.restore(
-            chosen_step(checkpoints, step, config), "weights", template, mark, for_training=False
-        )
+        return checkpoints.restore(step, "weights", template, mark, for_training=False)
     finally:
         checkpoints.close()
 

@@ -17,7 +17,7 @@ from diffad_jax.detector import Detector
 from diffad_jax.evaluation import fid, figures, metrics_file, pictures, report, tables
 from diffad_jax.evaluation.confusion import confusion
 from diffad_jax.evaluation.published import Compare
-from diffad_jax.evaluation.ranking import Figure
+from diffad_jax.evaluation.ranking import NO_RECONSTRUCTION, Figure
 from diffad_jax.models import pretrained
 from diffad_jax.types import Prediction
 
@@ -82,31 +82,30 @@ def evaluate_category(
     test = read_test_set(config, category)
     detector = Detector.from_workdir(config, workdir, category)
     chosen = threshold.load_or_choose(config, workdir, category, detector)
-    predicted = _predict(detector, test)
+    predicted = detector.predict_all(test.photos, config.evaluation.batch_size)
     scores = predicted.score.astype(np.float64)  # exact beside thresholds that are Python floats
     findings = figures.find(
         test, scores, predicted.anomaly_map, predicted.reconstruction, config.seed
     )
     findings.figures.update(_fid(config, category, predicted.reconstruction, inception))
     verdicts = [(v, confusion(test.labels, scores, v.value)) for v in _thresholds(chosen, findings)]
-    weights = config.reconstruction.interpolation
-    columns = {"reconstruction": predicted.reconstruction} | {
-        f"interpolated {weight:g}": predicted.interpolated[:, i] for i, weight in enumerate(weights)
-    }
+    columns = _repaired(config, predicted)
+    limits = threshold.load_map_range(config, workdir, category, detector)
     content = report.Content(
         category=category,
         test=test,
         findings=findings,
         scores=scores,
         maps=predicted.anomaly_map,
+        map_range=limits,
         columns=columns,
         thresholds=[v for v, _ in verdicts],
-        settings=evaluate_files.settings(config, chosen),
+        settings=evaluate_files.settings(config, chosen, limits),
     )
     report.write_report(workdir / category / "report.html", content)
     if test.files:
         path = workdir / category / "contact_sheet.png"
-        _write_contact_sheet(path, test, predicted, columns)
+        _write_contact_sheet(path, test, predicted, columns, limits)
     return evaluate_files.Result(test.labels, test.defect_types, findings, chosen, verdicts)
 
 
@@ -132,15 +131,15 @@ def read_test_set(config: ml_collections.ConfigDict, category: str) -> figures.T
     )
 
 
-def _predict(detector: Detector, test: figures.TestSet) -> Prediction:
-    """As NumPy; empty arrays where there are no test photos."""
-    config = detector.config
-    if test.files:
-        return detector.predict_all(test.photos, config.evaluation.batch_size)
-    maps = np.zeros((0, config.image_size, config.image_size), np.float32)
-    colours = np.zeros((*maps.shape, 3), np.float32)
-    mixed = np.zeros((0, len(config.reconstruction.interpolation), *colours.shape[1:]), np.float32)
-    return Prediction(maps[:, 0, 0], maps, colours, mixed)
+def _repaired(config: ml_collections.ConfigDict, predicted: Prediction) -> dict[str, np.ndarray]:
+    """{title: [n, s, s, 3]} of what the method makes of the photos."""
+    columns = {}
+    if predicted.reconstruction is not None:
+        columns["reconstruction"] = predicted.reconstruction
+    if predicted.interpolated is not None:
+        for i, weight in enumerate(config.reconstruction.interpolation):
+            columns[f"interpolated {weight:g}"] = predicted.interpolated[:, i]
+    return columns
 
 
 def _thresholds(
@@ -170,13 +169,15 @@ def _load_inception(config: ml_collections.ConfigDict) -> dict[str, Any] | None:
 def _fid(
     config: ml_collections.ConfigDict,
     category: str,
-    reconstructions: np.ndarray,
+    reconstructions: np.ndarray | None,
     inception: Mapping[str, Any] | None,
 ) -> dict[str, Figure]:
     """Of the reconstructions against the normal photos that training saw."""
     dimension, size = config.evaluation.fid_dimension, config.evaluation.batch_size
+    if reconstructions is None:
+        return fid.no_fid(dimension, NO_RECONSTRUCTION)
     if inception is None:
-        return fid.fid_without_weights(dimension)
+        return fid.no_fid(dimension, fid.NO_WEIGHTS)
     c = config.data
     files = [r.file for r in layouts.normal_photos(config, category)[0]]
     photos, _, _ = images.read_images(files, config.image_size, c.resize, c.on_bad_image)
@@ -194,6 +195,7 @@ def _write_contact_sheet(
     test: figures.TestSet,
     predicted: Prediction,
     repaired: Mapping[str, np.ndarray],
+    limits: tuple[float, float],
 ) -> None:
     columns = ("input", *repaired, "anomaly map", "ground truth")
     rows = []
@@ -201,10 +203,10 @@ def _write_contact_sheet(
         tiles = [
             test.photos[i],
             *(pictures.to_bytes(column[i]) for column in repaired.values()),
-            pictures.heat_map(predicted.anomaly_map[i]),
+            pictures.heat_map(predicted.anomaly_map[i], limits),
         ]
         if test.masks is not None:
             tiles.append(np.repeat(np.uint8(255 * test.masks[i])[..., None], 3, axis=-1))
         name = f"{test.defect_types[i]}/{Path(test.files[i]).name}"
-        rows.append(pictures.Row(f"{what}: {name}, score {predicted.score[i]:.3f}", tiles))
+        rows.append(pictures.Row(f"{what}: {name}, score {predicted.score[i]:.4g}", tiles))
     pictures.contact_sheet(path, columns, rows)

@@ -37,6 +37,7 @@ def predict_folder(
     category = config.categories[0]
     detector = Detector.from_workdir(config, workdir, category)
     limit = threshold.load_or_choose(config, workdir, category, detector)
+    limits = threshold.load_map_range(config, workdir, category, detector)
     output.mkdir(parents=True, exist_ok=True)
     failures = []
     with (output / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
@@ -53,7 +54,7 @@ def predict_folder(
             score = float(predicted.score[0])
             verdict = "" if limit is None else int(score > limit.value)
             shown = overlay_path(Path(path), source, output)
-            _write_overlay(shown, Path(path), predicted.anomaly_map[0])
+            _write_overlay(shown, Path(path), predicted.anomaly_map[0], limits)
             table.writerow([path, f"{score:.6f}", verdict, shown.relative_to(output), ""])
     print(f"{len(files) - len(failures)} photos scored: {output / 'predictions.csv'}")
     if limit is None:
@@ -71,10 +72,12 @@ def overlay_path(photo: Path, source: Path, output: Path) -> Path:
     return output / below.with_name(f"{below.name}.overlay.png")
 
 
-def _write_overlay(path: Path, photo: Path, anomaly_map) -> None:
+def _write_overlay(
+    path: Path, photo: Path, anomaly_map: np.ndarray, limits: tuple[float, float]
+) -> None:
     """At the photo's own size, so that the map's place is the defect's place."""
     original = images.read_image(photo, None, "antialias")
     size = original.shape[1], original.shape[0]
     resized = Image.fromarray(anomaly_map).resize(size, Image.Resampling.BILINEAR)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pictures.overlay(original, np.asarray(resized))).save(path)
+    Image.fromarray(pictures.overlay(original, np.asarray(resized), limits)).save(path)

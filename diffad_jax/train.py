@@ -7,16 +7,16 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import optax
 
 from diffad_jax import sharding
 from diffad_jax.checkpoint import Checkpoints, abstract_state, chosen_step
+from diffad_jax.contracts import Stage
 from diffad_jax.errors import UserError
 from diffad_jax.fingerprint import fingerprint
 from diffad_jax.journal import Journal
@@ -29,26 +29,6 @@ from diffad_jax.types import Batch, Validation
 Config = ml_collections.FrozenConfigDict
 Metrics = dict[str, jax.Array]
 _SHOWN = 6  # held-out examples among the pictures
-
-
-class Stage(Protocol):
-    """What a module in ``stages`` offers. ``frozen`` holds the weights of the stages before."""
-
-    NAME: str
-    BEST_BY: str  # the figure of ``validate`` that makes a checkpoint the best: larger is better
-
-    def settings(self, config: Config) -> Config: ...
-    def make_optimizer(self, config: Config) -> optax.GradientTransformation: ...
-    def init_state(
-        self, config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch
-    ) -> TrainState: ...
-    def train_step(
-        self, state: TrainState, frozen: dict[str, Params], batch: Batch, *, config: Config
-    ) -> tuple[TrainState, dict[str, jax.Array]]: ...
-    def weights(self, state: TrainState) -> Params: ...
-    def validate(
-        self, weights: dict[str, Params], batch: Batch, *, config: Config
-    ) -> Validation: ...
 
 
 class TrainingError(UserError):
@@ -76,7 +56,7 @@ def train_stage(
     """Trains ``stage`` from its newest sound checkpoint (or from nothing) to its last step.
 
     Args:
-      stage: a module of ``stages``.
+      stage: of a method, see ``contracts``.
       config: the whole config.
       frozen: what ``stage.train_step`` stands on: the weights of the stages before.
       directory: the category's folder; checkpoints go to ``directory / NAME``.
@@ -302,7 +282,7 @@ def with_steps(
     begins: photos that are added later do not make a finished stage unfinished.
 
     Args:
-      stage: a module of ``stages``.
+      stage: of a method, see ``contracts``.
       config: the whole config.
       directory: the category's folder.
       num_photos: counts the normal photos; asked only where the length is not settled.

@@ -3,6 +3,7 @@
 import functools
 import json
 import logging
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -11,17 +12,18 @@ from pathlib import Path
 import jax
 import ml_collections
 
-from diffad_jax import networks, train
+from diffad_jax import fit, methods, networks, train
 from diffad_jax.check_config import ConfigError
+from diffad_jax.contracts import FittedStage, Stage, is_fitted
 from diffad_jax.convert.perceptual import read_lpips
+from diffad_jax.data import images, inspect_text, layouts, recorded, toy
 from diffad_jax.data import inspect as data_inspect
-from diffad_jax.data import inspect_text, layouts, recorded, toy
 from diffad_jax.evaluate import evaluate
 from diffad_jax.evaluation import metrics_file
 from diffad_jax.fingerprint import describe_photos
 from diffad_jax.models import pretrained
 from diffad_jax.profiling import Steps
-from diffad_jax.stages import STAGES, autoencoder
+from diffad_jax.stages import autoencoder
 from diffad_jax.train_state import Params
 from diffad_jax.types import Batch
 
@@ -60,11 +62,51 @@ def train_and_evaluate(
 def train_category(
     config: ml_collections.ConfigDict, directory: Path, category: str, profile: Steps | None
 ) -> None:
-    """Trains the three stages; a finished one is loaded instead. Figures go to ``stages.json``."""
+    """Trains or fits the stages of ``config.method``; a finished one is loaded instead.
+
+    Figures on held-out photos, seconds and memory go to ``stages.json``.
+    """
     frozen_config = ml_collections.FrozenConfigDict(config)
     directory.mkdir(parents=True, exist_ok=True)
     report_file = directory / "stages.json"
     report = metrics_file.read(report_file)
+    weights: dict = {}
+    for stage in methods.of(config).STAGES:
+        started = time.monotonic()
+        title = f"{category}/{stage.NAME}"
+        if is_fitted(stage):
+            trained, figures = _fit(stage, frozen_config, directory, category), {}
+        else:
+            weights[stage.NAME], figures, trained = _train(
+                stage, frozen_config, weights, directory, category, profile
+            )
+        if jax.process_index() != 0:
+            continue
+        seconds = time.monotonic() - started
+        if trained or stage.NAME not in report:  # it was stopped, or killed, in between
+            report[stage.NAME] = {
+                "seconds_this_run": round(seconds, 1) if trained else None,
+                "peak_memory_mib": round(peak_memory_mib()) if trained else None,
+                **figures,
+            }
+            metrics_file.write_whole(report_file, json.dumps(report, indent=2) + "\n")
+        if trained:
+            shown = ", ".join(f"{k} {v:.4g}" for k, v in figures.items())
+            found = f"held-out normal photos: {shown}" if figures else f"fitted in {seconds:.0f} s"
+            print(f"{title}: {found}", file=sys.stderr)
+        else:
+            print(f"{title}: finished before", file=sys.stderr)
+
+
+def _train(
+    stage: Stage,
+    config: ml_collections.FrozenConfigDict,
+    weights: dict[str, Params],
+    directory: Path,
+    category: str,
+    profile: Steps | None,
+) -> tuple[Params, dict[str, float], bool]:
+    """``train.train_stage`` with this category's examples."""
     data = train.Data(
         batches=functools.partial(_share_of_batches, config, category),
         held_out=lambda: next(
@@ -74,28 +116,34 @@ def train_category(
             [config.data.recorded] if config.data.recorded else _normal_photos(config, category)
         ),
     )
-    weights: dict = {}
-    for stage in STAGES:
-        started = time.monotonic()
-        settled = train.with_steps(
-            stage, frozen_config, directory, lambda: len(_normal_photos(config, category))
-        )
-        title = f"{category}/{stage.NAME}"
-        frozen = load_perceptual(config) if stage is autoencoder else weights
-        weights[stage.NAME], figures, trained = train.train_stage(
-            stage, settled, frozen, directory, data, title, profile
-        )
-        if jax.process_index() != 0:
-            continue
-        if trained or stage.NAME not in report:  # it was stopped, or killed, in between
-            seconds = round(time.monotonic() - started, 1)
-            report[stage.NAME] = {"seconds_this_run": seconds if trained else None, **figures}
-            metrics_file.write_whole(report_file, json.dumps(report, indent=2) + "\n")
-        if trained:
-            shown = ", ".join(f"{k} {v:.4g}" for k, v in figures.items())
-            print(f"{title}: held-out normal photos: {shown}", file=sys.stderr)
-        else:
-            print(f"{title}: finished before", file=sys.stderr)
+    settled = train.with_steps(
+        stage, config, directory, lambda: len(_normal_photos(config, category))
+    )
+    frozen = load_perceptual(config) if stage is autoencoder else weights
+    title = f"{category}/{stage.NAME}"
+    return train.train_stage(stage, settled, frozen, directory, data, title, profile)
+
+
+def _fit(
+    stage: FittedStage, config: ml_collections.FrozenConfigDict, directory: Path, category: str
+) -> bool:
+    """``fit.fit_stage`` with this category's photos."""
+    files = [r.file for r in layouts.normal_photos(config, category)[0]]
+    c, size = config.data, config.evaluation.batch_size
+    return fit.fit_stage(
+        stage,
+        config,
+        dict,
+        directory,
+        lambda: images.read_batches(files, config.image_size, c.resize, size, c.on_bad_image),
+        describe_photos(files),
+    )
+
+
+def peak_memory_mib() -> float:
+    """The most memory that this process has had on the host so far."""
+    unit = 1 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def load_perceptual(config: ml_collections.ConfigDict) -> dict[str, Params]:
@@ -132,6 +180,7 @@ def record(config: ml_collections.ConfigDict, output: Path, num_examples: int) -
         raise layouts.DataError(
             f"a recording holds one category: --config.categories={config.categories[0]}"
         )
+    _require_synthesis(config)
     prepare(config)
     category = config.categories[0]
     counts = {"train": num_examples, "validation": config.training.validation_examples}
@@ -149,11 +198,20 @@ def inspect(config: ml_collections.ConfigDict, output: Path) -> None:
       images.ImageError: an unreadable photo or mask, unless ``config.data.on_bad_image`` is
         ``skip``; no photo is readable.
     """
+    _require_synthesis(config)
     prepare(config)
     for category in config.categories:
         summary = data_inspect.inspect_category(config, category, output / category)
         print(inspect_text.as_text(summary))
         print(f"{category}: summary.json and contact_sheet.png are in {output / category}\n")
+
+
+def _require_synthesis(config: ml_collections.ConfigDict) -> None:
+    if "synthesis" not in config:
+        raise ConfigError(
+            f"config.method = {config.method!r} learns without synthetic anomalies, so its config "
+            "says nothing of them: take another one, such as configs/mvtec.py"
+        )
 
 
 def _normal_photos(config: ml_collections.ConfigDict, category: str) -> list[str]:

@@ -42,6 +42,7 @@ def make_report(
         findings=findings,
         scores=scores,
         maps=maps,
+        map_range=(0.0, 1.0),
         columns={"reconstruction": repaired, "interpolated 0.5": repaired},
         thresholds=[
             report.Verdict("held-out normal photos", THRESHOLD, "7 held-out normal photos", False),

@@ -20,6 +20,7 @@ Config = ml_collections.FrozenConfigDict
 
 def export_weights(config: ml_collections.ConfigDict, workdir: Path, output: Path) -> None:
     """Writes each trained category, in a folder of its own, under the published names."""
+    published.require_diffad(config)
     for category in config.categories:
         export_category(config, workdir, category, output / category)
 

@@ -41,6 +41,7 @@ def import_file(config: ml_collections.ConfigDict, workdir: Path, path: Path) ->
         such a stage; several categories are configured.
       checkpoint.CheckpointError: a stage before is missing.
     """
+    published.require_diffad(config)
     frozen_config = ml_collections.FrozenConfigDict(config)
     if len(config.categories) != 1:
         raise ConvertError(

@@ -81,6 +81,15 @@ def scale_condition(variables: dict, factor: float) -> dict:
     return variables | {"params": variables["params"] | {"conv_in": conv_in}}
 
 
+def require_diffad(config: ml_collections.ConfigDict) -> None:
+    """Raises ConvertError if the config is of another method."""
+    if config.method != "diffad":
+        raise ConvertError(
+            f"config.method = {config.method!r}: of weights published by others only DiffAD's are "
+            "known here"
+        )
+
+
 def require_published(config: Config, kind: str, source: str) -> None:
     """Refuses a config under which weights of this kind would mean something else."""
     wanted = {"autoencoder.patch_size": 1}

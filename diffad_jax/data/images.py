@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -159,6 +159,40 @@ def read_images(
     Raises:
       ImageError: a bad image and ``on_bad_image`` is ``fail``, or no good one.
     """
+    pixels, kept, skipped = _read_kept(paths, image_size, resize, on_bad_image)
+    if not kept:
+        raise _none_read(skipped)
+    return pixels, kept, skipped
+
+
+def read_batches(
+    paths: Sequence[str], image_size: int, resize: str, size: int, on_bad_image: str = "fail"
+) -> Iterator[np.ndarray]:
+    """``read_images``, ``size`` files at a time: batches of at most as many photos.
+
+    Raises:
+      ImageError: as ``read_images``.
+    """
+    some, reasons = False, []
+    for i in range(0, len(paths), size):
+        pixels, kept, skipped = _read_kept(paths[i : i + size], image_size, resize, on_bad_image)
+        reasons += skipped
+        if kept:
+            some = True
+            yield pixels
+    if not some:
+        raise _none_read(reasons)
+
+
+def _none_read(skipped: list[tuple[str, str]]) -> ImageError:
+    first = f"; the first: {skipped[0][1]}" if skipped else ""
+    return ImageError(f"none of {len(skipped)} images could be read{first}")
+
+
+def _read_kept(
+    paths: Sequence[str], image_size: int, resize: str, on_bad_image: str
+) -> tuple[np.ndarray, list[int], list[tuple[str, str]]]:
+    """``read_images``, without its demand that there be one."""
     pixels = np.empty((len(paths), image_size, image_size, 3), np.uint8)
 
     def read(i: int) -> str | None:
@@ -174,9 +208,6 @@ def read_images(
         reasons = list(pool.map(read, range(len(paths))))
     kept = [i for i, reason in enumerate(reasons) if reason is None]
     skipped = [(paths[i], reason) for i, reason in enumerate(reasons) if reason is not None]
-    if not kept:
-        first = f"; the first: {skipped[0][1]}" if skipped else ""
-        raise ImageError(f"none of {len(paths)} images could be read{first}")
     return pixels if not skipped else pixels[kept], kept, skipped
 
 

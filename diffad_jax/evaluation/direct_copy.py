@@ -6,13 +6,16 @@ saying over what the mean square is taken, so both readings are given. Lower is 
 
 import numpy as np
 
-from diffad_jax.evaluation.ranking import NO_MASKS, Figure
+from diffad_jax.evaluation.ranking import NO_MASKS, NO_RECONSTRUCTION, Figure
 
 NAMES = ("direct_copy_masked_psnr", "direct_copy_frame_psnr")
 
 
 def direct_copy_figures(
-    images: np.ndarray, reconstructions: np.ndarray, masks: np.ndarray | None, labels: np.ndarray
+    images: np.ndarray,
+    reconstructions: np.ndarray | None,
+    masks: np.ndarray | None,
+    labels: np.ndarray,
 ) -> dict[str, Figure]:
     """Both PSNRs in dB, peak 1, averaged over the anomalous photos.
 
@@ -24,13 +27,15 @@ def direct_copy_figures(
 
     Args:
       images: [n, h, w, 3] float in [0, 1].
-      reconstructions: [n, h, w, 3] float in [0, 1].
+      reconstructions: [n, h, w, 3] float in [0, 1]; None where the method makes none.
       masks: [n, h, w] bool, true where anomalous; None where defect photos lack them.
       labels: [n] bool, true where the photo is anomalous.
 
     Raises:
       ValueError: the shapes differ, or pixels are integers.
     """
+    if reconstructions is None:
+        return dict.fromkeys(NAMES, Figure(None, NO_RECONSTRUCTION))
     if masks is None:
         return dict.fromkeys(NAMES, Figure(None, NO_MASKS))
     _check(images, reconstructions, masks, labels)

@@ -64,15 +64,19 @@ class Findings:
 
 
 def find(
-    test: TestSet, scores: np.ndarray, maps: np.ndarray, reconstructions: np.ndarray, seed: int
+    test: TestSet,
+    scores: np.ndarray,
+    maps: np.ndarray,
+    reconstructions: np.ndarray | None,
+    seed: int,
 ) -> Findings:
     """All figures but FID; what is undefined says why. Equal seeds give equal intervals.
 
     Args:
       test: n may be 0.
       scores: [n], larger is more anomalous.
-      maps: [n, s, s] in [0, 1], larger is more anomalous; not smoothed.
-      reconstructions: [n, s, s, 3] float32 in [0, 1].
+      maps: [n, s, s], larger is more anomalous, as the method gives them.
+      reconstructions: [n, s, s, 3] float32 in [0, 1]; None where the method makes none.
       seed: of the resampling.
     """
     labels, masks = test.labels, test.masks

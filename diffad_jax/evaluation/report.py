@@ -52,7 +52,8 @@ class Content:
     test: TestSet
     findings: Findings  # FID included where it was measured
     scores: np.ndarray  # [n]
-    maps: np.ndarray  # [n, s, s] in [0, 1]
+    maps: np.ndarray  # [n, s, s]
+    map_range: tuple[float, float]  # of the map: what is black and what is yellow
     columns: Mapping[str, np.ndarray]  # title -> [n, s, s, 3] float in [0, 1], beside the input
     thresholds: Sequence[Verdict]  # on the score; the page starts at the first
     settings: Mapping[str, str]  # what the figures depend on, in words
@@ -177,7 +178,7 @@ def _tiles(content: Content, i: int) -> dict[str, np.ndarray]:
     photo, test = content.test.photos[i], content.test
     tiles = {"input": photo}
     tiles |= {title: pictures.to_bytes(column[i]) for title, column in content.columns.items()}
-    tiles["anomaly map"] = pictures.overlay(photo, content.maps[i])
+    tiles["anomaly map"] = pictures.overlay(photo, content.maps[i], content.map_range)
     if test.masks is not None and test.labels[i]:
         tiles["ground truth"] = _outlined(photo, test.masks[i])
     return tiles

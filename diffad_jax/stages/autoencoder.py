@@ -13,6 +13,7 @@ from diffad_jax.train_state import Params, TrainState
 from diffad_jax.types import Batch, Validation, to_float
 
 NAME = "autoencoder"
+SECTIONS = ("synthesis", "autoencoder")
 BEST_BY = "psnr_normal_db"
 Config = ml_collections.FrozenConfigDict
 

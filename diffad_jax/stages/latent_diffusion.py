@@ -13,6 +13,7 @@ from diffad_jax.train_state import Params, TrainState
 from diffad_jax.types import Batch, Validation, to_float
 
 NAME = "denoiser"
+SECTIONS = ("synthesis", "autoencoder", "diffusion")
 BEST_BY = "repaired_inside_db"
 Config = ml_collections.FrozenConfigDict
 

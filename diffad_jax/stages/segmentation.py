@@ -12,6 +12,7 @@ from diffad_jax.train_state import Params, TrainState
 from diffad_jax.types import Batch, Validation, to_float
 
 NAME = "segmenter"
+SECTIONS = ("synthesis", "autoencoder", "diffusion", "segmentation", "reconstruction")
 BEST_BY = "pixel_ap"
 Config = ml_collections.FrozenConfigDict
 

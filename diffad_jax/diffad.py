@@ -1,0 +1,49 @@
+"""DiffAD as a method: its three stages, and how it predicts."""
+
+import jax
+import ml_collections
+
+from diffad_jax.evaluation.score import image_score
+from diffad_jax.reconstruct import reconstruct
+from diffad_jax.segment import segment
+from diffad_jax.stages import STAGES as STAGES
+from diffad_jax.types import Prediction, to_float
+
+MAP_RANGE = (0.0, 1.0)  # probabilities
+RECONSTRUCTS = True
+Config = ml_collections.FrozenConfigDict
+
+
+def predict(weights: dict, images: jax.Array, *, config: Config) -> Prediction:
+    """The whole detector as one pure function: [b, h, w, 3] uint8 -> ``Prediction``.
+
+    The sampling noise comes from ``config.seed`` and is the same for every photo: a photo's score
+    depends neither on its batch nor on the run.
+
+    Args:
+      weights: of the stages: autoencoder, denoiser, segmenter.
+      images: [b, h, w, 3] uint8 RGB.
+      config: the whole config.
+    """
+    image = to_float(images)
+    key = jax.random.key(config.seed)
+    repaired = reconstruct(
+        weights, image, key, config=config, num_steps=config.reconstruction.test_steps
+    )
+    logits = segment(weights["segmenter"], repaired, image, config=config)
+    anomaly_map = jax.nn.softmax(logits)[..., 1]
+    return Prediction(
+        score=image_score(anomaly_map, config.evaluation.smoothing),
+        anomaly_map=anomaly_map,
+        reconstruction=repaired.reconstruction,
+        interpolated=repaired.interpolated,
+    )
+
+
+def in_words(config: Config) -> dict[str, str]:
+    """What a reader of a report must know of the method."""
+    c, width = config.reconstruction, config.evaluation.smoothing
+    return {
+        "score": f"the map's largest value after a {width} × {width} mean filter",
+        "reconstruction": f"{c.test_steps} DDIM steps, {c.spacing}, {c.condition} condition",
+    }
