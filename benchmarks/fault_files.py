@@ -37,7 +37,8 @@ FILES = {
 }
 
 
-def _largest(folder: Path, pattern: str) -> Path:
+def largest(folder: Path, pattern: str) -> Path:
+    """The largest file that matches."""
     return max(folder.glob(pattern), key=lambda p: p.stat().st_size)
 
 
@@ -57,7 +58,7 @@ def drill_files(drill: Any) -> Found:
             if file == "whole checkpoint":
                 shutil.rmtree(newest)
             else:
-                DAMAGE[damage](_largest(newest, FILES[file]))
+                DAMAGE[damage](largest(newest, FILES[file]))
         status = drill.train(workdir)
         text = drill.log.read_text()
         result = drill.compare(workdir) if status == 0 else f"status {status}: {text[-300:]}"
@@ -74,7 +75,7 @@ def drill_gone(drill: Any) -> Found:
         shutil.copytree(drill.finished, workdir)
         folder = workdir / CATEGORY / name
         for step in folder.iterdir():
-            DAMAGE[damage](_largest(step, FILES["state, data"]))
+            DAMAGE[damage](largest(step, FILES["state, data"]))
         status = drill.train(workdir)
         text = drill.log.read_text()
         named = f"delete {folder} to train this stage again" in text and "ocdbt" in text
@@ -87,15 +88,17 @@ def drill_gone(drill: Any) -> Found:
         shutil.rmtree(folder)
         status = drill.train(workdir)
         yield "deleted: folder of a stage", _end(drill, workdir, status), name
-    workdir = drill.workdir()
-    for file in ("stages.json", "threshold.json", "metrics.jsonl"):
-        for damage in DAMAGE:
-            shutil.rmtree(workdir, ignore_errors=True)
-            shutil.copytree(drill.finished, workdir)
+    files = ("stages.json", "threshold.json", "metrics.jsonl")
+    for damage in DAMAGE:
+        workdir = drill.workdir()
+        shutil.copytree(drill.finished, workdir)
+        for file in files:
             DAMAGE[damage](workdir / CATEGORY / file)
-            # So that there is something to log.
-            shutil.rmtree(workdir / CATEGORY / NAMES[-1] / str(drill.tiny.steps))
-            yield f"{damage}: {file}", _end(drill, workdir, drill.train(workdir)), ""
+        # So that there is something to log.
+        shutil.rmtree(workdir / CATEGORY / NAMES[-1] / str(drill.tiny.steps))
+        result = _end(drill, workdir, drill.train(workdir))
+        for file in files:
+            yield f"{damage}: {file}", result, ""
     whole = drill.tiny.recording.read_bytes()
     for damage in DAMAGE:
         DAMAGE[damage](drill.tiny.recording)

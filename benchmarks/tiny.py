@@ -19,9 +19,10 @@ SETTINGS = {
     "image_size": 16,
     "autoencoder.channels": 8,
     "diffusion.channels": 8,
-    "diffusion.head_channels": 8,
+    "diffusion.multipliers": "(1,)",
+    "diffusion.attention_downsampling": "()",
     "segmentation.channels": 4,
-    "segmentation.multipliers": "(1,2)",
+    "segmentation.multipliers": "(1,)",
     "evaluation.batch_size": 4,
     "evaluation.smoothing": 3,
     "training.log_every": 1,
@@ -66,7 +67,9 @@ class Tiny:
         environment = os.environ | {
             "JAX_PLATFORMS": "cpu",
             "TF_CPP_MIN_LOG_LEVEL": "2",
-            "JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled"),
+            "JAX_COMPILATION_CACHE_DIR": os.environ.get(
+                "JAX_COMPILATION_CACHE_DIR", str(self.folder / "compiled")
+            ),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "XLA_FLAGS": "--xla_backend_optimization_level=0 "
             f"--xla_force_host_platform_device_count={devices}",
