@@ -19,6 +19,7 @@ SETTINGS = {
     "image_size": 16,
     "autoencoder.channels": 8,
     "diffusion.channels": 8,
+    "diffusion.head_channels": 8,
     "diffusion.multipliers": "(1,)",
     "diffusion.attention_downsampling": "()",
     "segmentation.channels": 4,
