@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -47,10 +48,10 @@ def start() -> None:
 
 @contextlib.contextmanager
 def leaving_the_others() -> Iterator[None]:
-    """One of several processes that fails inside ends at once, and does not wait for the others.
+    """One of several processes that fails inside ends, and does not wait for the others for long.
 
-    JAX would have it wait at the exit, while they wait for its share of a step. Where it fails
-    because another one is gone, it says so and ends with ``LOST_STATUS``.
+    JAX would have it wait minutes at the exit, while they wait for its share of a step. Where it
+    fails because another one is gone, it says so and ends with ``LOST_STATUS``.
     """
     try:
         yield
@@ -59,26 +60,35 @@ def leaving_the_others() -> Iterator[None]:
     except BaseException as error:
         if not jax.distributed.is_initialized():
             raise
-        os._exit(_explained(error))  # at once, past what JAX does at the exit
+        if isinstance(error, jax.errors.JaxRuntimeError) and any(s in str(error) for s in _GONE):
+            _say_that_another_is_gone(error)
+            status = LOST_STATUS
+        else:
+            status = _say_what_failed(error)
+            # The others may fail alike; then all end together.
+            together = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+            together.start()
+            together.join(HEARTBEAT_SECONDS)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # past what JAX does at the exit
 
 
-def _explained(error: BaseException) -> int:
-    """Prints what went wrong; returns the exit status."""
-    if isinstance(error, SystemExit):  # has said why
-        status = error.code if isinstance(error.code, int) else 1
-    elif isinstance(error, jax.errors.JaxRuntimeError) and any(s in str(error) for s in _GONE):
-        print(
-            f"process {jax.process_index()}: another of the {jax.process_count()} processes is gone"
-            f" ({str(error).splitlines()[0]}). The checkpoints are saved: the same commands go on "
-            "from the last one.",
-            file=sys.stderr,
-        )
-        status = LOST_STATUS
-    else:
-        traceback.print_exception(error)
-        status = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if jax.process_index() == 0:  # JAX aborts the others as soon as it is gone
+def _say_that_another_is_gone(error: jax.errors.JaxRuntimeError) -> None:
+    index, count = jax.process_index(), jax.process_count()
+    print(
+        f"process {index}: another of the {count} processes is gone ({str(error).splitlines()[0]}); "
+        "the same commands go on from the last checkpoint",
+        file=sys.stderr,
+        flush=True,
+    )
+    if index == 0:  # JAX aborts the others as soon as it is gone
         time.sleep(_LAST_SECONDS)
-    return status
+
+
+def _say_what_failed(error: BaseException) -> int:
+    """Returns the exit status."""
+    if isinstance(error, SystemExit):  # it has been said
+        return error.code if isinstance(error.code, int) else 1
+    traceback.print_exception(error)
+    return 1
