@@ -1,12 +1,11 @@
 """The same batches on one device, on eight simulated ones, and on several real processes: how far
-apart are the losses of each step, and the weights at the end?
+apart are the losses of each step, and the weights at the end? And when one process is lost?
 """
 
 import argparse
 import json
 import os
 import platform
-import socket
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from benchmarks.lost_process import EVENTS, interrupt, start_all, wait_all
 from benchmarks.tiny import CATEGORY, NAMES, Tiny, losses
 
 BATCH_SIZE = 8
@@ -39,17 +39,25 @@ def main() -> None:
     logging.set_verbosity(logging.ERROR)
     found: dict[str, dict] = {}
     with tempfile.TemporaryDirectory(prefix="devices.") as folder:
-        tiny = Tiny(Path(folder) / "data", args.steps, BATCH_SIZE, checkpoint_every=args.steps)
+        tiny = Tiny(Path(folder) / "data", args.steps, BATCH_SIZE, checkpoint_every=args.steps // 3)
         if tiny.record(Path(folder) / "log"):
             raise SystemExit((Path(folder) / "log").read_text())
         for name, case in CASES.items():
             started = time.monotonic()
             workdir = Path(folder) / name
-            train(tiny, workdir, *case)
-            found[name] = {"losses": losses(workdir), "weights": weights(workdir, args.steps)}
-            found[name]["seconds"] = time.monotonic() - started
-            print(f"{name}: {found[name]['seconds']:.0f} s", flush=True)
+            wait_all(tiny, start_all(tiny, workdir, *case))
+            found[name] = read(workdir, args.steps)
+            print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
+        lost = []
+        for processes in EVENTS:
+            name = f"{processes} processes"
+            lost += interrupt(tiny, Path(folder) / f"{name}, interrupted", processes)
+            found[f"{name}, interrupted"] = read(Path(folder) / f"{name}, interrupted", args.steps)
     figures = compare(found) | {
+        "lost": lost,
+        "interrupted_equal_uninterrupted": [
+            equal(found[f"{n} processes"], found[f"{n} processes, interrupted"]) for n in EVENTS
+        ],
         "steps_a_stage": args.steps,
         "batch_size": BATCH_SIZE,
         "loss_tolerance": LOSS_TOLERANCE,
@@ -63,23 +71,14 @@ def main() -> None:
     print(json.dumps(figures))
 
 
-def train(tiny: Tiny, workdir: Path, processes: int, devices: int, flags: tuple) -> None:
-    flags = (f"--workdir={workdir}", *flags)
-    logs = [tiny.folder / f"log{i}" for i in range(processes)]
-    if processes == 1:
-        running = [tiny.start(logs[0], *flags, devices=devices)]
-    else:
-        flags += (f"--coordinator=localhost:{free_port()}", f"--num_processes={processes}")
-        running = [tiny.start(log, *flags, f"--process_id={i}") for i, log in enumerate(logs)]
-    for process, log in zip(running, logs, strict=True):
-        if process.wait(timeout=1800):
-            raise SystemExit(log.read_text())
+def read(workdir: Path, steps: int) -> dict:
+    return {"losses": losses(workdir), "weights": weights(workdir, steps)}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
+def equal(a: dict, b: dict) -> bool:
+    """Bit for bit."""
+    same = all(np.array_equal(a["weights"][n], b["weights"][n]) for n in NAMES)
+    return same and a["losses"] == b["losses"]
 
 
 def weights(workdir: Path, step: int) -> dict[str, np.ndarray]:

@@ -77,7 +77,7 @@ def leaving_the_others() -> Iterator[None]:
 def _say_that_another_is_gone(error: jax.errors.JaxRuntimeError) -> None:
     index, count = jax.process_index(), jax.process_count()
     print(
-        f"process {index}: another of the {count} processes is gone ({str(error).splitlines()[0]}); "
+        f"process {index}: another of the {count} is gone ({str(error).splitlines()[0]}); "
         "the same commands go on from the last checkpoint",
         file=sys.stderr,
         flush=True,
