@@ -1,15 +1,18 @@
-"""Checkpoints of a stage: DIR/STEP/{state, weights, fingerprint, plan}, written by Orbax.
+"""Checkpoints of a stage: DIR/STEP/{state, weights, fingerprint, plan, figures}, by Orbax.
 
 ``state`` is all that training needs to go on; ``weights`` the small part that later stages and the
-detector need; ``fingerprint`` what both depend on; ``plan`` how many steps the stage is to take.
+detector need; ``fingerprint`` what both depend on; ``plan`` how many steps the stage is to take;
+``figures`` those of the validation, where there was one.
 Orbax writes to a temporary folder and renames it: a checkpoint is there whole or not at all. What
-happens to it afterwards shows ``checksums.json``, which is written next; a process that is killed
-in between leaves a checkpoint without.
+happens to it afterwards shows ``checksums.json``, which is written before it is renamed.
 """
 
+import contextlib
+import dataclasses
 import hashlib
 import json
 import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ import orbax.checkpoint as ocp
 
 from diffad_jax import sharding
 from diffad_jax.contracts import is_fitted
-from diffad_jax.errors import UserError
+from diffad_jax.errors import UserError, is_disk_full
 from diffad_jax.fingerprint import ONLY_FOR_TRAINING, fingerprint
 from diffad_jax.train_state import Params, TrainState
 
@@ -30,7 +33,24 @@ _BEST = "best by"  # the figure that checkpoints are compared by
 
 
 class CheckpointError(UserError):
-    """A checkpoint is missing or does not fit; the message names the folder and the remedy."""
+    """A checkpoint is missing, damaged or unfitting, or cannot be written.
+
+    The message names the folder and the remedy.
+    """
+
+
+@dataclasses.dataclass
+class _NewestAndBest:
+    """Which checkpoints stay. Orbax's own ``BestN`` does not start where a figure is damaged."""
+
+    keep: int
+    scores: dict[int, float]  # by step
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        steps = [c.step for c in checkpoints]
+        scored = [s for s in steps if s in self.scores]
+        kept = {*steps[-self.keep :], max(scored, key=self.scores.get, default=None)}
+        return [s in kept for s in steps]
 
 
 class Checkpoints:
@@ -39,46 +59,49 @@ class Checkpoints:
     Args:
       directory: of the stage.
       keep: how many of the newest stay; the best by its validation stays as well.
-      writes: whether any are going to be saved.
-      validates: whether they have figures; those of fitted stages have none.
+      writes: whether any are going to be saved; what a killed process left half-written goes.
     """
 
-    def __init__(
-        self, directory: Path, *, keep: int = 1, writes: bool = False, validates: bool = True
-    ):
+    def __init__(self, directory: Path, *, keep: int = 1, writes: bool = False):
         self.directory = directory.absolute()
-        self._writes = writes and jax.process_index() == 0
-        policies = ocp.checkpoint_managers
+        self._saving = 0  # the step that is being written
+        self._scores: dict[int, float] = {}
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=policies.AnyPreservationPolicy(
-                    [
-                        policies.LatestN(keep),
-                        policies.BestN(
-                            get_metric_fn=lambda figures: figures[_BEST],
-                            n=1,
-                            keep_checkpoints_without_metrics=False,
-                        ),
-                    ]
-                ),
-                # has Orbax store the figures, and miss them where there are none
-                best_fn=(lambda figures: figures[_BEST]) if validates else None,
+                preservation_policy=_NewestAndBest(keep, self._scores),
+                cleanup_tmp_directories=writes,
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
             ),
-            item_names=("state", "weights", "fingerprint", "plan"),
+            item_names=("state", "weights", "fingerprint", "plan", "figures"),
         )
+        for step in self._manager.all_steps():
+            with contextlib.suppress(OSError, ValueError):  # damaged: not the best
+                if figures := self._figures(step):
+                    self._scores[step] = figures[_BEST]
 
     def newest_sound_step(self) -> int:
-        """The newest step whose files are as they were written; 0 if there is none.
+        """The newest step whose files are as they were written; 0 if there are no checkpoints.
 
         Damaged ones are named in the log.
+
+        Raises:
+          CheckpointError: there are checkpoints, and all of them are damaged.
         """
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            if fault := _fault(self._folder(step)):
-                logger.warning("checkpoint %s is damaged and passed over: %s",
-                               self._folder(step), fault)  # fmt: skip
-            else:
+        steps, faults = sorted(self._manager.all_steps(), reverse=True), []
+        for step in steps:
+            fault = _fault(self._folder(step))
+            if not fault:
                 return step
+            faults.append(f"  {self._folder(step)}: {fault}")
+            logger.warning("checkpoint %s is damaged and passed over: %s",
+                           self._folder(step), fault)  # fmt: skip
+        if faults:
+            raise CheckpointError(
+                "all checkpoints of this stage are damaged:\n"
+                + "\n".join(faults)
+                + f"\nPut back a copy of one, or delete {self.directory} to train this stage again."
+            )
         return 0
 
     def remove_after(self, step: int) -> None:
@@ -110,18 +133,24 @@ class Checkpoints:
           planned_steps: of the run.
           figures: of a validation; empty where there was none at this step.
           best_by: which of them makes a checkpoint the best: the larger, the better.
+
+        Raises:
+          CheckpointError: the disk is full, now or when the one before was written.
         """
         self.wait()
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                **({} if state is None else {"state": ocp.args.StandardSave(state)}),
-                weights=ocp.args.StandardSave(weights),
-                fingerprint=ocp.args.JsonSave(fingerprint),
-                plan=ocp.args.JsonSave({"steps": planned_steps}),
-            ),
-            metrics=figures | {_BEST: figures[best_by]} if figures else None,
-        )
+        items = {
+            "weights": ocp.args.StandardSave(weights),
+            "fingerprint": ocp.args.JsonSave(fingerprint),
+            "plan": ocp.args.JsonSave({"steps": planned_steps}),
+        }
+        if state is not None:
+            items["state"] = ocp.args.StandardSave(state)
+        if figures:
+            items["figures"] = ocp.args.JsonSave(figures | {_BEST: figures[best_by]})
+            self._scores[step] = figures[best_by]
+        self._saving = step
+        with self._explaining_a_full_disk():
+            self._manager.save(step, args=ocp.args.Composite(**items))
 
     def restore(
         self, step: int, item: str, template: Any, fingerprint: dict, *, for_training: bool
@@ -152,21 +181,22 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """The step with the best validation; None where none was validated."""
-        scored = {
-            step: figures[_BEST]
-            for step in self._manager.all_steps()
-            if (figures := self._manager.metrics(step)) and not _fault(self._folder(step))
-        }
-        return max(scored, key=scored.get) if scored else None
+        steps = [s for s in self._manager.all_steps() if s in self._scores]
+        sound = [s for s in steps if not _fault(self._folder(s))]
+        return max(sound, key=self._scores.get, default=None)
 
     def figures(self, step: int) -> dict[str, float]:
         """Those of the validation at ``step``; empty where there was none."""
-        return {k: v for k, v in (self._manager.metrics(step) or {}).items() if k != _BEST}
+        return {k: v for k, v in self._figures(step).items() if k != _BEST}
 
     def wait(self) -> None:
-        """Until all is on the disk."""
-        self._manager.wait_until_finished()
-        self._write_checksums()
+        """Until all is on the disk.
+
+        Raises:
+          CheckpointError: the disk is full.
+        """
+        with self._explaining_a_full_disk():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         self.wait()
@@ -179,13 +209,29 @@ class Checkpoints:
         args = ocp.args.Composite(**{item: ocp.args.JsonRestore()})
         return self._manager.restore(step, args=args)[item]
 
+    def _figures(self, step: int) -> dict[str, float]:
+        return self._json(step, "figures") if (self._folder(step) / "figures").exists() else {}
+
     def _write_checksums(self) -> None:
-        if self._writes:
-            for folder in self.directory.iterdir():
-                if folder.name.isdigit() and not (folder / _CHECKSUMS).exists():
-                    temporary = folder / f"{_CHECKSUMS}.tmp"
-                    temporary.write_text(json.dumps(_checksums(folder)))
-                    temporary.replace(folder / _CHECKSUMS)
+        """Orbax calls it in the background, in process 0, before it renames the folder."""
+        (folder,) = self.directory.glob(f"{self._saving}.orbax-checkpoint-tmp*")
+        # What Orbax still changes there, and does not need: when it was committed.
+        (folder / _CHECKSUMS).write_text(
+            json.dumps({k: v for k, v in _checksums(folder).items() if k != "_CHECKPOINT_METADATA"})
+        )
+
+    @contextlib.contextmanager
+    def _explaining_a_full_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            if not is_disk_full(error):
+                raise
+            raise CheckpointError(
+                f"the checkpoint of step {self._saving} could not be written to {self.directory}: "
+                "the disk is full. Make room and run the same command again: it goes on from step "
+                f"{self.newest_sound_step()}."
+            ) from error
 
     def _refuse_unfitting(self, found: dict, wanted: dict) -> None:
         names = sorted(found.keys() | wanted.keys())
@@ -207,7 +253,7 @@ def _checksums(folder: Path) -> dict[str, str]:
     """SHA-256 of every file of a checkpoint, by its relative path."""
     sums = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.name.startswith(_CHECKSUMS):
+        if path.is_file() and path.name != _CHECKSUMS:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256")
             sums[path.relative_to(folder).as_posix()] = digest.hexdigest()
@@ -215,18 +261,18 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 
 def _fault(folder: Path) -> str:
-    """What is wrong with a checkpoint's files; empty if nothing is known to be."""
+    """What is wrong with a checkpoint's files; empty if nothing is."""
     try:
         written = json.loads((folder / _CHECKSUMS).read_text())
     except FileNotFoundError:
-        return ""
+        return f"{_CHECKSUMS} is missing"
     except (OSError, ValueError):
         return f"{_CHECKSUMS} is unreadable"
     found = _checksums(folder)
-    for name in sorted(written.keys() | found.keys()):
+    for name in sorted(written):
         if name not in found:
             return f"{name} is missing"
-        if written.get(name) != found[name]:
+        if written[name] != found[name]:
             return f"{name} has changed since it was written"
     return ""
 

@@ -39,7 +39,7 @@ def fit_stage(
         raise ConfigError(
             f"config.method = {config.method!r} is fitted by one process: start a single one"
         )
-    checkpoints = Checkpoints(directory / stage.NAME, writes=True, validates=False)
+    checkpoints = Checkpoints(directory / stage.NAME, writes=True)
     try:
         if checkpoints.newest_sound_step():
             return False

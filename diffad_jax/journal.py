@@ -69,15 +69,15 @@ class Journal:
 
 
 def _forget(path: Path, title: str, start: int) -> None:
-    """Removes the stage's lines behind step ``start``, and a last line that is cut off."""
+    """Removes the stage's lines behind step ``start``, and those that are cut off or damaged."""
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             entry = json.loads(line)
-        except ValueError:
+            if entry["stage"] != title or entry["step"] <= start:
+                kept.append(line + "\n")
+        except (ValueError, KeyError, TypeError):
             continue
-        if entry["stage"] != title or entry["step"] <= start:
-            kept.append(line + "\n")
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(kept), encoding="utf-8")
     temporary.replace(path)

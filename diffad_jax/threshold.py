@@ -10,6 +10,7 @@ import numpy as np
 from diffad_jax import methods
 from diffad_jax.data import images, layouts
 from diffad_jax.detector import Detector
+from diffad_jax.evaluation import metrics_file
 
 _MOST_TRAINING_PHOTOS = 64
 
@@ -33,30 +34,24 @@ def load_or_choose(
     """
     path = workdir / category / "threshold.json"
     rate = config.evaluation.false_alarm_rate
-    if path.exists():
-        stored = json.loads(path.read_text())
-        known = "map_range" in stored and stored["weights"] == detector.digest
-        if known and stored["false_alarm_rate"] == rate:
-            limits = tuple(stored["map_range"])
-            return Threshold(stored["threshold"], rate, stored["num_held_out_normal"], limits)
+    stored = metrics_file.read(path)
+    known = "map_range" in stored and stored["weights"] == detector.digest
+    if known and stored["false_alarm_rate"] == rate:
+        limits = tuple(stored["map_range"])
+        return Threshold(stored["threshold"], rate, stored["num_held_out_normal"], limits)
     _, held_out = layouts.normal_photos(config, category)
     if not held_out:
         return None
     scores, limits = _look(config, held_out, detector)
     chosen = float(np.quantile(scores, 1.0 - rate, method="higher"))
-    path.write_text(
-        json.dumps(
-            {
-                "threshold": chosen,
-                "false_alarm_rate": rate,
-                "num_held_out_normal": len(scores),
-                "map_range": limits,
-                "weights": detector.digest,
-            },
-            indent=2,
-        )
-        + "\n"
-    )
+    stored = {
+        "threshold": chosen,
+        "false_alarm_rate": rate,
+        "num_held_out_normal": len(scores),
+        "map_range": limits,
+        "weights": detector.digest,
+    }
+    metrics_file.write_whole(path, json.dumps(stored, indent=2) + "\n")
     return Threshold(chosen, rate, len(scores), limits)
 
 

@@ -20,6 +20,7 @@ from diffad_jax.convert.perceptual import read_lpips
 from diffad_jax.data import images, inspect_text, layouts, recorded, toy
 from diffad_jax.data import inspect as data_inspect
 from diffad_jax.evaluate import evaluate
+from diffad_jax.evaluation import metrics_file
 from diffad_jax.fingerprint import describe_photos
 from diffad_jax.models import pretrained
 from diffad_jax.profiling import Steps
@@ -69,7 +70,7 @@ def train_category(
     frozen_config = ml_collections.FrozenConfigDict(config)
     directory.mkdir(parents=True, exist_ok=True)
     report_file = directory / "stages.json"
-    report = json.loads(report_file.read_text()) if report_file.exists() else {}
+    report = metrics_file.read(report_file)
     weights: dict = {}
     for stage in methods.of(config).STAGES:
         started = time.monotonic()
@@ -82,14 +83,15 @@ def train_category(
             )
         if jax.process_index() != 0:
             continue
-        if trained:
-            seconds = time.monotonic() - started
+        seconds = time.monotonic() - started
+        if trained or stage.NAME not in report:  # it was stopped, or killed, in between
             report[stage.NAME] = {
-                "seconds_this_run": round(seconds, 1),
-                "peak_memory_mib": round(cost.peak_memory_mib()),
+                "seconds_this_run": round(seconds, 1) if trained else None,
+                "peak_memory_mib": round(cost.peak_memory_mib()) if trained else None,
                 **figures,
             }
-            _write_json(report_file, report)
+            metrics_file.write_whole(report_file, json.dumps(report, indent=2) + "\n")
+        if trained:
             shown = ", ".join(f"{k} {v:.4g}" for k, v in figures.items())
             found = f"held-out normal photos: {shown}" if figures else f"fitted in {seconds:.0f} s"
             print(f"{title}: {found}", file=sys.stderr)
@@ -256,9 +258,3 @@ def _batches(
     from diffad_jax.data import pipeline
 
     return pipeline.batches(config, category, split=split, batch_size=batch_size, **share)
-
-
-def _write_json(path: Path, content: dict) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.replace(path)
