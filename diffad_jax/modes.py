@@ -12,7 +12,7 @@ from diffad_jax.check_config import ConfigError
 from diffad_jax.convert.exporter import export_weights
 from diffad_jax.convert.importer import import_file
 from diffad_jax.evaluate import Compare, evaluate
-from diffad_jax.predict import predict_folder
+from diffad_jax.predict import predict_photos
 
 
 class Mode(NamedTuple):
@@ -36,15 +36,23 @@ def _define_path(name: str, text: str) -> flags.FlagHolder[Path]:
 
 
 _WORKDIR = _define_path("workdir", "Checkpoints, figures and pictures go here.")
-_INPUT = _define_path("input", "predict: a folder of photos; import: a file.")
+_INPUT = _define_path(
+    "input", "predict: a folder or a glob of photos, or - for a list on stdin; import: a file."
+)
 _OUTPUT = _define_path("output", "record: a file; else a folder.")
 _NUM = flags.DEFINE_integer("num_examples", 1000, "record: how many.", lower_bound=1)
+_TILE = flags.DEFINE_bool(
+    "tile", False, "predict: cut photos into windows at their own resolution, not resize them."
+)
+_SAVE = flags.DEFINE_list(
+    "save", ["overlay"], "predict: pictures, of overlay, heat_map, reconstruction, mask."
+)
 _COMPARE = flags.DEFINE_enum_class("compare", Compare.NOTHING, Compare, "evaluate: with whom.")
 
 MODES = {
     "train": Mode(workflow.train_and_evaluate, (_WORKDIR,), (), "what is missing, then evaluate"),
     "evaluate": Mode(evaluate, (_WORKDIR,), (_COMPARE,), "figures, tables and reports"),
-    "predict": Mode(predict_folder, (_WORKDIR, _INPUT, _OUTPUT), (), "score a folder of photos"),
+    "predict": Mode(predict_photos, (_WORKDIR, _INPUT, _OUTPUT), (_TILE, _SAVE), "score photos"),
     "inspect": Mode(workflow.inspect, (_OUTPUT,), (), "report on the data"),
     "record": Mode(workflow.record, (_OUTPUT, _NUM), (), "write training examples to a file"),
     "import": Mode(import_file, (_WORKDIR, _INPUT), (), "published weights become trained stages"),

@@ -12,7 +12,8 @@ PACKAGE = ROOT / "diffad_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 TOP = (
     "train", "checkpoint", "fingerprint", "stopping", "processes", "progress", "detector",
-    "evaluate", "evaluate_files", "predict", "threshold", "workflow", "convert", "main", "modes",
+    "evaluate", "evaluate_files", "predict", "predict_sources", "predict_writer", "scoring",
+    "tiling", "threshold", "workflow", "convert", "main", "modes",
 )  # fmt: skip
 NO_TENSORFLOW = ("layouts", "images", "toy", "recorded", "inspect", "inspect_text")
 

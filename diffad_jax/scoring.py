@@ -1,0 +1,163 @@
+"""Photo files to scores: reading ahead of the detector, batches of one size, windows put together.
+
+Predicting and choosing a threshold both go this way, so a threshold fits the scores it judges.
+"""
+
+import collections
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import ml_collections
+import numpy as np
+
+from diffad_jax.data import images
+from diffad_jax.detector import Detector
+from diffad_jax.evaluation.score import mean_filter
+from diffad_jax.tiling import Tiles
+
+T, R = TypeVar("T"), TypeVar("R")
+
+
+class Scored(NamedTuple):
+    """What the detector says of one photo of h × w pixels; seen whole, s = config.image_size."""
+
+    path: str
+    photo: np.ndarray  # [h, w, 3] uint8
+    num_windows: int  # 1 where the photo was seen whole
+    score: float
+    anomaly_map: np.ndarray  # [s, s], or [h, w] from windows; float32 in [0, 1]
+    reconstruction: np.ndarray  # [s, s, 3], or [h, w, 3] from windows; float32 in [0, 1]
+
+
+class Unreadable(NamedTuple):
+    """A file that gave no score."""
+
+    path: str
+    reason: str
+
+
+class _Opened(NamedTuple):
+    path: str
+    photo: np.ndarray
+    tiles: Tiles
+
+
+def settings(config: ml_collections.ConfigDict, tile: bool) -> dict[str, Any]:
+    """What scores depend on besides the weights and the photo, as JSON."""
+    fields = {f"reconstruction.{name}": value for name, value in config.reconstruction.items()}
+    del fields["reconstruction.training_steps"]
+    fields |= {
+        "seed": config.seed,
+        "image_size": config.image_size,
+        "data.resize": config.data.resize,
+        "evaluation.smoothing": config.evaluation.smoothing,
+        "training.compute_dtype": config.training.compute_dtype,
+        "tile": tile,
+    }
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+
+
+def score_photos(
+    detector: Detector, paths: Iterable[str], tile: bool
+) -> Iterator[list[Scored | Unreadable]]:
+    """Scores photos in batches of ``config.evaluation.batch_size`` windows.
+
+    Seen whole, a photo is resized to one window. With ``tile`` it keeps its resolution and is cut
+    into windows; its score is then that of the blended map, by the same smoothing.
+
+    Args:
+      detector: of one category.
+      paths: taken one by one, as room is made.
+      tile: cut instead of resizing.
+
+    Yields:
+      After each batch the photos that it finished. About two batches of photos (with ``tile``, a
+      photo a core) are decoded ahead.
+
+    Raises:
+      checkpoint.CheckpointError: a score is not finite, so the weights are broken.
+    """
+    config, unreadable = detector.config, []
+    size, cores = config.evaluation.batch_size, os.cpu_count() or 1
+
+    def read(path: str) -> _Opened | Unreadable:
+        try:
+            photo = images.read_image(path, None, config.data.resize)
+        except images.ImageError as error:
+            return Unreadable(path, str(error))
+        side = config.image_size
+        seen = photo if tile else images.resized(photo, side, config.data.resize)
+        return _Opened(path, photo, Tiles(seen, side))
+
+    def windows(found: Iterable[_Opened | Unreadable]) -> Iterator[tuple[_Opened, int]]:
+        for opened in found:
+            if isinstance(opened, Unreadable):
+                unreadable.append(opened)
+            else:
+                yield from ((opened, i) for i in range(len(opened.tiles)))
+
+    with ThreadPoolExecutor(cores) as pool:
+        places = windows(_map_ahead(pool, read, paths, cores if tile else size))
+        while batch := list(itertools.islice(places, size)):
+            finished = _score_batch(detector, batch, tile)
+            yield finished + unreadable
+            unreadable.clear()
+    yield unreadable
+
+
+def smoothed(anomaly_map: np.ndarray, config: ml_collections.ConfigDict) -> np.ndarray:
+    """The map after the filter of the score: [h, w] float32."""
+    height, width = anomaly_map.shape
+    side = config.image_size
+    # Zeros beyond the border count anyway, and whole windows make few shapes to compile for.
+    padded = np.pad(anomaly_map, ((0, -height % side), (0, -width % side)))
+    found = _mean_filter(padded[None], width=config.evaluation.smoothing)
+    return np.asarray(found)[0, :height, :width]
+
+
+_mean_filter = jax.jit(mean_filter, static_argnames="width")
+
+
+def _score_batch(
+    detector: Detector, batch: list[tuple[_Opened, int]], tile: bool
+) -> list[Scored | Unreadable]:
+    """The photos whose last window is in the batch."""
+    config, finished = detector.config, []
+    pixels = np.stack([opened.tiles.window(i) for opened, i in batch])
+    predicted = detector.predict_all(pixels, config.evaluation.batch_size)
+    found = np.concatenate([predicted.anomaly_map[..., None], predicted.reconstruction], axis=-1)
+    for k, (opened, i) in enumerate(batch):
+        opened.tiles.add(i, found[k])
+        if i + 1 < len(opened.tiles):
+            continue
+        blend = opened.tiles.blend
+        anomaly_map, reconstruction = blend[..., 0], blend[..., 1:]
+        score = smoothed(anomaly_map, config).max() if tile else predicted.score[k]
+        finished.append(
+            Scored(
+                path=opened.path,
+                photo=opened.photo,
+                num_windows=len(opened.tiles),
+                score=float(score),
+                anomaly_map=anomaly_map,
+                reconstruction=reconstruction,
+            )
+        )
+    return finished
+
+
+def _map_ahead(
+    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int
+) -> Iterator[R]:
+    """``map`` in threads, in order, at most so many results ahead of what was taken."""
+    futures: collections.deque = collections.deque()
+    for item in items:
+        futures.append(pool.submit(function, item))
+        if len(futures) > ahead:
+            yield futures.popleft().result()
+    while futures:
+        yield futures.popleft().result()
