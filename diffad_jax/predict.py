@@ -60,7 +60,8 @@ def predict_photos(
     """Scores photos; writes predictions.jsonl, predictions.csv, settings.json and pictures.
 
     Called again it scores what is missing, or everything if the weights or a setting changed. The
-    tables and pictures are those of finished batches, whenever it is stopped.
+    tables and pictures are those of finished batches, whenever it is stopped. Up to
+    three batches of decoded photos are in memory: 2.9 GB where 16 of 12 megapixels are a batch.
 
     Args:
       config: the whole config; ``evaluation.batch_size`` is the number of windows in a batch.

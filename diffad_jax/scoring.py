@@ -75,8 +75,8 @@ def score_photos(
       tile: cut instead of resizing.
 
     Yields:
-      After each batch the photos that it finished. About two batches of photos (with ``tile``, a
-      photo a core) are decoded ahead.
+      After each batch the photos that it finished. A batch of photos (with ``tile``, one a core)
+      is decoded ahead.
 
     Raises:
       checkpoint.CheckpointError: a score is not finite, so the weights are broken.
