@@ -65,11 +65,21 @@ class Method(Protocol):
       MAP_RANGE: the map's values that pictures show as black and as yellow; None has them chosen
         on normal photos, see ``threshold.load_map_range``.
       RECONSTRUCTS: whether a prediction holds a reconstruction.
+      SCORE_IS_IN_MAP: whether the score is the largest value of ``score_map``; otherwise photos
+        cannot be put together from windows, and no mask fits the threshold.
     """
 
     STAGES: Sequence[Stage | FittedStage]
     MAP_RANGE: tuple[float, float] | None
     RECONSTRUCTS: bool
+    SCORE_IS_IN_MAP: bool
+
+    def score_map(self, anomaly_map: jax.Array, *, config: Config) -> jax.Array:
+        """What the score is the largest value of: [b, h, w] -> [b, h, w], of any size.
+
+        Only where ``SCORE_IS_IN_MAP``.
+        """
+        ...
 
     def predict(self, weights: dict, images: jax.Array, *, config: Config) -> Prediction:
         """Pure: the stages' weights by name, [b, s, s, 3] uint8 RGB -> ``Prediction``."""

@@ -3,14 +3,14 @@
 import jax
 import ml_collections
 
-from diffad_jax.evaluation.score import image_score
+from diffad_jax.evaluation.score import image_score, mean_filter
 from diffad_jax.reconstruct import Reconstruction, reconstruct
 from diffad_jax.segment import segment
 from diffad_jax.stages import STAGES as STAGES
 from diffad_jax.types import Prediction, to_float
 
 MAP_RANGE = (0.0, 1.0)  # probabilities
-RECONSTRUCTS = True
+RECONSTRUCTS = SCORE_IS_IN_MAP = True
 Config = ml_collections.FrozenConfigDict
 
 
@@ -45,6 +45,11 @@ def judge(
         reconstruction=repaired.reconstruction,
         interpolated=repaired.interpolated,
     )
+
+
+def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
+    """See ``contracts.Method``."""
+    return mean_filter(anomaly_map, config.evaluation.smoothing)
 
 
 def in_words(config: Config) -> dict[str, str]:

@@ -13,8 +13,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 TOP = (
     "train", "checkpoint", "compilation", "fingerprint", "journal", "profiling", "stopping",
     "processes", "progress", "detector", "evaluate", "evaluate_files", "evaluate_photos", "predict",
-    "threshold", "workflow", "convert", "main", "modes", "speed", "methods", "diffad", "fit",
-    "cost",
+    "predict_sources", "predict_writer", "scoring", "tiling", "threshold", "workflow", "convert",
+    "main", "modes", "speed", "methods", "diffad", "fit", "cost",
 )  # fmt: skip
 NO_TENSORFLOW = ("layouts", "images", "toy", "recorded", "inspect", "inspect_text")
 

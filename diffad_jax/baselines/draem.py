@@ -9,7 +9,7 @@ import ml_collections
 import optax
 
 from diffad_jax import losses, similarity, train_state, validation
-from diffad_jax.evaluation.score import image_score
+from diffad_jax.evaluation.score import image_score, mean_filter
 from diffad_jax.models.reconstructor import Reconstructor
 from diffad_jax.models.segmenter import Segmenter
 from diffad_jax.train_state import Params, TrainState
@@ -19,7 +19,7 @@ NAME = "draem"
 SECTIONS = ("synthesis", "draem")
 BEST_BY = "pixel_ap"
 MAP_RANGE = (0.0, 1.0)  # probabilities
-RECONSTRUCTS = True
+RECONSTRUCTS = SCORE_IS_IN_MAP = True
 Config = ml_collections.FrozenConfigDict
 
 
@@ -110,6 +110,11 @@ def predict(weights: dict, images: jax.Array, *, config: Config) -> Prediction:
         anomaly_map=anomaly_map,
         reconstruction=jnp.clip(repaired, 0.0, 1.0),
     )
+
+
+def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
+    """See ``contracts.Method``."""
+    return mean_filter(anomaly_map, config.evaluation.smoothing)
 
 
 def in_words(config: Config) -> dict[str, str]:

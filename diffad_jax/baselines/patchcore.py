@@ -21,7 +21,7 @@ from diffad_jax.types import Prediction
 
 NAME = "patchcore"
 MAP_RANGE = None  # distances
-RECONSTRUCTS = False
+RECONSTRUCTS = SCORE_IS_IN_MAP = False  # a score is a weighed distance
 _BLOCK = 2048  # of the bank's patches that are compared at a time: bounds the memory
 Config = ml_collections.FrozenConfigDict
 

@@ -11,7 +11,7 @@ import ml_collections
 import optax
 
 from diffad_jax import similarity, train_state, validation
-from diffad_jax.evaluation.score import mean_filtered
+from diffad_jax.evaluation.score import mean_filter
 from diffad_jax.models.segmenter import Segmenter
 from diffad_jax.train_state import Params, TrainState
 from diffad_jax.types import Batch, Prediction, Validation, to_float
@@ -20,7 +20,7 @@ NAME = "riad"
 SECTIONS = ("synthesis", "riad")
 BEST_BY = "psnr_normal_db"
 MAP_RANGE = None  # dissimilarities in [0, 1], but seldom large
-RECONSTRUCTS = True
+RECONSTRUCTS = SCORE_IS_IN_MAP = True
 Config = ml_collections.FrozenConfigDict
 
 
@@ -118,12 +118,18 @@ def predict(weights: dict, images: jax.Array, *, config: Config) -> Prediction:
         scales = similarity.gradient_similarities(image, repaired)
         large = [jax.image.resize(x, total_map.shape, "linear") for x in scales]
         total_map += 1.0 - jnp.mean(jnp.stack(large), axis=0)
-    anomaly_map = mean_filtered(total_map / len(sets), config.evaluation.smoothing)
+    anomaly_map = mean_filter(total_map / len(sets), config.evaluation.smoothing)
     return Prediction(
         score=anomaly_map.max((1, 2)),
         anomaly_map=anomaly_map,
         reconstruction=jnp.clip(total_image / len(sets), 0.0, 1.0),
     )
+
+
+def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
+    """See ``contracts.Method``: the map as it is."""
+    del config
+    return anomaly_map
 
 
 def in_words(config: Config) -> dict[str, str]:

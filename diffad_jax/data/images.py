@@ -52,7 +52,7 @@ def read_image(path: str | os.PathLike[str], image_size: int | None, resize: str
       ImageError: not an image, damaged, or too large.
     """
     pixels = _decode(path, lambda image: np.asarray(_to_rgb(image)))
-    return _resize(pixels, image_size, resize)
+    return resized(pixels, image_size, resize)
 
 
 def read_mask(
@@ -268,7 +268,8 @@ def _to_rgb(image: Image.Image, class_numbers: bool = False) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _resize(pixels: np.ndarray, size: int | None, rule: str) -> np.ndarray:
+def resized(pixels: np.ndarray, size: int | None, rule: str) -> np.ndarray:
+    """A copy of [h, w, 3] uint8 as [size, size, 3], by a rule of ``read_image``."""
     if rule not in ("bilinear", "antialias"):
         raise ValueError(f"config.data.resize = {rule!r}: choose bilinear or antialias")
     if size is None or pixels.shape[:2] == (size, size):
