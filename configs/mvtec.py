@@ -48,6 +48,7 @@ def data() -> ml_collections.ConfigDict:
     c.resize = "bilinear"  # bilinear (cv2's, no antialiasing, as published) | antialias
     c.on_bad_image = "fail"  # fail | skip unreadable training photos; test photos never skip
     c.validation_share = 0.1  # of the normal photos, held out of training to watch progress
+    c.licence = ""  # of the photos, for the cards of exported models; empty: not stated
     c.cache_mib = 2048  # photos, and textures, stay decoded in memory up to this much
     return c
 

@@ -26,8 +26,10 @@ class Detector:
         """``weights`` holds one entry a stage: autoencoder, denoiser, segmenter."""
         self.config = ml_collections.FrozenConfigDict(config)
         self.digest = fingerprint.digest(weights)
-        self._weights = jax.device_put(weights)
-        self._predict = jax.jit(functools.partial(predict, config=self.config))
+        self.weights = jax.device_put(weights)
+        self._predict = jax.jit(
+            functools.partial(predict, seed=self.config.seed, config=self.config)
+        )
 
     @classmethod
     def from_workdir(
@@ -61,7 +63,7 @@ class Detector:
             raise ValueError(
                 f"images must be [b, {side}, {side}, 3] uint8, got {images.dtype} {images.shape}"
             )
-        return self._predict(self._weights, images)
+        return self._predict(self.weights, images)
 
     def predict_all(self, images: np.ndarray, batch_size: int) -> Prediction:
         """``predict`` over any number of photos, in batches of one size; results as NumPy.
@@ -86,11 +88,22 @@ class Detector:
 
 
 def predict(
-    weights: dict, images: jax.Array, *, config: ml_collections.FrozenConfigDict
+    weights: dict,
+    images: jax.Array,
+    *,
+    seed: int | jax.Array,
+    config: ml_collections.FrozenConfigDict,
 ) -> Prediction:
-    """The whole detector as one pure function: [b, h, w, 3] uint8 -> ``Prediction``."""
+    """The whole detector as one pure function.
+
+    Args:
+      weights: one entry a stage.
+      images: [b, h, w, 3] in 0 … 255, uint8 or float32.
+      seed: of the sampling noise; uint32 where it is an array.
+      config: the whole config.
+    """
     image = to_float(images)
-    key = jax.random.key(config.seed)
+    key = jax.random.key(seed)
     repaired = reconstruct(
         weights, image, key, config=config, num_steps=config.reconstruction.test_steps
     )

@@ -23,9 +23,9 @@ _LEFT_OUT = (
     "reconstruction.test_steps",
     "autoencoder.perceptual_file",
 )  # fmt: skip
-_PERCEPTUAL, _PHOTOS = "weights of the perceptual network", "normal photos"
+_PERCEPTUAL, PHOTOS = "weights of the perceptual network", "normal photos"
 # Trained weights serve without what only their training needed.
-ONLY_FOR_TRAINING = (_PERCEPTUAL, _PHOTOS)
+ONLY_FOR_TRAINING = (_PERCEPTUAL, PHOTOS)
 
 
 def fingerprint(
@@ -57,7 +57,7 @@ def fingerprint(
     before = dict(frozen)
     if perceptual := before.pop("perceptual", None):
         fields[_PERCEPTUAL] = digest(perceptual)
-    return fields | {_PHOTOS: photos, "weights of the stages before": digest(before)}
+    return fields | {PHOTOS: photos, "weights of the stages before": digest(before)}
 
 
 def digest(weights: Params) -> str:

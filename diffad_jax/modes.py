@@ -9,9 +9,9 @@ from absl import flags
 
 from diffad_jax import workflow
 from diffad_jax.check_config import ConfigError
-from diffad_jax.convert.exporter import export_weights
 from diffad_jax.convert.importer import import_file
 from diffad_jax.evaluate import Compare, evaluate
+from diffad_jax.export import exporter
 from diffad_jax.predict import predict_folder
 
 
@@ -39,6 +39,7 @@ _WORKDIR = _define_path("workdir", "Checkpoints, figures and pictures go here.")
 _INPUT = _define_path("input", "predict: a folder of photos; import: a file.")
 _OUTPUT = _define_path("output", "record: a file; else a folder.")
 _NUM = flags.DEFINE_integer("num_examples", 1000, "record: how many.", lower_bound=1)
+_FORMAT = flags.DEFINE_enum("format", None, exporter.NAMES, "export: as what.")
 _COMPARE = flags.DEFINE_enum_class("compare", Compare.NOTHING, Compare, "evaluate: with whom.")
 
 MODES = {
@@ -48,7 +49,7 @@ MODES = {
     "inspect": Mode(workflow.inspect, (_OUTPUT,), (), "report on the data"),
     "record": Mode(workflow.record, (_OUTPUT, _NUM), (), "write training examples to a file"),
     "import": Mode(import_file, (_WORKDIR, _INPUT), (), "published weights become trained stages"),
-    "export": Mode(export_weights, (_WORKDIR, _OUTPUT), (), "ours under the published names"),
+    "export": Mode(exporter.export, (_WORKDIR, _OUTPUT, _FORMAT), (), "to run elsewhere"),
 }
 
 
