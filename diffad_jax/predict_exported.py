@@ -7,10 +7,12 @@ becomes ``DIR/predictions.csv``, and beside it lies each photo with the anomaly 
 """
 
 import argparse
+import contextlib
 import csv
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from PIL import Image
@@ -44,13 +46,10 @@ def _predict(args: argparse.Namespace) -> int:
     if not files:
         raise artifact.ArtifactError(f"no photo in {args.photos}: name a folder of images")
     detect = runtimes.load(args.model, card)
-    seed = card["seed"] if args.seed is None else args.seed
+    seed = card["seed"] if args.seed is None else args.seed & 0xFFFFFFFF  # as JAX takes it
     rules, limit, failures = card["preprocessing"], card["threshold"], 0
-    if args.output:
-        args.output.mkdir(parents=True, exist_ok=True)
-    table = args.output / "predictions.csv" if args.output else None
-    with table.open("w", newline="", encoding="utf-8") if table else sys.stdout as file:
-        rows = csv.writer(file)
+    with _table(args.output) as file:
+        rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["file", "score", "is_anomalous", "error"])
         for path in files:
             try:
@@ -67,6 +66,13 @@ def _predict(args: argparse.Namespace) -> int:
                 shown = path.relative_to(args.photos).with_name(f"{path.name}.overlay.png")
                 _write_overlay(args.output / shown, original, found["anomaly_map"][0])
     return failures
+
+
+def _table(output: Path | None) -> contextlib.AbstractContextManager[TextIO]:
+    if output is None:
+        return contextlib.nullcontext(sys.stdout)
+    output.mkdir(parents=True, exist_ok=True)
+    return (output / "predictions.csv").open("w", encoding="utf-8", newline="")
 
 
 def _photos(folder: Path) -> Iterator[Path]:

@@ -77,7 +77,11 @@ def resized(pixels: np.ndarray, size: int | None, rule: str) -> np.ndarray:
     if size is None or pixels.shape[:2] == (size, size):
         return pixels.copy()  # Pillow's pixels are read-only
     if rule == "antialias":
-        return np.array(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
+        image = Image.fromarray(pixels)
+        # One axis a call: of tall photos Pillow 13 takes the rows first, and rounds otherwise.
+        for shape in ((size, image.height), (size, size)):
+            image = image.resize(shape, Image.Resampling.BILINEAR)
+        return np.array(image)
     return np.round(bilinear(pixels, size)).astype(np.uint8)
 
 

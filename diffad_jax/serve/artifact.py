@@ -29,6 +29,8 @@ def read_card(folder: Path) -> dict:
         raise ArtifactError(f"{folder} is no exported model, {CHECKSUMS}: {error}") from error
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     for name, digest in sums.items():
+        if not name or len(digest) != 64:
+            raise ArtifactError(f"{folder / CHECKSUMS} is damaged: {remedy}")
         if not (folder / name).is_file():
             raise ArtifactError(f"{folder / name} is missing: {remedy}")
         with (folder / name).open("rb") as file:

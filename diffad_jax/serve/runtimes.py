@@ -47,14 +47,13 @@ def _saved_model(folder: Path) -> Detect:
     import tensorflow as tf
 
     model = tf.saved_model.load(str(folder / "1"))
-    graph = model.signatures["seeded"]
 
     def detect(image: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         scaled = tf.constant(image.astype(np.float32) / 255.0)
-        found = graph(image=scaled, seed=tf.constant(seed, tf.int64))
+        # Through the model, since a signature does not keep its weights alive.
+        found = model.signatures["seeded"](image=scaled, seed=tf.constant(seed, tf.int64))
         return {name: value.numpy() for name, value in found.items()}
 
-    detect.model = model  # its weights live as long as it does
     return detect
 
 
