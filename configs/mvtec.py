@@ -47,6 +47,7 @@ def photos() -> ml_collections.ConfigDict:
     c.resize = "bilinear"  # bilinear (cv2's, no antialiasing, as published) | antialias
     c.on_bad_image = "fail"  # fail | skip unreadable training photos; test photos never skip
     c.validation_share = 0.1  # of the normal photos, held out of training: thresholds, progress
+    c.licence = ""  # of the photos, for the cards of exported models; empty: not stated
     return c
 
 

@@ -114,6 +114,10 @@ class Checkpoints:
         """How many steps the run that wrote ``step`` was to take."""
         return self._json(step, "plan")["steps"]
 
+    def fingerprint(self, step: int) -> dict:
+        """What the weights at ``step`` depend on."""
+        return self._json(step, "fingerprint")
+
     def save(
         self,
         step: int,
@@ -168,7 +172,7 @@ class Checkpoints:
         Raises:
           CheckpointError: the checkpoint was written under another ``fingerprint``.
         """
-        found = self._json(step, "fingerprint")
+        found = self.fingerprint(step)
         if not for_training:
             found, fingerprint = (
                 {k: v for k, v in d.items() if k not in ONLY_FOR_TRAINING}

@@ -81,8 +81,17 @@ class Method(Protocol):
         """
         ...
 
-    def predict(self, weights: dict, images: jax.Array, *, config: Config) -> Prediction:
-        """Pure: the stages' weights by name, [b, s, s, 3] uint8 RGB -> ``Prediction``."""
+    def predict(
+        self, weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
+    ) -> Prediction:
+        """Pure: a photo's result depends neither on its batch nor on the run.
+
+        Args:
+          weights: the stages', by name.
+          images: [b, s, s, 3] RGB in 0 … 255, uint8 or float32.
+          seed: of what the method draws, if anything; uint32 where it is an array.
+          config: static.
+        """
         ...
 
     def in_words(self, config: Config) -> dict[str, str]:

@@ -14,19 +14,12 @@ RECONSTRUCTS = SCORE_IS_IN_MAP = True
 Config = ml_collections.FrozenConfigDict
 
 
-def predict(weights: dict, images: jax.Array, *, config: Config) -> Prediction:
-    """The whole detector as one pure function: [b, h, w, 3] uint8 -> ``Prediction``.
-
-    The sampling noise comes from ``config.seed`` and is the same for every photo: a photo's score
-    depends neither on its batch nor on the run.
-
-    Args:
-      weights: of the stages: autoencoder, denoiser, segmenter.
-      images: [b, h, w, 3] uint8 RGB.
-      config: the whole config.
-    """
+def predict(
+    weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
+) -> Prediction:
+    """See ``contracts.Method``; the seed is that of the noise, which all photos share."""
     image = to_float(images)
-    key = jax.random.key(config.seed)
+    key = jax.random.key(seed)
     repaired = reconstruct(
         weights, image, key, config=config, num_steps=config.reconstruction.test_steps
     )

@@ -9,9 +9,9 @@ from absl import flags
 
 from diffad_jax import workflow
 from diffad_jax.check_config import ConfigError
-from diffad_jax.convert.exporter import export_weights
 from diffad_jax.convert.importer import import_file
 from diffad_jax.evaluate import evaluate
+from diffad_jax.export import exporter
 from diffad_jax.predict import predict_photos
 from diffad_jax.profiling import parse_steps
 from diffad_jax.speed import benchmark
@@ -47,6 +47,7 @@ _INPUT = _define_path(
 _OUTPUT = _define_path("output", "record: a file; else a folder.")
 _NUM = flags.DEFINE_integer("num_examples", 1000, "record: how many.", lower_bound=1)
 _RUNS = flags.DEFINE_integer("num_runs", 50, "benchmark: timed calls.", lower_bound=1)
+_FORMAT = flags.DEFINE_enum("format", None, exporter.NAMES, "export: as what.")
 _COMPARE = flags.DEFINE_list("compare", [], "evaluate: with these workdirs, and with paper.")
 _PROFILE = flags.DEFINE(
     _Parser(parse_steps), "profile", None, "FROM:TO, train: traces these steps of each stage."
@@ -68,7 +69,7 @@ MODES = {
     "inspect": Mode(workflow.inspect, (_OUTPUT,), (), "report on the data"),
     "record": Mode(workflow.record, (_OUTPUT, _NUM), (), "write training examples to a file"),
     "import": Mode(import_file, (_WORKDIR, _INPUT), (), "published weights become trained stages"),
-    "export": Mode(export_weights, (_WORKDIR, _OUTPUT), (), "ours under the published names"),
+    "export": Mode(exporter.export, (_WORKDIR, _OUTPUT, _FORMAT), (), "to run elsewhere"),
 }
 
 

@@ -82,7 +82,7 @@ def weights(state: TrainState) -> Params:
 def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Validation:
     """Pixel average precision, and PSNR of the repair, on held-out synthetic anomalies."""
     image, mask = to_float(batch["image"]), jnp.asarray(batch["anomaly_mask"], jnp.float32)
-    predicted = predict(weights, batch["augmented_image"], config=config)
+    predicted = predict(weights, batch["augmented_image"], seed=config.seed, config=config)
     return Validation(
         figures={
             "pixel_ap": validation.average_precision(mask[..., 0], predicted.anomaly_map),
@@ -98,8 +98,11 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Val
     )
 
 
-def predict(weights: dict, images: jax.Array, *, config: Config) -> Prediction:
+def predict(
+    weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
+) -> Prediction:
     """See ``contracts.Method``; map and score are those of DiffAD."""
+    del seed  # nothing is drawn
     trained = weights[NAME]
     repaired, logits, _ = _run(
         trained["params"], trained["batch_stats"], to_float(images), config, train=False

@@ -130,8 +130,11 @@ def fit(config: Config, photos: Iterator[np.ndarray], frozen: dict[str, Params])
     return jax.device_get({"backbone": params, "mean": statistics.mean, "whiten": found})
 
 
-def predict(weights: dict, images: jax.Array, *, config: Config) -> Prediction:
+def predict(
+    weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
+) -> Prediction:
     """See ``contracts.Method``. The score is the largest value of the map."""
+    del seed  # nothing is drawn
     fitted = weights[NAME]
     found = features(fitted["backbone"], images, config=config)
     b, h, w, d = found.shape

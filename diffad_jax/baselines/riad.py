@@ -3,6 +3,7 @@
 What cannot be guessed from around it is anomalous.
 """
 
+import functools
 import sys
 
 import jax
@@ -85,8 +86,8 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Val
     """PSNR of inpainted held-out photos, normal ones and ones with synthetic anomalies."""
     image, mask = to_float(batch["image"]), jnp.asarray(batch["anomaly_mask"], jnp.float32)
     augmented = to_float(batch["augmented_image"])
-    normal = predict(weights, batch["image"], config=config).reconstruction
-    predicted = predict(weights, batch["augmented_image"], config=config)
+    run = functools.partial(predict, weights, seed=config.seed, config=config)
+    normal, predicted = run(batch["image"]).reconstruction, run(batch["augmented_image"])
     brightest = jnp.max(predicted.anomaly_map)
     return Validation(
         figures={
@@ -102,16 +103,18 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Val
     )
 
 
-def predict(weights: dict, images: jax.Array, *, config: Config) -> Prediction:
+def predict(
+    weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
+) -> Prediction:
     """See ``contracts.Method``. The score is the largest value of the map.
 
     The map is the mean over the square sizes of 1 − MSGMS after a mean filter (eq. 8). All photos
-    have the same squares, drawn from ``config.seed``. The reconstruction is the sizes' mean.
+    have the same squares, drawn from ``seed``. The reconstruction is the sizes' mean.
     """
     trained, image = weights[NAME], to_float(images)
     statistics = {"batch_stats": trained["batch_stats"]}
     total_map, total_image = jnp.zeros(image.shape[:3]), jnp.zeros_like(image)
-    sets = disjoint_masks(jax.random.key(config.seed), config)
+    sets = disjoint_masks(jax.random.key(seed), config)
     for masks in sets:
         repaired, _ = _inpaint(trained["params"], statistics, image, masks, config, train=False)
         total_image += repaired
