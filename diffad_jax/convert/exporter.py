@@ -48,6 +48,7 @@ def published_tensors(
       ConvertError: the published networks have no counterpart for a field of the config.
       checkpoint.CheckpointError: a stage is missing, unfinished, or of another config.
     """
+    published.require_diffad(config)
     frozen_config, directory = ml_collections.FrozenConfigDict(config), Path(workdir) / category
     published.require_published(frozen_config, AUTOENCODER, "the published network")
     published.require_published(frozen_config, SEGMENTER, "the published network")

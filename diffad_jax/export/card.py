@@ -5,11 +5,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from diffad_jax import checkpoint
+from diffad_jax import checkpoint, methods
 from diffad_jax.evaluation import metrics_file
 from diffad_jax.export.graph import Model
 from diffad_jax.fingerprint import PHOTOS
-from diffad_jax.stages import STAGES
 from diffad_jax.threshold import Threshold
 
 _RESIZE = {
@@ -29,24 +28,25 @@ def make(model: Model, format_name: str, runtime: tuple[str, ...], digest: str,
       digest: of the weights.
       limit: from which score on a photo is anomalous; None where none could be chosen.
     """
-    config, smoothing = model.config, model.config.evaluation.smoothing
+    config, side = model.config, model.config.image_size
+    method = methods.of(config)
+    bounds = " in [0, 1]" if method.MAP_RANGE == (0.0, 1.0) else ""
     return {
         "format": format_name,
         "category": model.category,
-        "method": "DiffAD",
+        "method": config.method,
         "runtime": list(runtime),
         "inputs": {
-            "image": f"[b, {config.image_size}, {config.image_size}, 3], any b",
-            "seed": "[], of the sampling noise, which is the same for every photo",
+            "image": f"[b, {side}, {side}, 3], any b",
+            "seed": "[], of what the method draws, which is the same for every photo",
         },
         "outputs": {
-            "score": "[b] float32 in [0, 1]: larger is more anomalous",
-            "anomaly_map": f"[b, {config.image_size}, {config.image_size}] float32 in [0, 1]: "
-            "P(anomalous) of each pixel",
+            "score": f"[b] float32{bounds}: larger is more anomalous",
+            "anomaly_map": f"[b, {side}, {side}] float32{bounds}: of each pixel",
         },
         "seed": model.seed,
         "preprocessing": {
-            "side": config.image_size,
+            "side": side,
             "resize": config.data.resize,
             "resize_in_words": f"to a square, {_RESIZE[config.data.resize]}, rounded to uint8",
             "range": [0, 255],
@@ -54,9 +54,8 @@ def make(model: Model, format_name: str, runtime: tuple[str, ...], digest: str,
             "channels": "RGB",
         },
         "score": {
-            "smoothing": smoothing,
-            "in_words": f"the map's largest value after a mean filter of {smoothing} × {smoothing} "
-            "pixels, zeros beyond the border counted",
+            "smoothing": config.evaluation.to_dict().get("smoothing"),
+            "in_words": method.in_words(config)["score"],
         },
         "threshold": _threshold(limit),
         "data": {
@@ -84,7 +83,8 @@ def _threshold(limit: Threshold | None) -> dict[str, Any] | None:
 
 def _photos(model: Model) -> str:
     """Names the photos that the last stage was trained on; empty for imported weights."""
-    checkpoints = checkpoint.Checkpoints(model.workdir / model.category / STAGES[-1].NAME)
+    last = methods.of(model.config).STAGES[-1]
+    checkpoints = checkpoint.Checkpoints(model.workdir / model.category / last.NAME)
     try:
         return checkpoints.fingerprint(checkpoints.newest_sound_step())[PHOTOS]
     finally:
@@ -123,7 +123,7 @@ def readme(card: dict[str, Any], text: str) -> str:
 | photo | {rules["channels"]}, {size}; resized {rules["resize_in_words"]} |
 | score | {card["score"]["in_words"]} |
 | threshold | {verdict} |
-| noise | drawn from `seed`, {card["seed"]} by default; the same seed gives the same score |
+| seed | of what the method draws, {card["seed"]} by default; the same seed gives the same score |
 | normal photos | {card["data"]["normal_photos"]}; licence: {card["data"]["licence"]} |
 | figures on its test photos | {", ".join(shown) or "not evaluated"} |
 | written with | {", ".join(f"{k} {v}" for k, v in card["versions"].items())} |
