@@ -48,7 +48,7 @@ def padim() -> ml_collections.ConfigDict:
     """As published for ResNet-18."""
     c = ml_collections.ConfigDict()
     c.reduction = "random"  # random choice of channels | orthogonal projection
-    c.dimensions = 100  # of the reduced features
+    c.dimensions = 100  # of the reduced features; memory grows as the largest map × its square
     c.regularisation = 0.01  # added to the covariances' diagonal
     c.smoothing_sigma = 4.0  # of the Gaussian filter over the map, in pixels
     return c

@@ -176,7 +176,7 @@ def load_backbone(config: ml_collections.FrozenConfigDict) -> dict[str, Params]:
     if not c.weights:
         raise ConfigError(
             f"config.backbone.weights is empty: name a file with trained weights of {c.name} "
-            "(README.md, Feature extractors)"
+            "(README.md tells which)"
         )
     try:
         backbone.map_shapes(config)

@@ -73,4 +73,4 @@ def test_the_page_escapes_what_it_shows(run, tmp_path):
     comparison.write_page(tmp_path / "page.html", table)
     page = (tmp_path / "page.html").read_text()
     assert "<img" not in page and "&lt;img src=x&gt;" in page
-    assert page.count("<tr>") == 3 and "90.00 [85.00, 95.00]" in page
+    assert page.count("<tr>") == 3 and "90.00<br>[85.00, 95.00]" in page

@@ -41,7 +41,8 @@ body {{
 .scroll {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-size: 14px; }}
 th, td {{ text-align: right; padding: 5px 0 5px 18px; border-bottom: 1px solid var(--line);
-  white-space: nowrap; }}
+  vertical-align: top; }}
+td {{ white-space: nowrap; }}
 .label {{ text-align: left; padding-left: 0; padding-right: 12px; }}
 tbody th {{ font-weight: 400; }}
 ul {{ color: var(--quiet); max-width: 90ch; padding-left: 18px; }}
@@ -132,7 +133,8 @@ def write_page(path: Path, table: tables.Table) -> None:
         for i, text in enumerate(row):
             label = ' class="label"' if i < table.num_labels else ""
             kind = "th" if tag == "th" or i < table.num_labels else "td"
-            shown.append(f"<{kind}{label}>{html.escape(text)}</{kind}>")
+            broken = html.escape(text).replace(" [", "<br>[")  # an interval below its figure
+            shown.append(f"<{kind}{label}>{broken}</{kind}>")
         return "".join(shown)
 
     page = _PAGE.format(
