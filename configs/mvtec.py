@@ -39,16 +39,23 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     return config.lock()
 
 
-def data() -> ml_collections.ConfigDict:
+def photos() -> ml_collections.ConfigDict:
+    """What every method must know of the photos."""
     c = ml_collections.ConfigDict()
     c.root = "data/mvtec"  # holds one folder a category
     c.layout = "mvtec"  # how a category's folder is organised: a name in data/layouts.py
+    c.resize = "bilinear"  # bilinear (cv2's, no antialiasing, as published) | antialias
+    c.on_bad_image = "fail"  # fail | skip unreadable training photos; test photos never skip
+    c.validation_share = 0.1  # of the normal photos, held out of training: thresholds, progress
+    return c
+
+
+def data() -> ml_collections.ConfigDict:
+    """What methods that learn from synthetic anomalies need besides."""
+    c = photos()
     c.textures = "procedural"  # what anomalies are made of: procedural | dtd | a folder of images
     c.recorded = ""  # train from this file (--mode=record) instead of synthesising
     c.turn_recorded = True  # recorded examples are flipped and turned by quarters
-    c.resize = "bilinear"  # bilinear (cv2's, no antialiasing, as published) | antialias
-    c.on_bad_image = "fail"  # fail | skip unreadable training photos; test photos never skip
-    c.validation_share = 0.1  # of the normal photos, held out of training to watch progress
     c.cache_mib = 2048  # photos, and textures, stay decoded in memory up to this much
     return c
 
@@ -169,6 +176,7 @@ def segmentation() -> ml_collections.ConfigDict:
 def evaluation() -> ml_collections.ConfigDict:
     c = ml_collections.ConfigDict()
     c.batch_size = 16
+    c.memory_mib = 1024  # for pixel figures; of what does not fit they are given with exact bounds
     c.smoothing = 21  # the score is the map's maximum after a mean filter of this width
     c.false_alarm_rate = 0.05  # the threshold lets this share of held-out normal photos pass it
     c.mask_rule = "full"  # a resized mask's pixel is anomalous at: full (== 1) | half | any (> 0)
@@ -185,10 +193,16 @@ def mesh() -> ml_collections.ConfigDict:
     return c
 
 
-def training() -> ml_collections.ConfigDict:
-    """Of the loop that all stages share."""
+def computing() -> ml_collections.ConfigDict:
+    """What every method must know, whether it takes gradient steps or not."""
     c = ml_collections.ConfigDict()
     c.compute_dtype = "float32"  # float32 | bfloat16; parameters stay float32
+    return c
+
+
+def training() -> ml_collections.ConfigDict:
+    """Of the loop that all stages share."""
+    c = computing()
     c.remat = False  # recompute blocks in the backward pass: less memory, about a third more work
     c.gradient_clip = 0.0  # largest global norm; 0: off
     c.log_every = 50  # steps

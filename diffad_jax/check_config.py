@@ -9,6 +9,10 @@ from diffad_jax.errors import UserError
 
 _SECTIONS = {  # of each method's config, besides those that all have
     "diffad": ("synthesis", "autoencoder", "diffusion", "reconstruction", "segmentation"),
+    "draem": ("synthesis", "draem"),
+    "riad": ("synthesis", "riad"),
+    "padim": ("backbone", "padim"),
+    "patchcore": ("backbone", "patchcore"),
 }
 _CHOICES = {
     "method": tuple(_SECTIONS),
@@ -24,6 +28,10 @@ _CHOICES = {
     "reconstruction.condition": ("clean", "noisy"),
     "segmentation.input": ("images", "differences"),
     "segmentation.decay": ("constant", "cosine", "steps"),
+    "draem.decay": ("constant", "cosine", "steps"),
+    "riad.decay": ("constant", "cosine", "steps"),
+    "backbone.name": ("resnet18", "wide_resnet50_2", "inception_v3"),
+    "padim.reduction": ("random", "orthogonal"),
     "evaluation.mask_rule": ("full", "half", "any"),
     "evaluation.fid_dimension": (64, 192, 768, 2048),
     "training.compute_dtype": ("float32", "bfloat16"),
@@ -34,12 +42,15 @@ _AT_LEAST_ONE = (
     "image_size", "autoencoder.batch_size", "autoencoder.accumulation", "diffusion.batch_size",
     "diffusion.accumulation", "diffusion.timesteps", "reconstruction.test_steps",
     "reconstruction.training_steps", "segmentation.batch_size", "segmentation.accumulation",
-    "evaluation.batch_size", "training.log_every", "training.checkpoint_every",
-    "training.keep_checkpoints", "training.validation_examples",
+    "evaluation.batch_size", "evaluation.memory_mib", "training.log_every",
+    "training.checkpoint_every", "training.keep_checkpoints", "training.validation_examples",
+    "draem.batch_size", "draem.accumulation", "riad.batch_size", "riad.accumulation",
+    "riad.num_masks", "padim.dimensions", "patchcore.max_candidates", "patchcore.max_bank",
+    "patchcore.projection", "patchcore.neighbours",
 )  # fmt: skip
 _SHARES = (
     "data.validation_share", "synthesis.normal_probability", "synthesis.rotation_probability",
-    "evaluation.false_alarm_rate", "diffusion.ema_decay",
+    "evaluation.false_alarm_rate", "diffusion.ema_decay", "patchcore.bank_share",
 )  # fmt: skip
 
 
@@ -84,6 +95,11 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             )
     if config.method == "diffad":
         _check_diffad(config)
+    if config.method == "riad" and any(config.image_size % n for n in config.riad.square_sizes):
+        raise ConfigError(
+            f"config.riad.square_sizes = {tuple(config.riad.square_sizes)}: each must divide "
+            f"config.image_size = {config.image_size}"
+        )
     for field, value in _present(config, ("evaluation.smoothing",)):
         if value % 2 == 0:
             raise ConfigError(f"config.{field} = {value}: must be odd")

@@ -1,7 +1,7 @@
 """What a method and its stages must offer; a module with these names offers them."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import ml_collections
@@ -41,28 +41,20 @@ class Stage(Protocol):
     ) -> Validation: ...
 
 
-class FittedStage(Protocol):
+class FittedStage(NamedTuple):
     """What is fitted in one pass over the normal photos, without gradients.
 
     Attributes:
       NAME, SECTIONS: as of ``Stage``.
+      fit: (config, photos, frozen) -> the weights, all that prediction needs, as NumPy arrays in
+        nested dictionaries. ``photos`` are batches [b, s, s, 3] uint8 RGB of the normal training
+        photos, each photo once; the last batch may be smaller. ``frozen`` is
+        {"backbone": its parameters}.
     """
 
     NAME: str
     SECTIONS: tuple[str, ...]
-
-    def fit(
-        self, config: Config, photos: Iterator[np.ndarray], frozen: dict[str, Params]
-    ) -> Params:
-        """The weights, all that prediction needs, as NumPy arrays in nested dictionaries.
-
-        Args:
-          config: the whole config.
-          photos: batches [b, s, s, 3] uint8 RGB of the normal training photos, each photo once;
-            the last batch may be smaller.
-          frozen: {"backbone": its parameters}.
-        """
-        ...
+    fit: Callable[[Config, Iterator[np.ndarray], dict[str, Params]], Params]
 
 
 class Method(Protocol):
@@ -90,4 +82,4 @@ class Method(Protocol):
 
 def is_fitted(stage: Any) -> bool:
     """Whether a stage is a ``FittedStage``."""
-    return hasattr(stage, "fit")
+    return isinstance(stage, FittedStage)

@@ -18,7 +18,7 @@ class Detector:
         """``weights`` holds one entry for each stage of ``config.method``, by its name."""
         self.config = ml_collections.FrozenConfigDict(config)
         self.digest = fingerprint.digest(weights)
-        self._weights = jax.device_put(weights)
+        self.weights = jax.device_put(weights)
         self._predict = jax.jit(functools.partial(methods.of(config).predict, config=self.config))
 
     @classmethod
@@ -53,7 +53,7 @@ class Detector:
             raise ValueError(
                 f"images must be [b, {side}, {side}, 3] uint8, got {images.dtype} {images.shape}"
             )
-        return self._predict(self._weights, images)
+        return self._predict(self.weights, images)
 
     def predict_all(self, images: np.ndarray, batch_size: int) -> Prediction:
         """``predict`` over any number of photos, in batches of one size; results as NumPy.
@@ -62,10 +62,6 @@ class Detector:
           checkpoint.CheckpointError: a score is not finite, so the weights are broken.
         """
         count = len(images)
-        if not count:
-            one = np.zeros((1, *images.shape[1:]), images.dtype)
-            shapes = jax.eval_shape(self._predict, self._weights, one)
-            return jax.tree.map(lambda x: np.zeros((0, *x.shape[1:]), x.dtype), shapes)
         padding = np.repeat(images[-1:], -count % batch_size, axis=0)
         padded = np.concatenate([images, padding])
         parts = [

@@ -4,7 +4,7 @@ import jax
 import ml_collections
 
 from diffad_jax.evaluation.score import image_score
-from diffad_jax.reconstruct import reconstruct
+from diffad_jax.reconstruct import Reconstruction, reconstruct
 from diffad_jax.segment import segment
 from diffad_jax.stages import STAGES as STAGES
 from diffad_jax.types import Prediction, to_float
@@ -30,6 +30,13 @@ def predict(weights: dict, images: jax.Array, *, config: Config) -> Prediction:
     repaired = reconstruct(
         weights, image, key, config=config, num_steps=config.reconstruction.test_steps
     )
+    return judge(weights, image, repaired, config=config)
+
+
+def judge(
+    weights: dict, image: jax.Array, repaired: Reconstruction, *, config: Config
+) -> Prediction:
+    """The last part of ``predict``: segments, and scores the map. ``image`` is in [0, 1]."""
     logits = segment(weights["segmenter"], repaired, image, config=config)
     anomaly_map = jax.nn.softmax(logits)[..., 1]
     return Prediction(

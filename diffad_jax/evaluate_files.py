@@ -31,6 +31,8 @@ class Result:
     defect_types: Sequence[str]  # n
     findings: figures.Findings
     threshold: Threshold | None  # None where no photo was held out
+    cost: Mapping[str, Figure]
+    test_photos: str  # which, see ``fingerprint.describe_photos``
     verdicts: list[tuple[report.Verdict, Confusion]]  # the held-out threshold first
 
 
@@ -42,6 +44,8 @@ def extras(config: ml_collections.ConfigDict, result: Result) -> dict[str, Any]:
         "num_normal": int(np.sum(~result.labels)),
         "num_anomalous": int(np.sum(result.labels)),
         "mask_rule": config.evaluation.mask_rule,
+        "test_photos": result.test_photos,
+        "cost": metrics_file.plain(result.cost),
         **({"fid_compares": _FID} if methods.of(config).RECONSTRUCTS else {}),
         "threshold": Figure(None, NONE_HELD_OUT) if chosen is None else chosen.value,
         **{
@@ -118,9 +122,9 @@ def write_tables(
     config: ml_collections.ConfigDict,
     workdir: Path,
     results: Mapping[str, Result],
-    compared: tables.Table | None,
+    compared: Sequence[tables.Table],
 ) -> None:
-    """``table.md`` and ``table.tex``; ``compared`` goes last."""
+    """``table.md`` and ``table.tex``; ``compared`` go last."""
     found = {c: r.findings.figures for c, r in results.items()}
     more = [n for n in next(iter(found.values())) if n not in _WITH_INTERVALS]
     intervals = {c: r.findings.intervals for c, r in results.items()}
@@ -132,7 +136,7 @@ def write_tables(
         tables.by_defect_table(types, counts),
         tables.verdicts_table({(c, v.chosen_on): (v.value, counted)
                                for c, r in results.items() for v, counted in r.verdicts}),
-        *([] if compared is None else [compared]),
+        *compared,
     ]  # fmt: skip
     rules = [
         "Shares in per cent, 95 % intervals in brackets.",

@@ -3,9 +3,16 @@
 import ml_collections
 
 from diffad_jax import diffad
+from diffad_jax.baselines import draem, padim, patchcore, riad
 from diffad_jax.contracts import Method
 
-METHODS: dict[str, Method] = {"diffad": diffad}
+METHODS: dict[str, Method] = {
+    "diffad": diffad,
+    "draem": draem,
+    "riad": riad,
+    "padim": padim,
+    "patchcore": patchcore,
+}
 
 
 def of(config: ml_collections.ConfigDict | ml_collections.FrozenConfigDict) -> Method:

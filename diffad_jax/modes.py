@@ -11,9 +11,10 @@ from diffad_jax import workflow
 from diffad_jax.check_config import ConfigError
 from diffad_jax.convert.exporter import export_weights
 from diffad_jax.convert.importer import import_file
-from diffad_jax.evaluate import Compare, evaluate
+from diffad_jax.evaluate import evaluate
 from diffad_jax.predict import predict_folder
 from diffad_jax.profiling import parse_steps
+from diffad_jax.speed import benchmark
 
 
 class Mode(NamedTuple):
@@ -43,7 +44,8 @@ _WORKDIR = _define_path("workdir", "Checkpoints, figures and pictures go here.")
 _INPUT = _define_path("input", "predict: a folder of photos; import: a file.")
 _OUTPUT = _define_path("output", "record: a file; else a folder.")
 _NUM = flags.DEFINE_integer("num_examples", 1000, "record: how many.", lower_bound=1)
-_COMPARE = flags.DEFINE_enum_class("compare", Compare.NOTHING, Compare, "evaluate: with whom.")
+_RUNS = flags.DEFINE_integer("num_runs", 50, "benchmark: timed calls.", lower_bound=1)
+_COMPARE = flags.DEFINE_list("compare", [], "evaluate: with these workdirs, and with paper.")
 _PROFILE = flags.DEFINE(
     _Parser(parse_steps), "profile", None, "FROM:TO, train: traces these steps of each stage."
 )
@@ -54,6 +56,7 @@ MODES = {
     ),
     "evaluate": Mode(evaluate, (_WORKDIR,), (_COMPARE,), "figures, tables and reports"),
     "predict": Mode(predict_folder, (_WORKDIR, _INPUT, _OUTPUT), (), "score a folder of photos"),
+    "benchmark": Mode(benchmark, (_WORKDIR,), (_RUNS,), "latency and throughput of the detector"),
     "inspect": Mode(workflow.inspect, (_OUTPUT,), (), "report on the data"),
     "record": Mode(workflow.record, (_OUTPUT, _NUM), (), "write training examples to a file"),
     "import": Mode(import_file, (_WORKDIR, _INPUT), (), "published weights become trained stages"),

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import jax
 import tqdm
 
+from diffad_jax.peaks import peak_flop_per_second
+
 
 class Progress:
     """Shows steps, loss, images/s and time left of one stage; only process 0 shows anything.
@@ -15,12 +17,14 @@ class Progress:
     Speeds are those since the last ``update``; they and the time left leave out the compilation.
     """
 
-    def __init__(self, title: str, start: int, total: int, batch_size: int):
+    def __init__(self, title: str, start: int, total: int, batch_size: int, dtype: str):
         self._title, self._total, self._batch_size = title, total, batch_size
         self._first, self._started = start, time.monotonic()
         self._last, self._last_time = start, self._started
         self._speaks = jax.process_index() == 0
-        self._waited, self._flops = 0.0, 0.0
+        self._waited, self._flop = 0.0, 0.0
+        peak = peak_flop_per_second(jax.devices()[0].device_kind, dtype)
+        self._peak = peak and peak * jax.device_count()
         self._interactive = self._speaks and sys.stderr.isatty()
         self._bar = tqdm.tqdm(
             total=total,
@@ -46,9 +50,9 @@ class Progress:
         self._started = self._last_time = now
         self._waited = 0.0
 
-    def count_flops(self, step_fn: jax.stages.Compiled) -> None:
-        """``step_fn`` is what each step runs."""
-        self._flops = (step_fn.cost_analysis() or {}).get("flops", 0.0) * jax.device_count()
+    def count_work(self, flop: float) -> None:
+        """How many floating-point operations a step takes, see ``flops.count``."""
+        self._flop = flop
 
     @contextlib.contextmanager
     def waiting_for_data(self) -> Iterator[None]:
@@ -68,8 +72,8 @@ class Progress:
             "images_per_second": images,
             "seconds_per_step": seconds,
             "share_waiting_for_data": self._waited / (now - self._last_time),
-            # As the compiler counts, which takes a loop's body once.
-            "flop_per_second": self._flops / seconds,
+            "flop_per_second": self._flop / seconds,
+            "utilisation": self._peak and self._flop / seconds / self._peak,  # None: peak unknown
             "device_memory_bytes": memory.get("peak_bytes_in_use"),
         }
         self._last, self._last_time, self._waited = step, now, 0.0

@@ -11,7 +11,6 @@ from diffad_jax import methods
 from diffad_jax.data import images, layouts
 from diffad_jax.detector import Detector
 from diffad_jax.evaluation import metrics_file
-from diffad_jax.types import Prediction
 
 _MOST_TRAINING_PHOTOS = 64
 
@@ -43,10 +42,8 @@ def load_or_choose(
     _, held_out = layouts.normal_photos(config, category)
     if not held_out:
         return None
-    predicted = _predict(config, held_out, detector)
-    scores = predicted.score
+    scores, limits = _look(config, held_out, detector)
     chosen = float(np.quantile(scores, 1.0 - rate, method="higher"))
-    limits = methods.of(config).MAP_RANGE or _map_range(predicted.anomaly_map, rate)
     stored = {
         "threshold": chosen,
         "false_alarm_rate": rate,
@@ -63,30 +60,34 @@ def load_map_range(
 ) -> tuple[float, float]:
     """The map's values that pictures show as black and as yellow.
 
-    Of probabilities 0 and 1. Of distances the median pixel of held-out normal photos, and as far
-    again above the value that at most ``config.evaluation.false_alarm_rate`` of these photos
-    exceed anywhere as this lies above the median: so it is shown half way. Where no photo is
-    held out, up to 64 training photos take their place, which makes pictures brighter.
+    Of probabilities 0 and 1. Of distances the median over held-out normal photos of their median
+    pixel, and as far again above the value that at most ``config.evaluation.false_alarm_rate`` of
+    these photos exceed anywhere as this lies above the median: so it is shown half way. Where no
+    photo is held out, up to 64 training photos take their place, which makes pictures brighter.
     """
     if fixed := methods.of(config).MAP_RANGE:
         return fixed
     if (chosen := load_or_choose(config, workdir, category, detector)) is not None:
         return chosen.map_range
     trained_on = layouts.normal_photos(config, category)[0][:_MOST_TRAINING_PHOTOS]
-    maps = _predict(config, trained_on, detector).anomaly_map
-    return _map_range(maps, config.evaluation.false_alarm_rate)
+    return _look(config, trained_on, detector)[1]
 
 
-def _predict(
+def _look(
     config: ml_collections.ConfigDict, records: list[layouts.Record], detector: Detector
-) -> Prediction:
-    c, files = config.data, [r.file for r in records]
-    photos, _, _ = images.read_images(files, config.image_size, c.resize, c.on_bad_image)
-    return detector.predict_all(photos, config.evaluation.batch_size)
-
-
-def _map_range(maps: np.ndarray, rate: float) -> tuple[float, float]:
-    """Of maps [n, s, s] of normal photos; see ``load_map_range``."""
-    low = float(np.median(maps))
-    middle = float(np.quantile(maps.max(axis=(1, 2)), 1.0 - rate, method="higher"))
-    return low, 2 * middle - low
+) -> tuple[np.ndarray, tuple[float, float]]:
+    """The scores of normal photos, and the map's range that they give."""
+    c, size = config.data, config.evaluation.batch_size
+    files = [r.file for r in records]
+    batches = images.read_batches(files, size, config.image_size, c.resize, c.on_bad_image)
+    scores, medians, largest = [], [], []
+    for batch in batches:
+        predicted = detector.predict_all(batch, size)
+        scores.append(predicted.score)
+        medians.append(np.median(predicted.anomaly_map, axis=(1, 2)))
+        largest.append(predicted.anomaly_map.max(axis=(1, 2)))
+    low = float(np.median(np.concatenate(medians)))
+    share = 1.0 - config.evaluation.false_alarm_rate
+    middle = float(np.quantile(np.concatenate(largest), share, method="higher"))
+    limits = methods.of(config).MAP_RANGE or (low, 2 * middle - low)
+    return np.concatenate(scores), limits

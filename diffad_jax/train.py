@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from diffad_jax import sharding
+from diffad_jax import flops, sharding
 from diffad_jax.checkpoint import Checkpoints, abstract_state, chosen_step
 from diffad_jax.contracts import Stage
 from diffad_jax.errors import UserError
@@ -139,12 +139,15 @@ class _Run:
         """
         c, due = self.stage.settings(self.config), None
         start, total = int(state.step), c.steps
-        progress = Progress(self.title, start, total, c.batch_size)
+        progress = Progress(
+            self.title, start, total, c.batch_size, self.config.training.compute_dtype
+        )
         with progress, StopSignal() as stop:
             with progress.compiling():
-                step_fn = self._jitted(state).lower(state, self.frozen, first).compile()
+                jitted = self._jitted(state)
+                step_fn = jitted.lower(state, self.frozen, first).compile()
                 validate = self._validation().lower(self._together(state), self.held_out).compile()
-            progress.count_flops(step_fn)
+                progress.count_work(flops.count(jitted, state, self.frozen, first))
             for step in range(start + 1, total + 1):
                 with progress.waiting_for_data():
                     batch = next(stream)

@@ -3,7 +3,6 @@
 import functools
 import json
 import logging
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -12,9 +11,11 @@ from pathlib import Path
 import jax
 import ml_collections
 
-from diffad_jax import fit, methods, networks, train
+from diffad_jax import cost, fit, methods, networks, train
+from diffad_jax.baselines import backbone
 from diffad_jax.check_config import ConfigError
 from diffad_jax.contracts import FittedStage, Stage, is_fitted
+from diffad_jax.convert.backbone import read_backbone
 from diffad_jax.convert.perceptual import read_lpips
 from diffad_jax.data import images, inspect_text, layouts, recorded, toy
 from diffad_jax.data import inspect as data_inspect
@@ -86,7 +87,7 @@ def train_category(
         if trained or stage.NAME not in report:  # it was stopped, or killed, in between
             report[stage.NAME] = {
                 "seconds_this_run": round(seconds, 1) if trained else None,
-                "peak_memory_mib": round(peak_memory_mib()) if trained else None,
+                "peak_memory_mib": round(cost.peak_memory_mib()) if trained else None,
                 **figures,
             }
             metrics_file.write_whole(report_file, json.dumps(report, indent=2) + "\n")
@@ -133,17 +134,11 @@ def _fit(
     return fit.fit_stage(
         stage,
         config,
-        dict,
+        lambda: load_backbone(config),
         directory,
-        lambda: images.read_batches(files, config.image_size, c.resize, size, c.on_bad_image),
+        lambda: images.read_batches(files, size, config.image_size, c.resize, c.on_bad_image),
         describe_photos(files),
     )
-
-
-def peak_memory_mib() -> float:
-    """The most memory that this process has had on the host so far."""
-    unit = 1 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def load_perceptual(config: ml_collections.ConfigDict) -> dict[str, Params]:
@@ -168,6 +163,26 @@ def load_perceptual(config: ml_collections.ConfigDict) -> dict[str, Params]:
         return {"perceptual": pretrained.load_inception(c.perceptual_file, network.names)}
     except (OSError, ValueError) as error:
         raise ConfigError(f"config.autoencoder.perceptual_file: {error}") from error
+
+
+def load_backbone(config: ml_collections.FrozenConfigDict) -> dict[str, Params]:
+    """``{"backbone": …}``, the weights of the network that features come from.
+
+    Raises:
+      ConfigError: ``config.backbone.weights`` names no file, or one that does not hold them; a
+        layer is unknown, or the photos are too small for the network.
+    """
+    c = config.backbone
+    if not c.weights:
+        raise ConfigError(
+            f"config.backbone.weights is empty: name a file with trained weights of {c.name} "
+            "(README.md, Feature extractors)"
+        )
+    try:
+        backbone.map_shapes(config)
+        return {"backbone": read_backbone(c.weights, backbone.network(config))}
+    except ValueError as error:
+        raise ConfigError(f"config.backbone: {error}") from error
 
 
 def record(config: ml_collections.ConfigDict, output: Path, num_examples: int) -> None:

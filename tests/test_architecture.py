@@ -12,8 +12,9 @@ PACKAGE = ROOT / "diffad_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 TOP = (
     "train", "checkpoint", "compilation", "fingerprint", "journal", "profiling", "stopping",
-    "processes", "progress", "detector", "evaluate", "evaluate_files", "predict", "threshold",
-    "workflow", "convert", "main", "modes", "methods", "diffad", "fit",
+    "processes", "progress", "detector", "evaluate", "evaluate_files", "evaluate_photos", "predict",
+    "threshold", "workflow", "convert", "main", "modes", "speed", "methods", "diffad", "fit",
+    "cost",
 )  # fmt: skip
 NO_TENSORFLOW = ("layouts", "images", "toy", "recorded", "inspect", "inspect_text")
 

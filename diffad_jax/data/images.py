@@ -159,40 +159,44 @@ def read_images(
     Raises:
       ImageError: a bad image and ``on_bad_image`` is ``fail``, or no good one.
     """
-    pixels, kept, skipped = _read_kept(paths, image_size, resize, on_bad_image)
+    pixels, reasons = _read_all(paths, image_size, resize, on_bad_image)
+    kept = [i for i, reason in enumerate(reasons) if reason is None]
+    skipped = [(paths[i], reason) for i, reason in enumerate(reasons) if reason is not None]
     if not kept:
-        raise _none_read(skipped)
-    return pixels, kept, skipped
+        raise _none_read(len(paths), skipped[0][1] if skipped else "")
+    return pixels if not skipped else pixels[kept], kept, skipped
 
 
 def read_batches(
-    paths: Sequence[str], image_size: int, resize: str, size: int, on_bad_image: str = "fail"
+    paths: Sequence[str], batch_size: int, image_size: int, resize: str, on_bad_image: str = "fail"
 ) -> Iterator[np.ndarray]:
-    """``read_images``, ``size`` files at a time: batches of at most as many photos.
+    """As ``read_images``, at most ``batch_size`` photos at a time: [b, s, s, 3] uint8, b > 0.
 
     Raises:
-      ImageError: as ``read_images``.
+      ImageError: a bad image and ``on_bad_image`` is ``fail``, or, at the end, no good one.
     """
-    some, reasons = False, []
-    for i in range(0, len(paths), size):
-        pixels, kept, skipped = _read_kept(paths[i : i + size], image_size, resize, on_bad_image)
-        reasons += skipped
-        if kept:
-            some = True
-            yield pixels
-    if not some:
-        raise _none_read(reasons)
+    first_reason, any_good = "", False
+    for start in range(0, len(paths), batch_size):
+        part = paths[start : start + batch_size]
+        pixels, reasons = _read_all(part, image_size, resize, on_bad_image)
+        good = np.array([reason is None for reason in reasons])
+        first_reason = first_reason or next(filter(None, reasons), "")
+        if good.any():
+            any_good = True
+            yield pixels[good]
+    if not any_good:
+        raise _none_read(len(paths), first_reason)
 
 
-def _none_read(skipped: list[tuple[str, str]]) -> ImageError:
-    first = f"; the first: {skipped[0][1]}" if skipped else ""
-    return ImageError(f"none of {len(skipped)} images could be read{first}")
+def _none_read(count: int, first_reason: str) -> ImageError:
+    first = f"; the first: {first_reason}" if first_reason else ""
+    return ImageError(f"none of {count} images could be read{first}")
 
 
-def _read_kept(
+def _read_all(
     paths: Sequence[str], image_size: int, resize: str, on_bad_image: str
-) -> tuple[np.ndarray, list[int], list[tuple[str, str]]]:
-    """``read_images``, without its demand that there be one."""
+) -> tuple[np.ndarray, list[str | None]]:
+    """All photos, and for each why it could not be read."""
     pixels = np.empty((len(paths), image_size, image_size, 3), np.uint8)
 
     def read(i: int) -> str | None:
@@ -205,10 +209,7 @@ def _read_kept(
         return None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        reasons = list(pool.map(read, range(len(paths))))
-    kept = [i for i, reason in enumerate(reasons) if reason is None]
-    skipped = [(paths[i], reason) for i, reason in enumerate(reasons) if reason is not None]
-    return pixels if not skipped else pixels[kept], kept, skipped
+        return pixels, list(pool.map(read, range(len(paths))))
 
 
 def find_images(folder: str | os.PathLike[str]) -> list[str]:

@@ -19,10 +19,15 @@ def image_score(anomaly_map: jax.Array, width: int = 21) -> jax.Array:
     Raises:
       ValueError: ``width`` is even or not positive.
     """
+    return jnp.max(mean_filtered(anomaly_map, width), axis=(1, 2))
+
+
+def mean_filtered(anomaly_map: jax.Array, width: int) -> jax.Array:
+    """The mean filter of ``image_score``: [b, h, w] -> [b, h, w]."""
     if width < 1 or width % 2 == 0:
         raise ValueError(f"a mean filter's width is positive and must be odd, got {width}")
     total = _window_sums(_window_sums(anomaly_map, width, axis=1), width, axis=2)
-    return jnp.max(total, axis=(1, 2)) / width**2
+    return total / width**2
 
 
 def _window_sums(values: jax.Array, width: int, axis: int) -> jax.Array:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from diffad_jax import losses, networks, train_state
+from diffad_jax import losses, networks, train_state, validation
 from diffad_jax.stages import adversary
 from diffad_jax.train_state import Params, TrainState
 from diffad_jax.types import Batch, Validation, to_float
@@ -130,15 +130,12 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Val
         mean, _ = model.apply(weights[NAME], image, method="encode")
         return jnp.clip(model.apply(weights[NAME], mean, method="decode"), 0.0, 1.0)
 
-    def psnr(image, copy):
-        return -10.0 * jnp.log10(jnp.mean((image - copy) ** 2))
-
     image, augmented = to_float(batch["image"]), to_float(batch["augmented_image"])
     copy, augmented_copy = copy_of(image), copy_of(augmented)
     return Validation(
         figures={
-            "psnr_normal_db": psnr(image, copy),
-            "psnr_augmented_db": psnr(augmented, augmented_copy),
+            "psnr_normal_db": validation.psnr(image, copy),
+            "psnr_augmented_db": validation.psnr(augmented, augmented_copy),
         },
         pictures={
             "normal photo": image,

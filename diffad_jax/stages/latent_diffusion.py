@@ -6,7 +6,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from diffad_jax import losses, networks, train_state
+from diffad_jax import losses, networks, train_state, validation
 from diffad_jax.diffusion import schedule
 from diffad_jax.reconstruct import noise_schedule, reconstruct
 from diffad_jax.train_state import Params, TrainState
@@ -113,14 +113,10 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Val
         weights, augmented, key, config=config, num_steps=config.reconstruction.test_steps
     )
 
-    def psnr(x, where):
-        error = jnp.sum(where * (x - image) ** 2) / (3.0 * jnp.sum(where))
-        return -10.0 * jnp.log10(error)
-
     figures = {
-        "damaged_inside_db": psnr(augmented, mask),
-        "repaired_inside_db": psnr(result.reconstruction, mask),
-        "repaired_outside_db": psnr(result.reconstruction, 1.0 - mask),
+        "damaged_inside_db": validation.psnr(augmented, image, mask),
+        "repaired_inside_db": validation.psnr(result.reconstruction, image, mask),
+        "repaired_outside_db": validation.psnr(result.reconstruction, image, 1.0 - mask),
     }
     scale = weights[NAME]["scale"]
     z = scale * _encode(config, weights, batch["image"])[0]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from diffad_jax import losses, networks, train_state
+from diffad_jax import losses, networks, train_state, validation
 from diffad_jax.reconstruct import reconstruct
 from diffad_jax.segment import segment, segmenter_input
 from diffad_jax.train_state import Params, TrainState
@@ -79,10 +79,7 @@ def weights(state: TrainState) -> Params:
 
 
 def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Validation:
-    """Focal loss and pixel average precision on synthetic anomalies of held-out photos.
-
-    The average precision is that of 1,000 equal bins of the map.
-    """
+    """Focal loss and pixel average precision on synthetic anomalies of held-out photos."""
     image = to_float(batch["augmented_image"])
     mask = jnp.squeeze(batch["anomaly_mask"], -1).astype(jnp.float32)
     key = jax.random.key(config.seed)
@@ -94,25 +91,12 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Val
     return Validation(
         figures={
             "loss": jnp.mean(losses.focal(logits, mask, config.segmentation.focal_gamma)),
-            "pixel_ap": _binned_average_precision(mask, probability),
+            "pixel_ap": validation.average_precision(mask, probability),
         },
         pictures={
             "augmented photo": image,
             "reconstruction": repaired.reconstruction,
-            "anomaly map": _grey(probability),
-            "anomaly mask": _grey(mask),
+            "anomaly map": validation.grey(probability),
+            "anomaly mask": validation.grey(mask),
         },
     )
-
-
-def _grey(values: jax.Array) -> jax.Array:
-    """[b, h, w] -> [b, h, w, 3]."""
-    return jnp.repeat(values[..., None], 3, axis=-1)
-
-
-def _binned_average_precision(mask: jax.Array, probability: jax.Array, bins: int = 1000):
-    index = jnp.clip((probability * bins).astype(jnp.int32), 0, bins - 1).ravel()
-    hits = jnp.zeros(bins).at[index].add(mask.ravel())[::-1]
-    alarms = jnp.zeros(bins).at[index].add(1.0)[::-1]
-    precision = jnp.cumsum(hits) / jnp.maximum(jnp.cumsum(alarms), 1.0)
-    return jnp.sum(precision * hits) / jnp.sum(mask)

@@ -1,0 +1,32 @@
+"""PatchCore (CVPR 2022) on MVTec AD: fitted in one pass, without gradients.
+
+Command:   python -m diffad_jax.main --config=configs/patchcore.py:bottle \\
+             --workdir=runs/patchcore --config.data.root=data/mvtec --config.backbone.weights=FILE
+Hardware:  2 CPU cores
+Result:    not measured
+"""
+
+import ml_collections
+
+from configs import padim
+
+
+def get_config(category: str | None = None) -> ml_collections.ConfigDict:
+    config = padim.fitted("patchcore", category)
+    config.backbone = padim.backbone()
+    # The paper takes layer2 and layer3 of a wide ResNet: maps 8 and 16 times smaller.
+    config.backbone.layers = ("mixed_2", "mixed_7")
+    config.patchcore = patchcore()
+    return config.lock()
+
+
+def patchcore() -> ml_collections.ConfigDict:
+    """As published for a bank of one in a hundred patches."""
+    c = ml_collections.ConfigDict()
+    c.bank_share = 0.01  # of the normal photos' patches
+    c.max_bank = 10_000  # patches at most
+    c.max_candidates = 200_000  # patches that the bank is chosen from, a uniform sample of all
+    c.projection = 128  # dimensions that distances are compared in while choosing
+    c.neighbours = 9  # of the bank's nearest patch, to weigh a score by; 1: no weighing
+    c.smoothing_sigma = 4.0  # of the Gaussian filter over the map, in pixels
+    return c
