@@ -116,33 +116,40 @@ def test_a_second_call_trains_nothing(trained, tiny_flags_of_module):
     assert (workdir / "tiles" / "metrics.jsonl").read_text() == before
 
 
-@pytest.mark.parametrize(
-    ("stage", "number"),
-    [*((s.NAME, signal.SIGKILL) for s in STAGES), ("denoiser", signal.SIGTERM)],
-    ids=str,
-)
-def test_stopped_in_any_stage_and_started_again_ends_the_same(
-    stage, number, trained, tiny_flags_of_module, tmp_path
-):
+def test_killed_in_each_stage_and_stopped_it_ends_the_same(trained, tiny_flags_of_module, tmp_path):
+    """One training, which goes on three times."""
     flags = [*tiny_flags_of_module, f"--workdir={tmp_path}"]
-    process = start(*flags)
-    checkpoint = tmp_path / "tiles" / stage / "2"
-    while not checkpoint.exists() and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(number)
-    _, err = process.communicate()
-    if number == signal.SIGKILL:
-        assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
-    else:
-        assert process.returncode == 75 and "the same command goes on from there" in err
+    stops = (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL)
+    for i, (stage, number) in enumerate(zip(STAGES, stops, strict=True)):
+        process = start(*flags)
+        checkpoint = tmp_path / "tiles" / stage.NAME / "2"
+        while not checkpoint.exists() and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, err = process.communicate()
+        if number == signal.SIGKILL:
+            assert process.returncode == -signal.SIGKILL, err
+        else:
+            assert process.returncode == 75 and "the same command goes on from there" in err
+        assert err.count("finished before") >= i - 1
     result = run(*flags)
     assert result.returncode == 0, result.stderr
+    assert result.stderr.count("finished before") >= 2
     digests = [
         json.loads((workdir / "tiles/threshold.json").read_text())["weights"]
         for workdir in (tmp_path, trained[0])
     ]
     assert digests[0] == digests[1], "the weights differ"
     assert_alike(figures(tmp_path)["tiles"], figures(trained[0])["tiles"])
+    before, after = (
+        {s: v | {"seconds_this_run": 0, "peak_memory_mib": 0} for s, v in stages.items()}
+        for stages in (stages_of(trained[0]), stages_of(tmp_path))
+    )
+    assert_alike(after, before)
+
+
+def stages_of(workdir):
+    return json.loads((workdir / "tiles" / "stages.json").read_text())
 
 
 def test_evaluate_and_predict_do_without_tensorflow(
