@@ -11,7 +11,8 @@ import argparse
 import functools
 import importlib.util
 import json
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -23,6 +24,7 @@ from diffad_jax import networks
 from diffad_jax.reconstruct import reconstruct
 from diffad_jax.segment import segment
 from diffad_jax.stages import STAGES, segmentation
+from diffad_jax.train_state import TrainState
 
 
 def main() -> None:
@@ -32,7 +34,7 @@ def main() -> None:
     parser.add_argument("--config", default="configs/mvtec.py")
     parser.add_argument("--photos", type=int, default=209, help="normal photos of the category")
     args = parser.parse_args()
-    config = ml_collections.FrozenConfigDict(_load(args.config))
+    config = ml_collections.FrozenConfigDict(load(args.config))
     report = count(config, args.photos)
     print(f"{'':24}{'GFLOP an image':>16}{'PFLOP in all':>14}")
     for name, figures in report.items():
@@ -49,28 +51,48 @@ def count(config: ml_collections.FrozenConfigDict, num_photos: int) -> dict[str,
     file for it, and with its discriminator if that ever starts.
     """
     config = _without_idle_discriminator(config, num_photos)
-    report, frozen = {}, _perceptual(config)
-    for stage in STAGES:
+    report, weights = {}, {}
+    for stage, state, frozen, batch in shapes(config):
         c = stage.settings(config)
-        batch = _batch(config, c.batch_size)
-        key = jax.random.key(0)
-        state = jax.eval_shape(functools.partial(stage.init_state, config), key, frozen, batch)
-        step = functools.partial(stage.train_step, config=config)
-        total = flops(step, state, frozen, batch)
-        if stage is segmentation:
-            more = config.reconstruction.training_steps - 1
-            total += more * c.batch_size * _denoising_flops(config, frozen)
+        total = step_flops(stage, config, state, frozen, batch)
         report[stage.NAME] = {
             "gflop_an_image": total / c.batch_size / 1e9,
             "pflop_in_all": total * _steps(c, num_photos) / 1e15,
         }
-        frozen.pop("perceptual", None)
-        frozen[stage.NAME] = jax.eval_shape(stage.weights, state)
+        weights[stage.NAME] = jax.eval_shape(stage.weights, state)
     image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
-    total = flops(_detect(config), frozen, image)
-    total += (config.reconstruction.test_steps - 1) * _denoising_flops(config, frozen)
+    total = flops(_detect(config), weights, image)
+    total += (config.reconstruction.test_steps - 1) * _denoising_flops(config, weights)
     report["detector"] = {"gflop_an_image": total / 1e9}
     return report
+
+
+def shapes(
+    config: ml_collections.FrozenConfigDict,
+) -> Iterator[tuple[types.ModuleType, TrainState, dict, dict]]:
+    """(stage, its state, what it stands on, its batch) of each stage in turn, as shapes."""
+    frozen, key = _perceptual(config), jax.random.key(0)
+    for stage in STAGES:
+        batch = _batch(config, stage.settings(config).batch_size)
+        state = jax.eval_shape(functools.partial(stage.init_state, config), key, frozen, batch)
+        yield stage, state, frozen, batch
+        frozen = {name: value for name, value in frozen.items() if name != "perceptual"}
+        frozen[stage.NAME] = jax.eval_shape(stage.weights, state)
+
+
+def step_flops(
+    stage: types.ModuleType,
+    config: ml_collections.FrozenConfigDict,
+    state: TrainState,
+    frozen: dict,
+    batch: dict,
+) -> float:
+    """Of one training step, at shapes from ``shapes``."""
+    total = flops(functools.partial(stage.train_step, config=config), state, frozen, batch)
+    if stage is segmentation:
+        more = config.reconstruction.training_steps - 1
+        total += more * config.segmentation.batch_size * _denoising_flops(config, frozen)
+    return total
 
 
 def _steps(stage: ml_collections.FrozenConfigDict, num_photos: int) -> float:
@@ -117,7 +139,9 @@ def _denoising_flops(config: ml_collections.FrozenConfigDict, weights: dict) -> 
 
 def flops(fn: Callable, *args) -> float:
     """Of ``fn`` at arguments that may be shapes only; a loop's body counts once."""
-    return jax.jit(fn).lower(*args).cost_analysis()["flops"]
+    # Counted for a CPU wherever this runs: GPUs and TPUs do not count before they compile.
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        return jax.jit(fn).lower(*args).cost_analysis()["flops"]
 
 
 def _batch(config: ml_collections.FrozenConfigDict, batch_size: int) -> dict:
@@ -126,7 +150,7 @@ def _batch(config: ml_collections.FrozenConfigDict, batch_size: int) -> dict:
     return {k: jax.ShapeDtypeStruct((*shape, n), np.uint8) for k, n in channels.items()}
 
 
-def _load(path: str) -> ml_collections.ConfigDict:
+def load(path: str) -> ml_collections.ConfigDict:
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
