@@ -12,6 +12,7 @@ from resnet_cases import IMAGE, NAMES, NETWORKS, tensors
 from diffad_jax.convert import torch_file
 from diffad_jax.convert.backbone import read_backbone
 from diffad_jax.convert.errors import ConvertError
+from diffad_jax.models.resnet import resnet18, wide_resnet50_2
 
 each = pytest.mark.parametrize("name", NETWORKS)
 
@@ -71,3 +72,15 @@ def test_unknown_layers_are_named():
     network = NETWORKS["resnet_basic"].clone(names=("layer5",))
     with pytest.raises(ValueError, match="got 'layer5': layer1, layer2, layer3, layer4"):
         jax.eval_shape(network.init, jax.random.key(0), IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("build", "features", "published"),
+    [(resnet18, 512, 11_689_512), (wide_resnet50_2, 2048, 68_883_240)],
+)
+def test_parameters_are_as_many_as_torchvision_documents(build, features, published):
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
+    shapes = jax.eval_shape(build(("layer4",)).init, jax.random.key(0), image)["params"]
+    kernels = sum(leaves["kernel"].size for leaves in shapes.values())
+    norms = 2 * sum(leaves["bias"].size for leaves in shapes.values())  # γ and β, folded here
+    assert kernels + norms + 1000 * features + 1000 == published
