@@ -76,7 +76,7 @@ class Checkpoints:
             item_names=("state", "weights", "fingerprint", "plan", "figures"),
         )
         for step in self._manager.all_steps():
-            with contextlib.suppress(OSError, ValueError):  # damaged: not the best
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # damaged
                 if figures := self._figures(step):
                     self._scores[step] = figures[_BEST]
 
