@@ -85,7 +85,7 @@ def test_the_detector_imports_without_tensorflow():
     program = (
         "import sys\n"
         "sys.modules['tensorflow'] = sys.modules['tensorflow_datasets'] = None\n"
-        "import diffad_jax.detector, diffad_jax.evaluate, diffad_jax.predict\n"
+        "import diffad_jax.detector, diffad_jax.evaluate, diffad_jax.predict, diffad_jax.speed\n"
         "print('imported')\n"
     )
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
