@@ -26,7 +26,7 @@ from benchmarks.tiny import CATEGORY, NAMES, Tiny, final_state
 STEPS = 6
 _SHARES = {"any moment": 18, "save": 13, "between stages": 7, "evaluation": 4, "live": 5,
            "recording": 3}  # fmt: skip
-_TOGETHER = 5  # kills of one training, before it may end
+_TOGETHER = 8  # kills of one training, before it may end
 _POLL_SECONDS = 0.01
 
 

@@ -1,17 +1,17 @@
-"""What a config's training and use cost, by XLA's own count; nothing is computed.
+"""What a config's training and use cost; nothing is computed.
 
     python -m benchmarks.flops --config=configs/mvtec.py
 
-A multiply-add counts as two. Counted is the lowered program before XLA's optimisations, one
-training step at the config's batch size. XLA counts a loop's body once; the further DDIM steps are
-added here. The last line is one JSON object.
+Counted are matrix products and convolutions (``diffad_jax.flops``), a multiply-add as two, of one
+training step at the config's batch size. The last line is one JSON object.
 """
 
 import argparse
 import functools
 import importlib.util
 import json
-from collections.abc import Callable
+import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -19,10 +19,11 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from diffad_jax import networks
+from diffad_jax import flops, networks
 from diffad_jax.reconstruct import reconstruct
 from diffad_jax.segment import segment
-from diffad_jax.stages import STAGES, segmentation
+from diffad_jax.stages import STAGES
+from diffad_jax.train_state import TrainState
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--config", default="configs/mvtec.py")
     parser.add_argument("--photos", type=int, default=209, help="normal photos of the category")
     args = parser.parse_args()
-    config = ml_collections.FrozenConfigDict(_load(args.config))
+    config = ml_collections.FrozenConfigDict(load(args.config))
     report = count(config, args.photos)
     print(f"{'':24}{'GFLOP an image':>16}{'PFLOP in all':>14}")
     for name, figures in report.items():
@@ -49,28 +50,33 @@ def count(config: ml_collections.FrozenConfigDict, num_photos: int) -> dict[str,
     file for it, and with its discriminator if that ever starts.
     """
     config = _without_idle_discriminator(config, num_photos)
-    report, frozen = {}, _perceptual(config)
-    for stage in STAGES:
+    report, weights = {}, {}
+    for stage, state, frozen, batch in shapes(config):
         c = stage.settings(config)
-        batch = _batch(config, c.batch_size)
-        key = jax.random.key(0)
-        state = jax.eval_shape(functools.partial(stage.init_state, config), key, frozen, batch)
         step = functools.partial(stage.train_step, config=config)
-        total = flops(step, state, frozen, batch)
-        if stage is segmentation:
-            more = config.reconstruction.training_steps - 1
-            total += more * c.batch_size * _denoising_flops(config, frozen)
+        total = flops.count(step, state, frozen, batch)
         report[stage.NAME] = {
             "gflop_an_image": total / c.batch_size / 1e9,
             "pflop_in_all": total * _steps(c, num_photos) / 1e15,
         }
-        frozen.pop("perceptual", None)
-        frozen[stage.NAME] = jax.eval_shape(stage.weights, state)
+        weights[stage.NAME] = jax.eval_shape(stage.weights, state)
     image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
-    total = flops(_detect(config), frozen, image)
-    total += (config.reconstruction.test_steps - 1) * _denoising_flops(config, frozen)
+    total = flops.count(_detect(config), weights, image)
     report["detector"] = {"gflop_an_image": total / 1e9}
     return report
+
+
+def shapes(
+    config: ml_collections.FrozenConfigDict,
+) -> Iterator[tuple[types.ModuleType, TrainState, dict, dict]]:
+    """(stage, its state, what it stands on, its batch) of each stage in turn, as shapes."""
+    frozen, key = _perceptual(config), jax.random.key(0)
+    for stage in STAGES:
+        batch = _batch(config, stage.settings(config).batch_size)
+        state = jax.eval_shape(functools.partial(stage.init_state, config), key, frozen, batch)
+        yield stage, state, frozen, batch
+        frozen = {name: value for name, value in frozen.items() if name != "perceptual"}
+        frozen[stage.NAME] = jax.eval_shape(stage.weights, state)
 
 
 def _steps(stage: ml_collections.FrozenConfigDict, num_photos: int) -> float:
@@ -106,27 +112,13 @@ def _detect(config: ml_collections.FrozenConfigDict):
     return detect
 
 
-def _denoising_flops(config: ml_collections.FrozenConfigDict, weights: dict) -> float:
-    """Of one image and one step."""
-    height, width, channels = networks.latent_shape(config)
-    z = jax.ShapeDtypeStruct((1, height, width, 2 * channels), jnp.float32)
-    t = jax.ShapeDtypeStruct((1,), jnp.int32)
-    params = {"params": weights["denoiser"]["params"]}
-    return flops(networks.denoiser(config).apply, params, z, t)
-
-
-def flops(fn: Callable, *args) -> float:
-    """Of ``fn`` at arguments that may be shapes only; a loop's body counts once."""
-    return jax.jit(fn).lower(*args).cost_analysis()["flops"]
-
-
 def _batch(config: ml_collections.FrozenConfigDict, batch_size: int) -> dict:
     shape = (batch_size, config.image_size, config.image_size)
     channels = {"image": 3, "augmented_image": 3, "anomaly_mask": 1}
     return {k: jax.ShapeDtypeStruct((*shape, n), np.uint8) for k, n in channels.items()}
 
 
-def _load(path: str) -> ml_collections.ConfigDict:
+def load(path: str) -> ml_collections.ConfigDict:
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

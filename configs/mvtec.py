@@ -4,8 +4,8 @@ Command:   python -m diffad_jax.main --config=configs/mvtec.py:bottle --workdir=
            (without ``:bottle`` all fifteen categories run one after another)
 Data:      config.data.root must hold one folder a category: ROOT/bottle/{train,test,ground_truth}
 Hardware:  an accelerator with 40 GB or more
-Cost:      a category of 209 photos takes 588 + 636 + 797 PFLOP in the three stages, a photo at test
-           2.3 TFLOP (python -m benchmarks.flops; stage 1 with LPIPS, and without the discriminator,
+Cost:      a category of 209 photos takes 595 + 656 + 839 PFLOP in the three stages, a photo at test
+           2.4 TFLOP (python -m benchmarks.flops; stage 1 with LPIPS, and without the discriminator,
            which would start after this category's last step)
 Hours:     not measured
 Result:    not measured (the paper reports 98.7 image AUROC, 98.3/74.6 pixel AUROC/AP as a mean)
@@ -47,6 +47,7 @@ def photos() -> ml_collections.ConfigDict:
     c.resize = "bilinear"  # bilinear (cv2's, no antialiasing, as published) | antialias
     c.on_bad_image = "fail"  # fail | skip unreadable training photos; test photos never skip
     c.validation_share = 0.1  # of the normal photos, held out of training: thresholds, progress
+    c.licence = ""  # of the photos, for the cards of exported models; empty: not stated
     return c
 
 

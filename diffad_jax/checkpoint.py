@@ -76,7 +76,7 @@ class Checkpoints:
             item_names=("state", "weights", "fingerprint", "plan", "figures"),
         )
         for step in self._manager.all_steps():
-            with contextlib.suppress(OSError, ValueError):  # damaged: not the best
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # damaged
                 if figures := self._figures(step):
                     self._scores[step] = figures[_BEST]
 
@@ -113,6 +113,10 @@ class Checkpoints:
     def planned_steps(self, step: int) -> int:
         """How many steps the run that wrote ``step`` was to take."""
         return self._json(step, "plan")["steps"]
+
+    def fingerprint(self, step: int) -> dict:
+        """What the weights at ``step`` depend on."""
+        return self._json(step, "fingerprint")
 
     def save(
         self,
@@ -168,7 +172,7 @@ class Checkpoints:
         Raises:
           CheckpointError: the checkpoint was written under another ``fingerprint``.
         """
-        found = self._json(step, "fingerprint")
+        found = self.fingerprint(step)
         if not for_training:
             found, fingerprint = (
                 {k: v for k, v in d.items() if k not in ONLY_FOR_TRAINING}

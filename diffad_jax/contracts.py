@@ -65,14 +65,33 @@ class Method(Protocol):
       MAP_RANGE: the map's values that pictures show as black and as yellow; None has them chosen
         on normal photos, see ``threshold.load_map_range``.
       RECONSTRUCTS: whether a prediction holds a reconstruction.
+      SCORE_IS_IN_MAP: whether the score is the largest value of ``score_map``; otherwise photos
+        cannot be put together from windows, and no mask fits the threshold.
     """
 
     STAGES: Sequence[Stage | FittedStage]
     MAP_RANGE: tuple[float, float] | None
     RECONSTRUCTS: bool
+    SCORE_IS_IN_MAP: bool
 
-    def predict(self, weights: dict, images: jax.Array, *, config: Config) -> Prediction:
-        """Pure: the stages' weights by name, [b, s, s, 3] uint8 RGB -> ``Prediction``."""
+    def score_map(self, anomaly_map: jax.Array, *, config: Config) -> jax.Array:
+        """What the score is the largest value of: [b, h, w] -> [b, h, w], of any size.
+
+        Only where ``SCORE_IS_IN_MAP``.
+        """
+        ...
+
+    def predict(
+        self, weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
+    ) -> Prediction:
+        """Pure: a photo's result depends neither on its batch nor on the run.
+
+        Args:
+          weights: the stages', by name.
+          images: [b, s, s, 3] RGB in 0 … 255, uint8 or float32.
+          seed: of what the method draws, if anything; uint32 where it is an array.
+          config: static.
+        """
         ...
 
     def in_words(self, config: Config) -> dict[str, str]:

@@ -19,7 +19,9 @@ class Detector:
         self.config = ml_collections.FrozenConfigDict(config)
         self.digest = fingerprint.digest(weights)
         self.weights = jax.device_put(weights)
-        self._predict = jax.jit(functools.partial(methods.of(config).predict, config=self.config))
+        self._predict = jax.jit(
+            functools.partial(methods.of(config).predict, seed=self.config.seed, config=self.config)
+        )
 
     @classmethod
     def from_workdir(

@@ -3,30 +3,23 @@
 import jax
 import ml_collections
 
-from diffad_jax.evaluation.score import image_score
+from diffad_jax.evaluation.score import image_score, mean_filter
 from diffad_jax.reconstruct import Reconstruction, reconstruct
 from diffad_jax.segment import segment
 from diffad_jax.stages import STAGES as STAGES
 from diffad_jax.types import Prediction, to_float
 
 MAP_RANGE = (0.0, 1.0)  # probabilities
-RECONSTRUCTS = True
+RECONSTRUCTS = SCORE_IS_IN_MAP = True
 Config = ml_collections.FrozenConfigDict
 
 
-def predict(weights: dict, images: jax.Array, *, config: Config) -> Prediction:
-    """The whole detector as one pure function: [b, h, w, 3] uint8 -> ``Prediction``.
-
-    The sampling noise comes from ``config.seed`` and is the same for every photo: a photo's score
-    depends neither on its batch nor on the run.
-
-    Args:
-      weights: of the stages: autoencoder, denoiser, segmenter.
-      images: [b, h, w, 3] uint8 RGB.
-      config: the whole config.
-    """
+def predict(
+    weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
+) -> Prediction:
+    """See ``contracts.Method``; the seed is that of the noise, which all photos share."""
     image = to_float(images)
-    key = jax.random.key(config.seed)
+    key = jax.random.key(seed)
     repaired = reconstruct(
         weights, image, key, config=config, num_steps=config.reconstruction.test_steps
     )
@@ -45,6 +38,11 @@ def judge(
         reconstruction=repaired.reconstruction,
         interpolated=repaired.interpolated,
     )
+
+
+def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
+    """See ``contracts.Method``."""
+    return mean_filter(anomaly_map, config.evaluation.smoothing)
 
 
 def in_words(config: Config) -> dict[str, str]:

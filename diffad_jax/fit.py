@@ -43,7 +43,6 @@ def fit_stage(
     try:
         if checkpoints.newest_sound_step():
             return False
-        checkpoints.remove_after(0)
         found = frozen()
         weights = stage.fit(config, photos(), found)
         mark = fingerprint(stage, config, found, described)

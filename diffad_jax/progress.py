@@ -1,4 +1,4 @@
-"""How training shows itself: a bar on a terminal, plain lines elsewhere; and how fast it is."""
+"""How work shows itself: a bar on a terminal, plain lines elsewhere; and how fast it is."""
 
 import contextlib
 import sys
@@ -88,6 +88,38 @@ class Progress:
     def _say(self, text: str) -> None:
         if self._speaks:
             tqdm.tqdm.write(text, file=sys.stderr)
+
+
+class PhotoProgress:
+    """Shows how many of ``total`` photos are done, photos/s and the time left."""
+
+    _EVERY = 10.0  # seconds between plain lines
+
+    def __init__(self, total: int):
+        self._total, self._done = total, 0
+        self._started = self._shown = time.monotonic()
+        self._bar = tqdm.tqdm(total=total, desc="photos", unit=" photos", disable=None)
+
+    def __enter__(self) -> "PhotoProgress":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def update(self, count: int) -> None:
+        """``count`` more are done."""
+        self._done += count
+        self._bar.update(count)
+        now = time.monotonic()
+        if not self._bar.disable or not count or now - self._shown < self._EVERY:
+            return
+        self._shown = now
+        speed = self._done / (now - self._started)
+        left = clock((self._total - self._done) / speed)
+        print(
+            f"{self._done}/{self._total} photos, {speed:.1f} photos/s, {left} left",
+            file=sys.stderr,
+        )
 
 
 def clock(seconds: float) -> str:

@@ -1,13 +1,15 @@
 """From which score on a photo is called anomalous: chosen on held-out normal photos alone."""
 
+import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
 
-from diffad_jax import methods
+from diffad_jax import methods, scoring
 from diffad_jax.data import images, layouts
 from diffad_jax.detector import Detector
 from diffad_jax.evaluation import metrics_file
@@ -21,42 +23,68 @@ class Threshold(NamedTuple):
     value: float
     false_alarm_rate: float  # at most this share of the held-out photos exceeds it
     num_held_out_normal: int
+    max_windows: int  # of a held-out photo; 1 where they were seen whole
     map_range: tuple[float, float]  # see ``load_map_range``
 
 
+class _Normal(NamedTuple):
+    """What the detector says of normal photos."""
+
+    scores: list[float]
+    windows: list[int]  # of each
+    medians: list[float]  # of the pixels of each photo's map
+    largest: list[float]  # pixel of each
+
+
 def load_or_choose(
-    config: ml_collections.ConfigDict, workdir: Path, category: str, detector: Detector
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    category: str,
+    detector: Detector,
+    tile: bool = False,
 ) -> Threshold | None:
     """The threshold stored beside the weights, or a new one, which is stored.
 
     It is the least score that at most ``config.evaluation.false_alarm_rate`` of the held-out
-    normal photos exceed; None where no photo is held out.
+    normal photos exceed; None where no photo is held out. A photo in tiles scores otherwise than a
+    resized one, so with ``tile`` the held-out photos are tiled too, and the threshold has a file of
+    its own.
+
+    Raises:
+      images.ImageError: an unreadable photo, unless ``config.data.on_bad_image`` is ``skip``; no
+        photo is readable.
     """
-    path = workdir / category / "threshold.json"
+    path = workdir / category / ("threshold_tile.json" if tile else "threshold.json")
     rate = config.evaluation.false_alarm_rate
+    depends_on = {
+        "false_alarm_rate": rate,
+        "weights": detector.digest,
+        "settings": scoring.settings(config, tile),
+    }
     stored = metrics_file.read(path)
-    known = "map_range" in stored and stored["weights"] == detector.digest
-    if known and stored["false_alarm_rate"] == rate:
-        limits = tuple(stored["map_range"])
-        return Threshold(stored["threshold"], rate, stored["num_held_out_normal"], limits)
+    if stored and all(stored.get(key) == value for key, value in depends_on.items()):
+        return _threshold(stored)
     _, held_out = layouts.normal_photos(config, category)
     if not held_out:
         return None
-    scores, limits = _look(config, held_out, detector)
-    chosen = float(np.quantile(scores, 1.0 - rate, method="higher"))
-    stored = {
-        "threshold": chosen,
-        "false_alarm_rate": rate,
-        "num_held_out_normal": len(scores),
-        "map_range": limits,
-        "weights": detector.digest,
+    found = _look(detector, [r.file for r in held_out], tile)
+    content = {
+        "threshold": float(np.quantile(found.scores, 1.0 - rate, method="higher")),
+        "num_held_out_normal": len(found.scores),
+        "max_windows": max(found.windows),
+        "map_range": methods.of(config).MAP_RANGE or _map_range(found, rate),
+        **depends_on,
     }
-    metrics_file.write_whole(path, json.dumps(stored, indent=2) + "\n")
-    return Threshold(chosen, rate, len(scores), limits)
+    metrics_file.write_whole(path, json.dumps(content, indent=2) + "\n")
+    return _threshold(content)
 
 
 def load_map_range(
-    config: ml_collections.ConfigDict, workdir: Path, category: str, detector: Detector
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    category: str,
+    detector: Detector,
+    tile: bool = False,
 ) -> tuple[float, float]:
     """The map's values that pictures show as black and as yellow.
 
@@ -67,27 +95,42 @@ def load_map_range(
     """
     if fixed := methods.of(config).MAP_RANGE:
         return fixed
-    if (chosen := load_or_choose(config, workdir, category, detector)) is not None:
+    if (chosen := load_or_choose(config, workdir, category, detector, tile)) is not None:
         return chosen.map_range
     trained_on = layouts.normal_photos(config, category)[0][:_MOST_TRAINING_PHOTOS]
-    return _look(config, trained_on, detector)[1]
+    found = _look(detector, [r.file for r in trained_on], tile)
+    return _map_range(found, config.evaluation.false_alarm_rate)
 
 
-def _look(
-    config: ml_collections.ConfigDict, records: list[layouts.Record], detector: Detector
-) -> tuple[np.ndarray, tuple[float, float]]:
-    """The scores of normal photos, and the map's range that they give."""
-    c, size = config.data, config.evaluation.batch_size
-    files = [r.file for r in records]
-    batches = images.read_batches(files, size, config.image_size, c.resize, c.on_bad_image)
-    scores, medians, largest = [], [], []
-    for batch in batches:
-        predicted = detector.predict_all(batch, size)
-        scores.append(predicted.score)
-        medians.append(np.median(predicted.anomaly_map, axis=(1, 2)))
-        largest.append(predicted.anomaly_map.max(axis=(1, 2)))
-    low = float(np.median(np.concatenate(medians)))
-    share = 1.0 - config.evaluation.false_alarm_rate
-    middle = float(np.quantile(np.concatenate(largest), share, method="higher"))
-    limits = methods.of(config).MAP_RANGE or (low, 2 * middle - low)
-    return np.concatenate(scores), limits
+def _threshold(stored: dict[str, Any]) -> Threshold:
+    return Threshold(
+        stored["threshold"],
+        stored["false_alarm_rate"],
+        stored["num_held_out_normal"],
+        stored["max_windows"],
+        tuple(stored["map_range"]),
+    )
+
+
+def _look(detector: Detector, files: Sequence[str], tile: bool) -> _Normal:
+    """Of readable photos."""
+    found, reason = _Normal([], [], [], []), ""
+    for result in itertools.chain.from_iterable(scoring.score_photos(detector, files, tile)):
+        if isinstance(result, scoring.Scored):
+            found.scores.append(result.score)
+            found.windows.append(result.num_windows)
+            found.medians.append(float(np.median(result.anomaly_map)))
+            found.largest.append(float(result.anomaly_map.max()))
+            continue
+        reason = result.reason
+        if detector.config.data.on_bad_image == "fail":
+            raise images.ImageError(reason)
+    if not found.scores:
+        raise images.ImageError(f"none of {len(files)} normal photos could be read: {reason}")
+    return found
+
+
+def _map_range(normal: _Normal, rate: float) -> tuple[float, float]:
+    low = float(np.median(normal.medians))
+    middle = float(np.quantile(normal.largest, 1.0 - rate, method="higher"))
+    return low, 2 * middle - low

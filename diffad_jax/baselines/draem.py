@@ -9,7 +9,7 @@ import ml_collections
 import optax
 
 from diffad_jax import losses, similarity, train_state, validation
-from diffad_jax.evaluation.score import image_score
+from diffad_jax.evaluation.score import image_score, mean_filter
 from diffad_jax.models.reconstructor import Reconstructor
 from diffad_jax.models.segmenter import Segmenter
 from diffad_jax.train_state import Params, TrainState
@@ -19,7 +19,7 @@ NAME = "draem"
 SECTIONS = ("synthesis", "draem")
 BEST_BY = "pixel_ap"
 MAP_RANGE = (0.0, 1.0)  # probabilities
-RECONSTRUCTS = True
+RECONSTRUCTS = SCORE_IS_IN_MAP = True
 Config = ml_collections.FrozenConfigDict
 
 
@@ -82,7 +82,7 @@ def weights(state: TrainState) -> Params:
 def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Validation:
     """Pixel average precision, and PSNR of the repair, on held-out synthetic anomalies."""
     image, mask = to_float(batch["image"]), jnp.asarray(batch["anomaly_mask"], jnp.float32)
-    predicted = predict(weights, batch["augmented_image"], config=config)
+    predicted = predict(weights, batch["augmented_image"], seed=config.seed, config=config)
     return Validation(
         figures={
             "pixel_ap": validation.average_precision(mask[..., 0], predicted.anomaly_map),
@@ -98,8 +98,11 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Val
     )
 
 
-def predict(weights: dict, images: jax.Array, *, config: Config) -> Prediction:
+def predict(
+    weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
+) -> Prediction:
     """See ``contracts.Method``; map and score are those of DiffAD."""
+    del seed  # nothing is drawn
     trained = weights[NAME]
     repaired, logits, _ = _run(
         trained["params"], trained["batch_stats"], to_float(images), config, train=False
@@ -110,6 +113,11 @@ def predict(weights: dict, images: jax.Array, *, config: Config) -> Prediction:
         anomaly_map=anomaly_map,
         reconstruction=jnp.clip(repaired, 0.0, 1.0),
     )
+
+
+def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
+    """See ``contracts.Method``."""
+    return mean_filter(anomaly_map, config.evaluation.smoothing)
 
 
 def in_words(config: Config) -> dict[str, str]:

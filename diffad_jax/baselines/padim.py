@@ -23,7 +23,7 @@ from diffad_jax.types import Prediction
 
 NAME = "padim"
 MAP_RANGE = None  # distances
-RECONSTRUCTS = False
+RECONSTRUCTS, SCORE_IS_IN_MAP = False, True
 Config = ml_collections.FrozenConfigDict
 
 
@@ -130,8 +130,11 @@ def fit(config: Config, photos: Iterator[np.ndarray], frozen: dict[str, Params])
     return jax.device_get({"backbone": params, "mean": statistics.mean, "whiten": found})
 
 
-def predict(weights: dict, images: jax.Array, *, config: Config) -> Prediction:
+def predict(
+    weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
+) -> Prediction:
     """See ``contracts.Method``. The score is the largest value of the map."""
+    del seed  # nothing is drawn
     fitted = weights[NAME]
     found = features(fitted["backbone"], images, config=config)
     b, h, w, d = found.shape
@@ -140,6 +143,12 @@ def predict(weights: dict, images: jax.Array, *, config: Config) -> Prediction:
         distances.reshape(b, h, w), config.image_size, config.padim.smoothing_sigma
     )
     return Prediction(score=anomaly_map.max((1, 2)), anomaly_map=anomaly_map)
+
+
+def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
+    """See ``contracts.Method``: the map as it is."""
+    del config
+    return anomaly_map
 
 
 def in_words(config: Config) -> dict[str, str]:

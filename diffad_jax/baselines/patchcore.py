@@ -21,7 +21,7 @@ from diffad_jax.types import Prediction
 
 NAME = "patchcore"
 MAP_RANGE = None  # distances
-RECONSTRUCTS = False
+RECONSTRUCTS = SCORE_IS_IN_MAP = False  # a score is a weighed distance
 _BLOCK = 2048  # of the bank's patches that are compared at a time: bounds the memory
 Config = ml_collections.FrozenConfigDict
 
@@ -106,8 +106,11 @@ def reweighted(
     return (1.0 - jnp.exp(distance - jax.nn.logsumexp(to_all, axis=-1))) * distance
 
 
-def predict(weights: dict, images: jax.Array, *, config: Config) -> Prediction:
+def predict(
+    weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
+) -> Prediction:
     """See ``contracts.Method``."""
+    del seed  # nothing is drawn
     c, fitted = config.patchcore, weights[NAME]
     found = patches(fitted["backbone"], images, config=config)
     b, h, w, channels = found.shape

@@ -3,6 +3,7 @@
 What cannot be guessed from around it is anomalous.
 """
 
+import functools
 import sys
 
 import jax
@@ -11,7 +12,7 @@ import ml_collections
 import optax
 
 from diffad_jax import similarity, train_state, validation
-from diffad_jax.evaluation.score import mean_filtered
+from diffad_jax.evaluation.score import mean_filter
 from diffad_jax.models.segmenter import Segmenter
 from diffad_jax.train_state import Params, TrainState
 from diffad_jax.types import Batch, Prediction, Validation, to_float
@@ -20,7 +21,7 @@ NAME = "riad"
 SECTIONS = ("synthesis", "riad")
 BEST_BY = "psnr_normal_db"
 MAP_RANGE = None  # dissimilarities in [0, 1], but seldom large
-RECONSTRUCTS = True
+RECONSTRUCTS = SCORE_IS_IN_MAP = True
 Config = ml_collections.FrozenConfigDict
 
 
@@ -85,8 +86,8 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Val
     """PSNR of inpainted held-out photos, normal ones and ones with synthetic anomalies."""
     image, mask = to_float(batch["image"]), jnp.asarray(batch["anomaly_mask"], jnp.float32)
     augmented = to_float(batch["augmented_image"])
-    normal = predict(weights, batch["image"], config=config).reconstruction
-    predicted = predict(weights, batch["augmented_image"], config=config)
+    run = functools.partial(predict, weights, seed=config.seed, config=config)
+    normal, predicted = run(batch["image"]).reconstruction, run(batch["augmented_image"])
     brightest = jnp.max(predicted.anomaly_map)
     return Validation(
         figures={
@@ -102,28 +103,36 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Val
     )
 
 
-def predict(weights: dict, images: jax.Array, *, config: Config) -> Prediction:
+def predict(
+    weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
+) -> Prediction:
     """See ``contracts.Method``. The score is the largest value of the map.
 
     The map is the mean over the square sizes of 1 − MSGMS after a mean filter (eq. 8). All photos
-    have the same squares, drawn from ``config.seed``. The reconstruction is the sizes' mean.
+    have the same squares, drawn from ``seed``. The reconstruction is the sizes' mean.
     """
     trained, image = weights[NAME], to_float(images)
     statistics = {"batch_stats": trained["batch_stats"]}
     total_map, total_image = jnp.zeros(image.shape[:3]), jnp.zeros_like(image)
-    sets = disjoint_masks(jax.random.key(config.seed), config)
+    sets = disjoint_masks(jax.random.key(seed), config)
     for masks in sets:
         repaired, _ = _inpaint(trained["params"], statistics, image, masks, config, train=False)
         total_image += repaired
         scales = similarity.gradient_similarities(image, repaired)
         large = [jax.image.resize(x, total_map.shape, "linear") for x in scales]
         total_map += 1.0 - jnp.mean(jnp.stack(large), axis=0)
-    anomaly_map = mean_filtered(total_map / len(sets), config.evaluation.smoothing)
+    anomaly_map = mean_filter(total_map / len(sets), config.evaluation.smoothing)
     return Prediction(
         score=anomaly_map.max((1, 2)),
         anomaly_map=anomaly_map,
         reconstruction=jnp.clip(total_image / len(sets), 0.0, 1.0),
     )
+
+
+def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
+    """See ``contracts.Method``: the map as it is."""
+    del config
+    return anomaly_map
 
 
 def in_words(config: Config) -> dict[str, str]:

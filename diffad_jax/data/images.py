@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +9,10 @@ from typing import TypeVar
 
 import numpy as np
 from etils import epath
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from diffad_jax.data import layouts
+from diffad_jax.data import layouts, photo
+from diffad_jax.data.photo import bilinear, resized, to_rgb
 from diffad_jax.errors import UserError
 
 T = TypeVar("T")
@@ -51,8 +51,8 @@ def read_image(path: str | os.PathLike[str], image_size: int | None, resize: str
     Raises:
       ImageError: not an image, damaged, or too large.
     """
-    pixels = _decode(path, lambda image: np.asarray(_to_rgb(image)))
-    return _resize(pixels, image_size, resize)
+    pixels = _decode(path, photo.rgb_pixels)
+    return resized(pixels, image_size, resize)
 
 
 def read_mask(
@@ -79,7 +79,7 @@ def read_mask(
         raise ValueError(f"config.evaluation.mask_rule = {rule!r}: choose full, half or any")
     level = mask_levels(path, photo_size)
     if image_size is not None and level.shape != (image_size, image_size):
-        level = _bilinear(level[..., None], image_size)[..., 0]
+        level = bilinear(level[..., None], image_size)[..., 0]
     if rule == "full":
         return (np.floor(level + 0.5) >= 255).astype(np.uint8)
     return (level > (127.5 if rule == "half" else 0)).astype(np.uint8)
@@ -100,7 +100,7 @@ def mask_levels(
     Raises:
       ImageError: damaged, or of another size than its photo.
     """
-    pixels = _decode(path, lambda image: np.asarray(_to_rgb(image, class_numbers=True)))
+    pixels = _decode(path, lambda image: np.asarray(to_rgb(image, class_numbers=True)))
     height, width = pixels.shape[:2]
     if photo_size is not None and (width, height) != photo_size:
         raise ImageError(
@@ -138,7 +138,7 @@ def photo_facts(path: str | os.PathLike[str]) -> PhotoFacts:
 
     def facts(image: Image.Image) -> PhotoFacts:
         mode, file_format = image.mode, str(image.format)  # before the conversion drops them
-        pixels = np.ascontiguousarray(_to_rgb(image))
+        pixels = np.ascontiguousarray(to_rgb(image))
         digest = hashlib.sha256(repr(pixels.shape).encode())
         digest.update(pixels)
         height, width = pixels.shape[:2]
@@ -234,59 +234,7 @@ def _decode(path: str | os.PathLike[str], convert: Callable[[Image.Image], T]) -
     except Exception as error:  # each kind of storage has its own errors
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"cannot read {path}: {reason}") from error
-    if not data:
-        raise ImageError(f"{path} is an empty file (0 bytes): restore or remove it")
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return convert(image)
-    except ImageError as error:
-        raise ImageError(f"{path} {error}") from None
-    except UnidentifiedImageError:
-        raise ImageError(
-            f"{path} is no image that can be decoded, whatever its name says: remove it"
-        ) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"{path} is too large ({error}): scale it down or cut it up") from error
-    except Exception as error:  # a damaged file makes Pillow raise almost anything
-        raise ImageError(f"{path} is damaged ({error}): restore or remove it") from error
-
-
-def _to_rgb(image: Image.Image, class_numbers: bool = False) -> Image.Image:
-    """Any mode to upright RGB; with ``class_numbers``, 16-bit grey below 256 keeps its values."""
-    ImageOps.exif_transpose(image, in_place=True)  # a copy of a large photo takes long
-    if image.mode == "F":
-        raise ImageError("holds floating-point numbers of unknown range: save it with 8 or 16 bit")
-    if image.mode.startswith("I"):  # 16-bit grey; convert would clip
-        levels = np.asarray(image).astype(np.float64)
-        if not (class_numbers and levels.max() < 256):
-            levels = np.clip(np.round(levels / 257.0), 0, 255)
-        image = Image.fromarray(levels.astype(np.uint8))
-    elif image.mode == "LA":
-        image = image.getchannel(0)
-    elif image.mode == "PA" or "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _resize(pixels: np.ndarray, size: int | None, rule: str) -> np.ndarray:
-    if rule not in ("bilinear", "antialias"):
-        raise ValueError(f"config.data.resize = {rule!r}: choose bilinear or antialias")
-    if size is None or pixels.shape[:2] == (size, size):
-        return pixels.copy()  # Pillow's pixels are read-only
-    if rule == "antialias":
-        return np.array(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
-    return np.round(_bilinear(pixels, size)).astype(np.uint8)
-
-
-def _bilinear(pixels: np.ndarray, size: int) -> np.ndarray:
-    """[h, w, c] -> [size, size, c] float32 from the four nearest pixels, centres at halves."""
-
-    def places(length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        place = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
-        low = np.floor(place).astype(int)
-        return low, np.minimum(low + 1, length - 1), (place - low).astype(np.float32)
-
-    y0, y1, fy = places(pixels.shape[0])
-    x0, x1, fx = places(pixels.shape[1])
-    rows = pixels[y0] * (1 - fy)[:, None, None] + pixels[y1] * fy[:, None, None]
-    return rows[:, x0] * (1 - fx)[:, None] + rows[:, x1] * fx[:, None]
+        return photo.decode(data, convert)
+    except photo.BadImage as error:
+        raise ImageError(f"{path} {error}") from error

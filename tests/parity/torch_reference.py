@@ -1,6 +1,7 @@
 """The networks in PyTorch, written from their descriptions; sub-modules are named as in Flax.
 
-Only the tests use them. Each is a ``ModuleDict``, so a parameter's key is its Flax path with dots.
+The tests compare with them and ``benchmarks/torch_training.py`` times them. Each is a
+``ModuleDict``, so a parameter's key is its Flax path with dots.
 """
 
 import math
@@ -15,7 +16,7 @@ from diffad_jax.models.layers import num_groups
 
 
 def build(module) -> nn.Module:
-    """The PyTorch twin of a Flax module of ``diffad_jax.models`` (with ``patch_size`` 1)."""
+    """The PyTorch twin of a Flax module of ``diffad_jax.models``."""
     return {
         "Autoencoder": Autoencoder,
         "UNet": UNet,
@@ -48,14 +49,28 @@ def load(network: nn.Module, flat_variables: dict) -> None:
     assert all(key.endswith("num_batches_tracked") for key in missing)
 
 
+def to_patches(x, size):
+    """The channels of a patch are ordered (row, column, channel)."""
+    b, c, h, w = x.shape
+    x = x.view(b, c, h // size, size, w // size, size).permute(0, 3, 5, 1, 2, 4)
+    return x.reshape(b, size * size * c, h // size, w // size)
+
+
+def from_patches(x, size):
+    b, c, h, w = x.shape
+    x = x.view(b, size, size, c // size**2, h, w).permute(0, 3, 4, 1, 5, 2)
+    return x.reshape(b, c // size**2, h * size, w * size)
+
+
 class Norm(nn.GroupNorm):
     def __init__(self, channels, epsilon):
         super().__init__(num_groups(channels), channels, eps=epsilon)
 
 
 class AutoencoderBlock(nn.ModuleDict):
-    def __init__(self, before, after):
+    def __init__(self, before, after, dropout):
         super().__init__()
+        self.dropout = dropout
         self["norm_1"] = Norm(before, 1e-6)
         self["conv_1"] = nn.Conv2d(before, after, 3, padding=1)
         self["norm_2"] = Norm(after, 1e-6)
@@ -65,7 +80,8 @@ class AutoencoderBlock(nn.ModuleDict):
 
     def forward(self, x):
         h = self["conv_1"](F.silu(self["norm_1"](x)))
-        h = self["conv_2"](F.silu(self["norm_2"](h)))
+        h = F.dropout(F.silu(self["norm_2"](h)), self.dropout, self.training)
+        h = self["conv_2"](h)
         return h + (self["shortcut"](x) if "shortcut" in self else x)
 
 
@@ -78,33 +94,32 @@ class SingleHeadAttention(nn.ModuleDict):
 
     def forward(self, x):
         h = self["norm"](x)
-        q, k, v = (self[name](h).flatten(2) for name in ("query", "key", "value"))
-        weight = torch.softmax(q.transpose(1, 2) @ k / math.sqrt(x.shape[1]), dim=-1)
-        return x + self["out"]((v @ weight.transpose(1, 2)).view_as(x))
+        q, k, v = (self[name](h).flatten(2).mT[:, None] for name in ("query", "key", "value"))
+        h = F.scaled_dot_product_attention(q, k, v)[:, 0]
+        return x + self["out"](h.mT.reshape(x.shape))
 
 
 class Encoder(nn.ModuleDict):
     def __init__(self, fields):
         super().__init__()
         self.fields = fields
-        width = fields.channels
-        self["conv_in"] = nn.Conv2d(3, width, 3, padding=1)
+        width, dropout = fields.channels, fields.dropout
+        self["conv_in"] = nn.Conv2d(3 * fields.patch_size**2, width, 3, padding=1)
         for level, multiplier in enumerate(fields.multipliers):
             for i in range(fields.num_res_blocks):
-                self[f"down_{level}_res_{i}"] = AutoencoderBlock(
-                    width, fields.channels * multiplier
-                )
-                width = fields.channels * multiplier
+                after = fields.channels * multiplier
+                self[f"down_{level}_res_{i}"] = AutoencoderBlock(width, after, dropout)
+                width = after
             if level < len(fields.multipliers) - 1:
                 self[f"down_{level}_downsample"] = nn.Conv2d(width, width, 3, stride=2)
-        self["middle_res_0"] = AutoencoderBlock(width, width)
+        self["middle_res_0"] = AutoencoderBlock(width, width, dropout)
         self["middle_attention"] = SingleHeadAttention(width)
-        self["middle_res_1"] = AutoencoderBlock(width, width)
+        self["middle_res_1"] = AutoencoderBlock(width, width, dropout)
         self["norm_out"] = Norm(width, 1e-6)
         self["conv_out"] = nn.Conv2d(width, 2 * fields.latent_channels, 3, padding=1)
 
     def forward(self, x):
-        h = self["conv_in"](x)
+        h = self["conv_in"](to_patches(x, self.fields.patch_size))
         for level in range(len(self.fields.multipliers)):
             for i in range(self.fields.num_res_blocks):
                 h = self[f"down_{level}_res_{i}"](h)
@@ -119,20 +134,20 @@ class Decoder(nn.ModuleDict):
     def __init__(self, fields):
         super().__init__()
         self.fields = fields
-        width = fields.channels * fields.multipliers[-1]
+        width, dropout = fields.channels * fields.multipliers[-1], fields.dropout
         self["conv_in"] = nn.Conv2d(fields.latent_channels, width, 3, padding=1)
-        self["middle_res_0"] = AutoencoderBlock(width, width)
+        self["middle_res_0"] = AutoencoderBlock(width, width, dropout)
         self["middle_attention"] = SingleHeadAttention(width)
-        self["middle_res_1"] = AutoencoderBlock(width, width)
+        self["middle_res_1"] = AutoencoderBlock(width, width, dropout)
         for level in range(len(fields.multipliers) - 1, -1, -1):
             after = fields.channels * fields.multipliers[level]
             for i in range(fields.num_res_blocks + 1):
-                self[f"up_{level}_res_{i}"] = AutoencoderBlock(width, after)
+                self[f"up_{level}_res_{i}"] = AutoencoderBlock(width, after, dropout)
                 width = after
             if level > 0:
                 self[f"up_{level}_upsample"] = nn.Conv2d(width, width, 3, padding=1)
         self["norm_out"] = Norm(width, 1e-6)
-        self["conv_out"] = nn.Conv2d(width, 3, 3, padding=1)
+        self["conv_out"] = nn.Conv2d(width, 3 * fields.patch_size**2, 3, padding=1)
 
     def forward(self, z):
         h = self["conv_in"](z)
@@ -143,7 +158,7 @@ class Decoder(nn.ModuleDict):
                 h = self[f"up_{level}_res_{i}"](h)
             if level > 0:
                 h = self[f"up_{level}_upsample"](F.interpolate(h, scale_factor=2.0))
-        return self["conv_out"](F.silu(self["norm_out"](h)))
+        return from_patches(self["conv_out"](F.silu(self["norm_out"](h))), self.fields.patch_size)
 
 
 class Autoencoder(nn.ModuleDict):
@@ -192,23 +207,19 @@ class MultiHeadAttention(nn.ModuleDict):
         self["out"] = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x):
-        qkv = self["qkv"](self["norm"](x)).flatten(2)
-        outputs = []
-        for of_head in qkv.chunk(self.heads, dim=1):
-            q, k, v = of_head.chunk(3, dim=1)
-            weight = torch.softmax(q.transpose(1, 2) @ k / math.sqrt(q.shape[1]), dim=-1)
-            outputs.append(v @ weight.transpose(1, 2))
-        return x + self["out"](torch.cat(outputs, dim=1).view_as(x))
+        qkv = self["qkv"](self["norm"](x)).flatten(2).unflatten(1, (self.heads, 3, -1))
+        h = F.scaled_dot_product_attention(*(qkv[:, :, i].mT for i in range(3)))
+        return x + self["out"](h.mT.reshape(x.shape))
 
 
 class UNet(nn.ModuleDict):
-    def __init__(self, fields, in_channels=8):
+    def __init__(self, fields):
         super().__init__()
         self.fields = fields
         width = fields.channels
         self["time_0"] = nn.Linear(width, 4 * width)
         self["time_1"] = nn.Linear(4 * width, 4 * width)
-        self["conv_in"] = nn.Conv2d(in_channels, width, 3, padding=1)
+        self["conv_in"] = nn.Conv2d(2 * fields.out_channels, width, 3, padding=1)
         skips = [width]
         for level, multiplier in enumerate(fields.multipliers):
             for i in range(fields.num_res_blocks):
@@ -243,7 +254,8 @@ class UNet(nn.ModuleDict):
 
     def forward(self, x, t):
         half = self.fields.channels // 2
-        frequencies = torch.exp(-math.log(10_000) * torch.arange(half, dtype=x.dtype) / half)
+        steps = torch.arange(half, dtype=x.dtype, device=x.device)
+        frequencies = torch.exp(-math.log(10_000) * steps / half)
         angles = torch.outer(t.to(x.dtype), frequencies)
         time = torch.cat([angles.cos(), angles.sin()], dim=1)
         time = self["time_1"](F.silu(self["time_0"](time)))
@@ -285,8 +297,8 @@ class Segmenter(nn.ModuleDict):
     def __init__(self, fields, in_channels=9):
         super().__init__()
         widths = [fields.channels * multiplier for multiplier in fields.multipliers]
-        self.levels = len(widths)
-        before = in_channels
+        self.levels, self.patch_size = len(widths), fields.patch_size
+        before = in_channels * fields.patch_size**2
         for level, width in enumerate(widths):
             self[f"down_{level}"] = SegmenterBlock(before, width, 2)
             before = width
@@ -295,10 +307,11 @@ class Segmenter(nn.ModuleDict):
             self[f"up_{level}"] = SegmenterBlock(before, width, 1)
             self[f"merge_{level}"] = SegmenterBlock(width + widths[level], width, 2)
             before = width
-        self["conv_out"] = nn.Conv2d(before, fields.num_classes, 3, padding=1)
+        after = fields.num_classes * fields.patch_size**2
+        self["conv_out"] = nn.Conv2d(before, after, 3, padding=1)
 
     def forward(self, x):
-        maps = [self["down_0"](x)]
+        maps = [self["down_0"](to_patches(x, self.patch_size))]
         for level in range(1, self.levels):
             maps.append(self[f"down_{level}"](F.max_pool2d(maps[-1], 2)))
         h = maps[-1]
@@ -306,7 +319,7 @@ class Segmenter(nn.ModuleDict):
             h = F.interpolate(h, scale_factor=2.0, mode="bilinear", align_corners=True)
             h = torch.cat([self[f"up_{level}"](h), maps[level]], dim=1)
             h = self[f"merge_{level}"](h)
-        return self["conv_out"](h)
+        return from_patches(self["conv_out"](h), self.patch_size)
 
 
 class DiscriminatorBlock(nn.ModuleDict):
@@ -353,7 +366,7 @@ class Lpips(nn.ModuleDict):
             self.register_parameter(f"head_{stage}", nn.Parameter(torch.zeros(width)))
 
     def forward(self, image, reference):
-        total = torch.zeros(len(image))
+        total = image.new_zeros(len(image))
         pairs = zip(self._features(image), self._features(reference), strict=True)
         for stage, (ours, theirs) in enumerate(pairs):
             head = getattr(self, f"head_{stage}").view(1, -1, 1, 1)
@@ -361,8 +374,8 @@ class Lpips(nn.ModuleDict):
         return total
 
     def _features(self, image):
-        shift = torch.tensor([-0.030, -0.088, -0.188], dtype=image.dtype).view(1, 3, 1, 1)
-        scale = torch.tensor([0.458, 0.448, 0.450], dtype=image.dtype).view(1, 3, 1, 1)
+        shift = image.new_tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1)
+        scale = image.new_tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1)
         h = (image - shift) / scale
         for stage, depth in enumerate(self.DEPTHS):
             if stage > 0:

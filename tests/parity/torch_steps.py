@@ -1,7 +1,8 @@
 """Each stage's training in PyTorch, written from the description of the published recipe.
 
 The autoencoder's: LDM's LPIPSWithDiscriminator with two optimisers in turn on every batch. The
-denoiser's: LDM's p_losses with a noisy condition, and LitEma. The segmenter's: DRAEM's.
+denoiser's: LDM's p_losses with a noisy condition, and LitEma. The segmenter's: DRAEM's. What they
+minimise is in ``torch_losses``.
 """
 
 import copy
@@ -12,6 +13,7 @@ import numpy as np
 import steps_cases
 import torch
 import torch.nn.functional as F
+import torch_losses
 import torch_reference
 import torch_run
 from steps_cases import NUM_STEPS, StepsCase
@@ -59,12 +61,8 @@ def _autoencoder(case: StepsCase):
         started = float(step // c.accumulation >= c.adversarial_start)
         now = (step + 1) % c.accumulation == 0
 
-        made, kl = _copy(model, image, noise)
-        distance = (image - made).abs()
-        if perceptual:  # added to every value of the image, before the sum
-            perceived = perceptual(made, image).view(-1, 1, 1, 1)
-            distance = distance + c.perceptual_weight * perceived
-        likeness = distance.sum() / len(image)
+        made, kl = torch_losses.copy(model, image, noise)
+        likeness = torch_losses.likeness(c, perceptual, image, made)
         generator = -judge(made).mean()
         slopes = [
             torch.autograd.grad(term, last_kernel, retain_graph=True)[0].norm()
@@ -76,7 +74,7 @@ def _autoencoder(case: StepsCase):
         _backward(model, (loss + adversarial) / c.accumulation, optimizers[0], now)
 
         with torch.no_grad():
-            made, _ = _copy(model, image, noise_again)
+            made, _ = torch_losses.copy(model, image, noise_again)
         hinge = F.relu(1.0 - judge(image)).mean() + F.relu(1.0 + judge(made)).mean()
         hinge = started * 0.5 * hinge
         _backward(judge, hinge / c.accumulation, optimizers[1], now)
@@ -90,12 +88,6 @@ def _autoencoder(case: StepsCase):
             }
         )
     return history, {"params/autoencoder": model, "params/discriminator": judge}
-
-
-def _copy(model: nn.Module, image: torch.Tensor, noise: torch.Tensor):
-    mean, logvar = model.encode(image).chunk(2, dim=1)
-    kl = 0.5 * (mean**2 + logvar.exp() - 1.0 - logvar).sum() / len(image)
-    return model.decode(mean + (0.5 * logvar).exp() * noise), kl
 
 
 def _backward(
@@ -119,28 +111,20 @@ def _denoiser(case: StepsCase):
     history = []
     for step in range(NUM_STEPS):
         batch = case.batch(step)
-        posterior, t, noise, s, condition_noise = (
-            _tensor(x) for x in steps_cases.stage_2_draws(case, step)
-        )
-        with torch.no_grad():
-            mean, logvar = encoder.encode(_pixels(batch["image"])).chunk(2, dim=1)
-            z = c.latent_scale * (mean + (0.5 * logvar).exp() * posterior)
-            condition, _ = encoder.encode(_pixels(batch["augmented_image"])).chunk(2, dim=1)
-        inputs = [_noisy(z, t, noise), _noisy(c.latent_scale * condition, s, condition_noise)]
-        loss = F.mse_loss(model(torch.cat(inputs, dim=1), t), noise)
+        images = (_pixels(batch[name]) for name in ("image", "augmented_image"))
+        draws = [_tensor(x) for x in steps_cases.stage_2_draws(case, step)]
+        loss = torch_losses.denoising(case.config, encoder, model, c.latent_scale, *images, draws)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        kept = min(c.ema_decay, (1 + step + 1) / (10 + step + 1))
-        with torch.no_grad():
-            for shadow, parameter in zip(average.parameters(), model.parameters(), strict=True):
-                shadow -= (1.0 - kept) * (shadow - parameter)
+        torch_losses.move_average(average, model, step + 1, c.ema_decay)
         history.append({"loss": loss})
     return history, {"params": model, "ema_params": average}
 
 
 def _segmenter(case: StepsCase):
     c, state = case.config.segmentation, case.first_state()
+    scale = case.config.diffusion.latent_scale
     autoencoder, denoiser = (
         _network(network, case.frozen[name]["params"])
         for name, network in (
@@ -156,46 +140,17 @@ def _segmenter(case: StepsCase):
     for step in range(NUM_STEPS):
         batch = case.batch(step)
         image = _pixels(batch["augmented_image"])
+        mask = torch.from_numpy(batch["anomaly_mask"][..., 0]).long()
         noise = _tensor(steps_cases.stage_3_draws(case, step))
-        with torch.no_grad():
-            repaired = _reconstruct(case, autoencoder, denoiser, image, noise)
-        logits = model(torch.cat([*repaired, image], dim=1))
-        loss = _focal(logits, torch.from_numpy(batch["anomaly_mask"][..., 0]).long(), c.focal_gamma)
+        loss = torch_losses.segmentation(
+            case.config, autoencoder, denoiser, model, scale, image, mask, noise
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
         history.append({"loss": loss})
     return history, {"params": model}
-
-
-def _reconstruct(case: StepsCase, autoencoder, denoiser, image, z) -> list[torch.Tensor]:
-    """x_r and x_inter, from the noise z by DDIM over timesteps range(0, T, T // S) + 1."""
-    c, scale = case.config.reconstruction, case.config.diffusion.latent_scale
-    condition = scale * autoencoder.encode(image).chunk(2, dim=1)[0]
-    visited = np.arange(0, 1000, 1000 // c.training_steps)[::-1] + 1
-    for t, after in zip(visited, [*visited[1:], 0], strict=True):
-        noise = denoiser(torch.cat([z, condition], dim=1), torch.full((len(z),), int(t)))
-        signal, sigma = ALPHA_BAR[t] ** 0.5, (1.0 - ALPHA_BAR[t]) ** 0.5
-        clean = (z - sigma * noise) / signal
-        z = ALPHA_BAR[after] ** 0.5 * clean + (1.0 - ALPHA_BAR[after]) ** 0.5 * noise
-    (weight,) = c.interpolation
-    mixed = weight * condition + (1.0 - weight) * z
-    return [autoencoder.decode(x / scale).clamp(0.0, 1.0) for x in (z, mixed)]
-
-
-def _focal(logits: torch.Tensor, label: torch.Tensor, gamma: float) -> torch.Tensor:
-    one_hot = F.one_hot(label, 2).movedim(-1, 1).to(DTYPE).clamp(1e-5, 1.0 - 1e-5)
-    p_true = (one_hot * logits.softmax(1)).sum(1) + 1e-5
-    return -((1.0 - p_true) ** gamma * p_true.log()).mean()
-
-
-ALPHA_BAR = torch.cumprod(1.0 - torch.linspace(0.0015**0.5, 0.02**0.5, 1000, dtype=DTYPE) ** 2, 0)
-
-
-def _noisy(z: torch.Tensor, t: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    kept = ALPHA_BAR[t].view(-1, 1, 1, 1)
-    return kept.sqrt() * z + (1.0 - kept).sqrt() * noise
 
 
 def _network(module, params: dict, variables: dict | None = None) -> nn.Module:
