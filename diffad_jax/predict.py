@@ -128,6 +128,8 @@ def _check(config: ml_collections.ConfigDict, tile: bool, save: Sequence[str]) -
     method = methods.of(config)
     if "reconstruction" in save and not method.RECONSTRUCTS:
         raise ConfigError(f"--save=reconstruction: {config.method} makes none")
+    if tile and config.method == "padim":
+        raise ConfigError("--tile does not go with padim, which knows places of whole photos")
     if (tile or "mask" in save) and not method.SCORE_IS_IN_MAP:
         raise ConfigError(
             f"--tile and --save=mask do not go with {config.method}, whose score is no value of "

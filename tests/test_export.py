@@ -127,15 +127,13 @@ def test_a_moved_folder_needs_its_runtime_alone(trained, exported, tmp_path, nam
 
 
 @pytest.mark.parametrize("name", ["stablehlo", "onnx"])
-def test_maps_batches_and_seeds(trained, exported, name):
+def test_maps_and_seeds(trained, exported, name):
     config, _, _, pixels, predicted = trained
     card = artifact.read_card(exported(name))
     detect = runtimes.load(exported(name), card)
-    for batch in (slice(0, 2), slice(2, 5)):
-        found = detect(pixels[batch], card["seed"])
-        np.testing.assert_allclose(found["score"], predicted.score[batch], atol=TOLERANCE)
-        maps = predicted.anomaly_map[batch]
-        np.testing.assert_allclose(found["anomaly_map"], maps, atol=TOLERANCE)
+    found = detect(pixels[:2], card["seed"])
+    np.testing.assert_allclose(found["score"], predicted.score[:2], atol=TOLERANCE)
+    np.testing.assert_allclose(found["anomaly_map"], predicted.anomaly_map[:2], atol=TOLERANCE)
     with ml_collections.ConfigDict(config).unlocked() as other:
         other.seed = 2**32 - 5
     weights = Detector.from_workdir(*trained[:2], "tiles").weights

@@ -401,5 +401,8 @@ def test_what_a_method_cannot_give_is_refused(line):
     for options in ({"tile": True}, {"save": ["mask"]}):
         with pytest.raises(ConfigError, match="do not go with patchcore, whose score is no value"):
             line(**options)
-    with pytest.raises(ConfigError, match="--save=reconstruction: patchcore makes none"):
+    line.config.method = "padim"
+    with pytest.raises(ConfigError, match="--tile does not go with padim, which knows places"):
+        line(tile=True)
+    with pytest.raises(ConfigError, match="--save=reconstruction: padim makes none"):
         line(save=["reconstruction"])
