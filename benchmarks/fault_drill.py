@@ -7,7 +7,6 @@ that names the file and the remedy; and no stage that was finished may be traine
 import argparse
 import collections
 import contextlib
-import itertools
 import json
 import os
 import platform
@@ -25,6 +24,7 @@ from benchmarks.fault_files import drill_files, drill_gone
 from benchmarks.tiny import CATEGORY, NAMES, Tiny, final_state
 
 STEPS = 6
+PARTS = ("kills", "checkpoints", "gone", "disk")
 _SHARES = {"any moment": 18, "save": 13, "between stages": 7, "evaluation": 4, "live": 5,
            "recording": 3}  # fmt: skip
 _TOGETHER = 8  # kills of one training, before it may end
@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--only", choices=("kills", "files", "disk"), help="instead of all three")
+    parser.add_argument("--only", choices=PARTS, help="instead of all of them")
     parser.add_argument("--json", type=Path, help="also write the figures there")
     args = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
@@ -93,8 +93,8 @@ class _Drill:
         self._uninterrupted()
         if only in (None, "kills"):
             self._kills(plan(kills, seed, self.seconds))
-        if only in (None, "files"):
-            for outcome in itertools.chain(drill_files(self), drill_gone(self)):
+        for part, drill in (("checkpoints", drill_files), ("gone", drill_gone)):
+            for outcome in drill(self) if only in (None, part) else ():
                 self.note(*outcome)
         if only in (None, "disk"):
             self._full_disk()

@@ -102,12 +102,12 @@ def drill_gone(drill: Any) -> Found:
     whole = drill.tiny.recording.read_bytes()
     for damage in DAMAGE:
         DAMAGE[damage](drill.tiny.recording)
-        status = drill.train(drill.workdir())
+        workdir = drill.workdir()
+        status = drill.train(workdir)
         text = drill.log.read_text()
         clear = status == 1 and f"{drill.tiny.recording}" in text and "Traceback" not in text
-        result = "clear error" if clear else f"status {status}: {text[-300:]}"
-        yield f"{damage}: recording", result, ""
         drill.tiny.recording.write_bytes(whole)
+        yield f"{damage}: recording", "clear error" if clear else _end(drill, workdir, status), ""
 
 
 def _end(drill: Any, workdir: Path, status: int) -> str:

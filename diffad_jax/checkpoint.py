@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from diffad_jax.train_state import Params, TrainState
 
 logger = logging.getLogger(__name__)
 _CHECKSUMS = "checksums.json"
+_HALF = ".orbax-checkpoint-tmp"  # follows the step in the name of what is being written
 _BEST = "best by"  # the figure that checkpoints are compared by
 
 
@@ -64,13 +66,15 @@ class Checkpoints:
 
     def __init__(self, directory: Path, *, keep: int = 1, writes: bool = False):
         self.directory = directory.absolute()
+        if writes and jax.process_index() == 0:
+            for half in self.directory.glob(f"*{_HALF}*"):
+                shutil.rmtree(half)
         self._saving = 0  # the step that is being written
         self._scores: dict[int, float] = {}
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=_NewestAndBest(keep, self._scores),
-                cleanup_tmp_directories=writes,
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
             ),
             item_names=("state", "weights", "fingerprint", "plan", "figures"),
@@ -218,7 +222,7 @@ class Checkpoints:
 
     def _write_checksums(self) -> None:
         """Orbax calls it in the background, in process 0, before it renames the folder."""
-        (folder,) = self.directory.glob(f"{self._saving}.orbax-checkpoint-tmp*")
+        (folder,) = self.directory.glob(f"{self._saving}{_HALF}*")
         # What Orbax still changes there, and does not need: when it was committed.
         (folder / _CHECKSUMS).write_text(
             json.dumps({k: v for k, v in _checksums(folder).items() if k != "_CHECKPOINT_METADATA"})

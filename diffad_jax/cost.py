@@ -1,6 +1,5 @@
 """What a method costs: seconds and memory."""
 
-import json
 import resource
 import sys
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import jax
 
+from diffad_jax.evaluation import metrics_file
 from diffad_jax.evaluation.ranking import Figure
 from diffad_jax.train_state import Params
 
@@ -30,8 +30,7 @@ def of_detector(
       weights: all that prediction needs.
       seconds_a_photo: at test, in batches; None where there were too few photos to tell.
     """
-    path = directory / "stages.json"
-    stages = list(json.loads(path.read_text()).values()) if path.exists() else []
+    stages = list(metrics_file.read(directory / "stages.json").values())
     few = "too few test photos: the first batch includes the compilation"
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(weights))
     return {

@@ -52,6 +52,8 @@ def train_and_evaluate(
     ``profile`` names steps to trace, see ``profiling``.
     """
     prepare(config)
+    if config.data.recorded:
+        recorded.Recording(config.data.recorded)  # it is there, and whole
     for category in config.categories:
         train_category(config, workdir / category, category, profile)
     if jax.process_count() == 1:
@@ -85,11 +87,11 @@ def train_category(
             continue
         seconds = time.monotonic() - started
         if trained or stage.NAME not in report:  # it was stopped, or killed, in between
-            report[stage.NAME] = {
-                "seconds_this_run": round(seconds, 1) if trained else None,
-                "peak_memory_mib": round(cost.peak_memory_mib()) if trained else None,
-                **figures,
+            spent = {
+                "seconds_this_run": round(seconds, 1),
+                "peak_memory_mib": round(cost.peak_memory_mib()),
             }
+            report[stage.NAME] = (spent if trained else {}) | figures
             metrics_file.write_whole(report_file, json.dumps(report, indent=2) + "\n")
         if trained:
             shown = ", ".join(f"{k} {v:.4g}" for k, v in figures.items())
