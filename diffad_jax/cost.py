@@ -43,6 +43,6 @@ def of_detector(
 
 
 def _over(combined: Callable, stages: list[dict], name: str) -> Figure:
-    if not stages or any(name not in stage for stage in stages):
+    if not stages or any(stage.get(name) is None for stage in stages):
         return Figure(None, "not trained here, or by an earlier version")
     return Figure(combined(stage[name] for stage in stages), "")

@@ -102,5 +102,7 @@ def decode(weights: dict, latent: jax.Array, z_r: jax.Array, *, config: Config) 
     # One call for all: the decoder is the dearest network.
     latents = jnp.concatenate([z_r, *mixed]) / weights["denoiser"]["scale"]
     decoded = networks.autoencoder(config).apply(weights["autoencoder"], latents, method="decode")
-    decoded = jnp.clip(decoded, 0.0, 1.0).reshape(1 + len(mixed), len(z_r), *decoded.shape[1:])
+    decoded = jnp.clip(decoded, 0.0, 1.0).reshape(
+        1 + len(mixed), *z_r.shape[:1], *decoded.shape[1:]
+    )
     return Reconstruction(reconstruction=decoded[0], interpolated=jnp.moveaxis(decoded[1:], 0, 1))

@@ -158,13 +158,14 @@ class _Run:
                     self._finish(due, progress)
                 stopped = stop.requested(step)
                 due = self._begin(step, state, metrics, validate, stopped)
-                if stopped or (step == total and stop.received):
-                    self._finish(due, progress)
-                    self.checkpoints.wait()
-                    raise Stopped(f"{self.title}: stopped at step {step} of {total}, all is saved; "
-                                  "the same command goes on from there")  # fmt: skip
+                if stopped:
+                    break
             self._finish(due, progress)
-        self.checkpoints.wait()
+            self.checkpoints.wait()
+            # One of several goes on: at the next stage's first step all hear of the signal.
+            if stopped or (stop.received and jax.process_count() == 1):
+                raise Stopped(f"{self.title}: stopped at step {step} of {total}, all is saved; "
+                              "the same command goes on from there")  # fmt: skip
 
     def _jitted(self, state: TrainState) -> Callable:
         shardings = jax.tree.map(lambda x: x.sharding, state)
