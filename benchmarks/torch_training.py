@@ -32,6 +32,7 @@ _COVERED = {
     "autoencoder.perceptual": ("lpips", "none"),
     "diffusion.condition_noise": ("independent",),
     "reconstruction.condition": ("clean",),
+    "reconstruction.interpolation": ((0.5,),),
     "training.gradient_clip": (0.0,),
 }
 
@@ -57,6 +58,7 @@ class Training:
       config: the whole config.
       params, variables, frozen, batch: ours, as host arrays.
       platform: JAX's, ``cpu`` or ``gpu``.
+      seed: of the draws.
 
     Raises:
       UserError: the config asks for what the losses do not cover, or PyTorch lacks the device.
@@ -71,8 +73,10 @@ class Training:
         frozen: dict,
         batch: dict[str, np.ndarray],
         platform: str,
+        seed: int,
     ):
         _check(config)
+        torch.manual_seed(seed)  # dropout takes no generator
         self.device, self.config = device_for(platform), config
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True
