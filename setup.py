@@ -10,6 +10,13 @@ DATA = [
     "tensorflow-cpu>=2.20,<2.22",
     "tensorflow-datasets>=4.9.8",
 ]
+# What --mode=export writes with, and its formats' runtimes.
+EXPORT = [
+    "flatbuffers>=24.3",  # jax.export needs it without asking for it
+    "onnx>=1.16",
+    "onnxruntime>=1.18",
+    "tensorflow-cpu>=2.20,<2.22",
+]
 BENCHMARKS = ["opencv-python-headless>=4.11"]  # for the reference loader
 
 setup(
@@ -21,7 +28,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["diffad_jax", "diffad_jax.*"]),
-    package_data={"diffad_jax.evaluation": ["report_template.html"]},
+    package_data={
+        "diffad_jax.evaluation": ["report_template.html"],
+        "diffad_jax.export": ["examples/*"],
+    },
     install_requires=[
         "absl-py>=2.1",
         "etils[epath]>=1.9",
@@ -39,15 +49,19 @@ setup(
     ],
     extras_require={
         "data": DATA,
+        "export": EXPORT,
         "test": [
             *DATA,
+            *EXPORT,
             *BENCHMARKS,
             "hypothesis>=6.100",
             "pytest>=8.3",
             "pytest-xdist>=3.6",
+            "tensorboardX>=2.6",
             "ruff>=0.9",
         ],
-        "benchmarks": [*DATA, *BENCHMARKS],
+        "benchmarks": [*DATA, *EXPORT, *BENCHMARKS],
+        "tensorboard": ["tensorboard>=2.18", "tensorboardX>=2.6"],
         "parity": ["torch==2.13.*"],
     },
 )

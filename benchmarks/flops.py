@@ -1,10 +1,9 @@
-"""What a config's training and use cost, by XLA's own count; nothing is computed.
+"""What a config's training and use cost; nothing is computed.
 
     python -m benchmarks.flops --config=configs/mvtec.py
 
-A multiply-add counts as two. Counted is the lowered program before XLA's optimisations, one
-training step at the config's batch size. XLA counts a loop's body once; the further DDIM steps are
-added here. The last line is one JSON object.
+Counted are matrix products and convolutions (``diffad_jax.flops``), a multiply-add as two, of one
+training step at the config's batch size. The last line is one JSON object.
 """
 
 import argparse
@@ -12,7 +11,7 @@ import functools
 import importlib.util
 import json
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -20,10 +19,10 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from diffad_jax import networks
+from diffad_jax import flops, networks
 from diffad_jax.reconstruct import reconstruct
 from diffad_jax.segment import segment
-from diffad_jax.stages import STAGES, segmentation
+from diffad_jax.stages import STAGES
 from diffad_jax.train_state import TrainState
 
 
@@ -54,15 +53,15 @@ def count(config: ml_collections.FrozenConfigDict, num_photos: int) -> dict[str,
     report, weights = {}, {}
     for stage, state, frozen, batch in shapes(config):
         c = stage.settings(config)
-        total = step_flops(stage, config, state, frozen, batch)
+        step = functools.partial(stage.train_step, config=config)
+        total = flops.count(step, state, frozen, batch)
         report[stage.NAME] = {
             "gflop_an_image": total / c.batch_size / 1e9,
             "pflop_in_all": total * _steps(c, num_photos) / 1e15,
         }
         weights[stage.NAME] = jax.eval_shape(stage.weights, state)
     image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
-    total = flops(_detect(config), weights, image)
-    total += (config.reconstruction.test_steps - 1) * _denoising_flops(config, weights)
+    total = flops.count(_detect(config), weights, image)
     report["detector"] = {"gflop_an_image": total / 1e9}
     return report
 
@@ -78,21 +77,6 @@ def shapes(
         yield stage, state, frozen, batch
         frozen = {name: value for name, value in frozen.items() if name != "perceptual"}
         frozen[stage.NAME] = jax.eval_shape(stage.weights, state)
-
-
-def step_flops(
-    stage: types.ModuleType,
-    config: ml_collections.FrozenConfigDict,
-    state: TrainState,
-    frozen: dict,
-    batch: dict,
-) -> float:
-    """Of one training step, at shapes from ``shapes``."""
-    total = flops(functools.partial(stage.train_step, config=config), state, frozen, batch)
-    if stage is segmentation:
-        more = config.reconstruction.training_steps - 1
-        total += more * config.segmentation.batch_size * _denoising_flops(config, frozen)
-    return total
 
 
 def _steps(stage: ml_collections.FrozenConfigDict, num_photos: int) -> float:
@@ -126,22 +110,6 @@ def _detect(config: ml_collections.FrozenConfigDict):
         return segment(weights["segmenter"], repaired, image, config=config)
 
     return detect
-
-
-def _denoising_flops(config: ml_collections.FrozenConfigDict, weights: dict) -> float:
-    """Of one image and one step."""
-    height, width, channels = networks.latent_shape(config)
-    z = jax.ShapeDtypeStruct((1, height, width, 2 * channels), jnp.float32)
-    t = jax.ShapeDtypeStruct((1,), jnp.int32)
-    params = {"params": weights["denoiser"]["params"]}
-    return flops(networks.denoiser(config).apply, params, z, t)
-
-
-def flops(fn: Callable, *args) -> float:
-    """Of ``fn`` at arguments that may be shapes only; a loop's body counts once."""
-    # Counted for a CPU wherever this runs: GPUs and TPUs do not count before they compile.
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        return jax.jit(fn).lower(*args).cost_analysis()["flops"]
 
 
 def _batch(config: ml_collections.FrozenConfigDict, batch_size: int) -> dict:

@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from benchmarks import flops, peaks
-from diffad_jax import networks, sharding
+from benchmarks import flops as cost
+from diffad_jax import flops, networks, peaks, sharding
 from diffad_jax.errors import UserError
 from diffad_jax.stages import STAGES
 from diffad_jax.train_state import TrainState
@@ -58,7 +58,7 @@ def main() -> None:
         parser.add_argument(f"--{field.name}", type=field.type, required=True)
     args = parser.parse_args()
     jax.config.update("jax_enable_compilation_cache", False)
-    config = settle(flops.load(args.config), args.stage, args.batch, args.dtype)
+    config = settle(cost.load(args.config), args.stage, args.batch, args.dtype)
     plan = Plan(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Plan)})
     row = measure(config, args.stage, dataclasses.replace(plan, runs=tuple(args.runs)))
     print(json.dumps({"row": row, "machine": machine()}))
@@ -80,9 +80,9 @@ def settle(config: ml_collections.ConfigDict, stage: str, batch_size: int, dtype
 def measure(config: Config, name: str, plan: Plan) -> dict:
     """Figures of each run of the stage ``name``; of one that cannot be, a ``reason`` instead."""
     stage, state, frozen, batch = next(
-        found for found in flops.shapes(config) if found[0] is _named(name)
+        found for found in cost.shapes(config) if found[0] is _named(name)
     )
-    flop = flops.step_flops(stage, config, state, frozen, batch)
+    flop = flops.count(functools.partial(stage.train_step, config=config), state, frozen, batch)
     row = {
         "stage": name,
         "batch_size": stage.settings(config).batch_size,
@@ -99,7 +99,7 @@ def measure(config: Config, name: str, plan: Plan) -> dict:
         runs = dict.fromkeys(plan.runs, {"reason": _reason(error)})
         return row | {"runs": runs, "ratio": None}
     figures, live = _first_steps(ours, plan)
-    seconds = _take_turns(live, plan, getattr(stage.settings(config), "accumulation", 1))
+    seconds = _take_turns(live, plan, stage.settings(config).accumulation)
     for run, taken in seconds.items():
         figures[run] |= _rates(taken, row, flop)
     if "jax" in live:

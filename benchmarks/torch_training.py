@@ -34,6 +34,7 @@ _COVERED = {
     "reconstruction.condition": ("clean",),
     "reconstruction.interpolation": ((0.5,),),
     "training.gradient_clip": (0.0,),
+    "training.remat": (False,),
 }
 
 
@@ -102,7 +103,7 @@ class Training:
         self.average = copy.deepcopy(self.model) if stage is latent_diffusion else None
         self.loss = getattr(self, f"_{stage.NAME}")
         self.optimizer = _optimizer(stage, config, self.model)
-        self.accumulation = config.autoencoder.accumulation if stage is autoencoder else 1
+        self.accumulation = stage.settings(config).accumulation
         self.steps, self.marked = 0, False
 
     def _network(self, module: object, variables: dict) -> nn.Module:
@@ -137,12 +138,15 @@ class Training:
         (loss / self.accumulation).backward()
         self.steps += 1
         if self.steps % self.accumulation == 0:
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-        if self.average:
-            decay = self.config.diffusion.ema_decay
-            torch_losses.move_average(self.average, self.model, self.steps, decay)
+            self._update()
         return loss.detach()
+
+    def _update(self) -> None:
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.average:
+            updates, decay = self.steps // self.accumulation, self.config.diffusion.ema_decay
+            torch_losses.move_average(self.average, self.model, updates, decay)
 
     def _autoencoder(self) -> torch.Tensor:
         c, image = self.config.autoencoder, self._pixels("image")

@@ -4,8 +4,8 @@ Command:   python -m diffad_jax.main --config=configs/mvtec.py:bottle --workdir=
            (without ``:bottle`` all fifteen categories run one after another)
 Data:      config.data.root must hold one folder a category: ROOT/bottle/{train,test,ground_truth}
 Hardware:  an accelerator with 40 GB or more
-Cost:      a category of 209 photos takes 588 + 636 + 797 PFLOP in the three stages, a photo at test
-           2.3 TFLOP (python -m benchmarks.flops; stage 1 with LPIPS, and without the discriminator,
+Cost:      a category of 209 photos takes 595 + 656 + 839 PFLOP in the three stages, a photo at test
+           2.4 TFLOP (python -m benchmarks.flops; stage 1 with LPIPS, and without the discriminator,
            which would start after this category's last step)
 Hours:     not measured
 Result:    not measured (the paper reports 98.7 image AUROC, 98.3/74.6 pixel AUROC/AP as a mean)
@@ -23,6 +23,7 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     """The published recipe; ``category`` (or a comma list of them) replaces all fifteen."""
     config = ml_collections.ConfigDict()
     config.seed = 0
+    config.method = "diffad"  # a name in diffad_jax/methods.py
     config.categories = tuple(category.split(",")) if category else CATEGORIES
     config.image_size = 256  # photos are resized to a square of this many pixels
 
@@ -38,16 +39,24 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     return config.lock()
 
 
-def data() -> ml_collections.ConfigDict:
+def photos() -> ml_collections.ConfigDict:
+    """What every method must know of the photos."""
     c = ml_collections.ConfigDict()
     c.root = "data/mvtec"  # holds one folder a category
     c.layout = "mvtec"  # how a category's folder is organised: a name in data/layouts.py
+    c.resize = "bilinear"  # bilinear (cv2's, no antialiasing, as published) | antialias
+    c.on_bad_image = "fail"  # fail | skip unreadable training photos; test photos never skip
+    c.validation_share = 0.1  # of the normal photos, held out of training: thresholds, progress
+    c.licence = ""  # of the photos, for the cards of exported models; empty: not stated
+    return c
+
+
+def data() -> ml_collections.ConfigDict:
+    """What methods that learn from synthetic anomalies need besides."""
+    c = photos()
     c.textures = "procedural"  # what anomalies are made of: procedural | dtd | a folder of images
     c.recorded = ""  # train from this file (--mode=record) instead of synthesising
     c.turn_recorded = True  # recorded examples are flipped and turned by quarters
-    c.resize = "bilinear"  # bilinear (cv2's, no antialiasing, as published) | antialias
-    c.on_bad_image = "fail"  # fail | skip unreadable training photos; test photos never skip
-    c.validation_share = 0.1  # of the normal photos, held out of training to watch progress
     c.cache_mib = 2048  # photos, and textures, stay decoded in memory up to this much
     return c
 
@@ -126,6 +135,7 @@ def diffusion() -> ml_collections.ConfigDict:
     c.epochs = 4000
     c.steps = 0
     c.batch_size = 32
+    c.accumulation = 1
     c.learning_rate = 2e-6 * 32
     c.warmup_steps = 0
     c.decay = "constant"
@@ -157,6 +167,7 @@ def segmentation() -> ml_collections.ConfigDict:
     c.epochs = 700
     c.steps = 0
     c.batch_size = 32
+    c.accumulation = 1
     c.learning_rate = 1e-3
     c.warmup_steps = 0
     c.decay = "steps"  # x 0.2 at 80 % and again at 90 %
@@ -166,6 +177,7 @@ def segmentation() -> ml_collections.ConfigDict:
 def evaluation() -> ml_collections.ConfigDict:
     c = ml_collections.ConfigDict()
     c.batch_size = 16
+    c.memory_mib = 1024  # for pixel figures; of what does not fit they are given with exact bounds
     c.smoothing = 21  # the score is the map's maximum after a mean filter of this width
     c.false_alarm_rate = 0.05  # the threshold lets this share of held-out normal photos pass it
     c.mask_rule = "full"  # a resized mask's pixel is anomalous at: full (== 1) | half | any (> 0)
@@ -182,10 +194,17 @@ def mesh() -> ml_collections.ConfigDict:
     return c
 
 
-def training() -> ml_collections.ConfigDict:
-    """Of the loop that all stages share."""
+def computing() -> ml_collections.ConfigDict:
+    """What every method must know, whether it takes gradient steps or not."""
     c = ml_collections.ConfigDict()
     c.compute_dtype = "float32"  # float32 | bfloat16; parameters stay float32
+    return c
+
+
+def training() -> ml_collections.ConfigDict:
+    """Of the loop that all stages share."""
+    c = computing()
+    c.remat = False  # recompute blocks in the backward pass: less memory, about a third more work
     c.gradient_clip = 0.0  # largest global norm; 0: off
     c.log_every = 50  # steps
     c.checkpoint_every = 1000  # steps

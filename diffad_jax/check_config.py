@@ -1,10 +1,21 @@
 """What a config may say; everything wrong is found before the work begins."""
 
+from collections.abc import Iterable, Iterator
+from typing import Any
+
 import ml_collections
 
 from diffad_jax.errors import UserError
 
+_SECTIONS = {  # of each method's config, besides those that all have
+    "diffad": ("synthesis", "autoencoder", "diffusion", "reconstruction", "segmentation"),
+    "draem": ("synthesis", "draem"),
+    "riad": ("synthesis", "riad"),
+    "padim": ("backbone", "padim"),
+    "patchcore": ("backbone", "patchcore"),
+}
 _CHOICES = {
+    "method": tuple(_SECTIONS),
     "data.resize": ("bilinear", "antialias"),
     "data.on_bad_image": ("fail", "skip"),
     "autoencoder.input": ("image", "augmented_image"),
@@ -17,6 +28,10 @@ _CHOICES = {
     "reconstruction.condition": ("clean", "noisy"),
     "segmentation.input": ("images", "differences"),
     "segmentation.decay": ("constant", "cosine", "steps"),
+    "draem.decay": ("constant", "cosine", "steps"),
+    "riad.decay": ("constant", "cosine", "steps"),
+    "backbone.name": ("resnet18", "wide_resnet50_2", "inception_v3"),
+    "padim.reduction": ("random", "orthogonal"),
     "evaluation.mask_rule": ("full", "half", "any"),
     "evaluation.fid_dimension": (64, 192, 768, 2048),
     "training.compute_dtype": ("float32", "bfloat16"),
@@ -25,13 +40,17 @@ _CHOICES = {
 }
 _AT_LEAST_ONE = (
     "image_size", "autoencoder.batch_size", "autoencoder.accumulation", "diffusion.batch_size",
-    "diffusion.timesteps", "reconstruction.test_steps", "reconstruction.training_steps",
-    "segmentation.batch_size", "evaluation.batch_size", "training.log_every",
+    "diffusion.accumulation", "diffusion.timesteps", "reconstruction.test_steps",
+    "reconstruction.training_steps", "segmentation.batch_size", "segmentation.accumulation",
+    "evaluation.batch_size", "evaluation.memory_mib", "training.log_every",
     "training.checkpoint_every", "training.keep_checkpoints", "training.validation_examples",
+    "draem.batch_size", "draem.accumulation", "riad.batch_size", "riad.accumulation",
+    "riad.num_masks", "padim.dimensions", "patchcore.max_candidates", "patchcore.max_bank",
+    "patchcore.projection", "patchcore.neighbours",
 )  # fmt: skip
 _SHARES = (
     "data.validation_share", "synthesis.normal_probability", "synthesis.rotation_probability",
-    "evaluation.false_alarm_rate", "diffusion.ema_decay",
+    "evaluation.false_alarm_rate", "diffusion.ema_decay", "patchcore.bank_share",
 )  # fmt: skip
 
 
@@ -49,37 +68,49 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     config.categories = tuple(n for name in names for n in name.split(",") if n)
     if not config.categories:
         raise ConfigError("config.categories is empty: name one, e.g. --config.categories=bottle")
-    for field, choices in _CHOICES.items():
-        if (value := _lookup(config, field)) not in choices:
+    for field, value in _present(config, _CHOICES):
+        if value not in _CHOICES[field]:
             raise ConfigError(
-                f"config.{field} = {value!r}: choose one of {', '.join(map(str, choices))}"
+                f"config.{field} = {value!r}: choose one of {', '.join(map(str, _CHOICES[field]))}"
             )
-    for field in _AT_LEAST_ONE:
-        if (value := _lookup(config, field)) < 1:
+    for section in _SECTIONS[config.method]:
+        if section not in config:
+            raise ConfigError(
+                f"config.{section} is missing, which config.method = {config.method!r} needs: "
+                "begin with that method's file in configs"
+            )
+    for field, value in _present(config, _AT_LEAST_ONE):
+        if value < 1:
             raise ConfigError(f"config.{field} = {value}: must be 1 or more")
-    for field in _SHARES:
-        if not 0.0 <= (value := _lookup(config, field)) <= 1.0:
+    for field, value in _present(config, _SHARES):
+        if not 0.0 <= value <= 1.0:
             raise ConfigError(f"config.{field} = {value}: must lie in 0 … 1")
-    for stage in ("autoencoder", "diffusion", "segmentation"):
-        c = config[stage]
+    for stage, c in config.items():
+        if not (isinstance(c, ml_collections.ConfigDict) and "steps" in c):
+            continue
         if c.steps < 0 or (c.steps == 0 and c.epochs < 1):
             raise ConfigError(
                 f"config.{stage}.steps = {c.steps}: must be 1 or more, or 0 with "
                 f"config.{stage}.epochs = {c.epochs} at 1 or more"
             )
-    _check_reconstruction(config)
+    if config.method == "diffad":
+        _check_diffad(config)
+    if config.method == "riad" and any(config.image_size % n for n in config.riad.square_sizes):
+        raise ConfigError(
+            f"config.riad.square_sizes = {tuple(config.riad.square_sizes)}: each must divide "
+            f"config.image_size = {config.image_size}"
+        )
+    for field, value in _present(config, ("evaluation.smoothing",)):
+        if value % 2 == 0:
+            raise ConfigError(f"config.{field} = {value}: must be odd")
+
+
+def _check_diffad(config: ml_collections.ConfigDict) -> None:
     if config.autoencoder.perceptual == "inception" and not config.autoencoder.perceptual_file:
         raise ConfigError(
             "config.autoencoder.perceptual = 'inception' needs its weights: name their file in "
             "config.autoencoder.perceptual_file"
         )
-    if config.evaluation.smoothing % 2 == 0:
-        raise ConfigError(
-            f"config.evaluation.smoothing = {config.evaluation.smoothing}: must be odd"
-        )
-
-
-def _check_reconstruction(config: ml_collections.ConfigDict) -> None:
     c = config.reconstruction
     if not all(0.0 <= weight <= 1.0 for weight in c.interpolation):
         raise ConfigError(
@@ -93,6 +124,12 @@ def _check_reconstruction(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def _lookup(config: ml_collections.ConfigDict, field: str):
-    section, _, name = field.rpartition(".")
-    return (config[section] if section else config)[name]
+def _present(config: ml_collections.ConfigDict, fields: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """Those of the fields that this method's config has, with their values."""
+    for field in fields:
+        section, _, name = field.rpartition(".")
+        if section and section not in config:
+            continue
+        holder = config[section] if section else config
+        if name in holder:
+            yield field, holder[name]

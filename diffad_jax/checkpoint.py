@@ -1,15 +1,19 @@
-"""Checkpoints of a stage: DIR/STEP/{state, weights, fingerprint, plan}, written by Orbax.
+"""Checkpoints of a stage: DIR/STEP/{state, weights, fingerprint, plan, figures}, by Orbax.
 
 ``state`` is all that training needs to go on; ``weights`` the small part that later stages and the
-detector need; ``fingerprint`` what both depend on; ``plan`` how many steps the stage is to take.
+detector need; ``fingerprint`` what both depend on; ``plan`` how many steps the stage is to take;
+``figures`` those of the validation, where there was one.
 Orbax writes to a temporary folder and renames it: a checkpoint is there whole or not at all. What
-happens to it afterwards shows ``checksums.json``, which is written next; a process that is killed
-in between leaves a checkpoint without.
+happens to it afterwards shows ``checksums.json``, which is written before it is renamed.
 """
 
+import contextlib
+import dataclasses
 import hashlib
 import json
 import logging
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +23,36 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from diffad_jax import sharding
-from diffad_jax.errors import UserError
+from diffad_jax.contracts import is_fitted
+from diffad_jax.errors import UserError, is_disk_full
 from diffad_jax.fingerprint import ONLY_FOR_TRAINING, fingerprint
 from diffad_jax.train_state import Params, TrainState
 
 logger = logging.getLogger(__name__)
 _CHECKSUMS = "checksums.json"
+_HALF = ".orbax-checkpoint-tmp"  # follows the step in the name of what is being written
 _BEST = "best by"  # the figure that checkpoints are compared by
 
 
 class CheckpointError(UserError):
-    """A checkpoint is missing or does not fit; the message names the folder and the remedy."""
+    """A checkpoint is missing, damaged or unfitting, or cannot be written.
+
+    The message names the folder and the remedy.
+    """
+
+
+@dataclasses.dataclass
+class _NewestAndBest:
+    """Which checkpoints stay. Orbax's own ``BestN`` does not start where a figure is damaged."""
+
+    keep: int
+    scores: dict[int, float]  # by step
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        steps = [c.step for c in checkpoints]
+        scored = [s for s in steps if s in self.scores]
+        kept = {*steps[-self.keep :], max(scored, key=self.scores.get, default=None)}
+        return [s in kept for s in steps]
 
 
 class Checkpoints:
@@ -38,42 +61,51 @@ class Checkpoints:
     Args:
       directory: of the stage.
       keep: how many of the newest stay; the best by its validation stays as well.
-      writes: whether any are going to be saved.
+      writes: whether any are going to be saved; what a killed process left half-written goes.
     """
 
     def __init__(self, directory: Path, *, keep: int = 1, writes: bool = False):
         self.directory = directory.absolute()
-        self._writes = writes and jax.process_index() == 0
-        policies = ocp.checkpoint_managers
+        if writes and jax.process_index() == 0:
+            for half in self.directory.glob(f"*{_HALF}*"):
+                shutil.rmtree(half)
+        self._saving = 0  # the step that is being written
+        self._scores: dict[int, float] = {}
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=policies.AnyPreservationPolicy(
-                    [
-                        policies.LatestN(keep),
-                        policies.BestN(
-                            get_metric_fn=lambda figures: figures[_BEST],
-                            n=1,
-                            keep_checkpoints_without_metrics=False,
-                        ),
-                    ]
-                ),
-                best_fn=lambda figures: figures[_BEST],  # has Orbax store the figures
+                preservation_policy=_NewestAndBest(keep, self._scores),
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
             ),
-            item_names=("state", "weights", "fingerprint", "plan"),
+            item_names=("state", "weights", "fingerprint", "plan", "figures"),
         )
+        for step in self._manager.all_steps():
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # damaged
+                if figures := self._figures(step):
+                    self._scores[step] = figures[_BEST]
 
     def newest_sound_step(self) -> int:
-        """The newest step whose files are as they were written; 0 if there is none.
+        """The newest step whose files are as they were written; 0 if there are no checkpoints.
 
         Damaged ones are named in the log.
+
+        Raises:
+          CheckpointError: there are checkpoints, and all of them are damaged.
         """
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            if fault := _fault(self._folder(step)):
-                logger.warning("checkpoint %s is damaged and passed over: %s",
-                               self._folder(step), fault)  # fmt: skip
-            else:
+        steps, faults = sorted(self._manager.all_steps(), reverse=True), []
+        for step in steps:
+            fault = _fault(self._folder(step))
+            if not fault:
                 return step
+            faults.append(f"  {self._folder(step)}: {fault}")
+            logger.warning("checkpoint %s is damaged and passed over: %s",
+                           self._folder(step), fault)  # fmt: skip
+        if faults:
+            raise CheckpointError(
+                "all checkpoints of this stage are damaged:\n"
+                + "\n".join(faults)
+                + f"\nPut back a copy of one, or delete {self.directory} to train this stage again."
+            )
         return 0
 
     def remove_after(self, step: int) -> None:
@@ -86,10 +118,14 @@ class Checkpoints:
         """How many steps the run that wrote ``step`` was to take."""
         return self._json(step, "plan")["steps"]
 
+    def fingerprint(self, step: int) -> dict:
+        """What the weights at ``step`` depend on."""
+        return self._json(step, "fingerprint")
+
     def save(
         self,
         step: int,
-        state: TrainState,
+        state: TrainState | None,
         weights: Params,
         fingerprint: dict,
         *,
@@ -101,22 +137,28 @@ class Checkpoints:
 
         Args:
           step: of the state.
-          state, weights, fingerprint: see above.
+          state, weights, fingerprint: see above; a fitted stage has no state to go on from.
           planned_steps: of the run.
           figures: of a validation; empty where there was none at this step.
           best_by: which of them makes a checkpoint the best: the larger, the better.
+
+        Raises:
+          CheckpointError: the disk is full, now or when the one before was written.
         """
         self.wait()
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                weights=ocp.args.StandardSave(weights),
-                fingerprint=ocp.args.JsonSave(fingerprint),
-                plan=ocp.args.JsonSave({"steps": planned_steps}),
-            ),
-            metrics=figures | {_BEST: figures[best_by]} if figures else None,
-        )
+        items = {
+            "weights": ocp.args.StandardSave(weights),
+            "fingerprint": ocp.args.JsonSave(fingerprint),
+            "plan": ocp.args.JsonSave({"steps": planned_steps}),
+        }
+        if state is not None:
+            items["state"] = ocp.args.StandardSave(state)
+        if figures:
+            items["figures"] = ocp.args.JsonSave(figures | {_BEST: figures[best_by]})
+            self._scores[step] = figures[best_by]
+        self._saving = step
+        with self._explaining_a_full_disk():
+            self._manager.save(step, args=ocp.args.Composite(**items))
 
     def restore(
         self, step: int, item: str, template: Any, fingerprint: dict, *, for_training: bool
@@ -126,14 +168,15 @@ class Checkpoints:
         Args:
           step: of a checkpoint.
           item: see above.
-          template: shapes with shardings.
+          template: shapes with shardings; None for what a fitted stage saved, NumPy arrays whose
+            shapes depend on the photos.
           fingerprint: must agree with the checkpoint's.
           for_training: so must what only training needs: photos, perceptual weights.
 
         Raises:
           CheckpointError: the checkpoint was written under another ``fingerprint``.
         """
-        found = self._json(step, "fingerprint")
+        found = self.fingerprint(step)
         if not for_training:
             found, fingerprint = (
                 {k: v for k, v in d.items() if k not in ONLY_FOR_TRAINING}
@@ -146,21 +189,22 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """The step with the best validation; None where none was validated."""
-        scored = {
-            step: figures[_BEST]
-            for step in self._manager.all_steps()
-            if (figures := self._manager.metrics(step)) and not _fault(self._folder(step))
-        }
-        return max(scored, key=scored.get) if scored else None
+        steps = [s for s in self._manager.all_steps() if s in self._scores]
+        sound = [s for s in steps if not _fault(self._folder(s))]
+        return max(sound, key=self._scores.get, default=None)
 
     def figures(self, step: int) -> dict[str, float]:
         """Those of the validation at ``step``; empty where there was none."""
-        return {k: v for k, v in (self._manager.metrics(step) or {}).items() if k != _BEST}
+        return {k: v for k, v in self._figures(step).items() if k != _BEST}
 
     def wait(self) -> None:
-        """Until all is on the disk."""
-        self._manager.wait_until_finished()
-        self._write_checksums()
+        """Until all is on the disk.
+
+        Raises:
+          CheckpointError: the disk is full.
+        """
+        with self._explaining_a_full_disk():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         self.wait()
@@ -173,13 +217,29 @@ class Checkpoints:
         args = ocp.args.Composite(**{item: ocp.args.JsonRestore()})
         return self._manager.restore(step, args=args)[item]
 
+    def _figures(self, step: int) -> dict[str, float]:
+        return self._json(step, "figures") if (self._folder(step) / "figures").exists() else {}
+
     def _write_checksums(self) -> None:
-        if self._writes:
-            for folder in self.directory.iterdir():
-                if folder.name.isdigit() and not (folder / _CHECKSUMS).exists():
-                    temporary = folder / f"{_CHECKSUMS}.tmp"
-                    temporary.write_text(json.dumps(_checksums(folder)))
-                    temporary.replace(folder / _CHECKSUMS)
+        """Orbax calls it in the background, in process 0, before it renames the folder."""
+        (folder,) = self.directory.glob(f"{self._saving}{_HALF}*")
+        # What Orbax still changes there, and does not need: when it was committed.
+        (folder / _CHECKSUMS).write_text(
+            json.dumps({k: v for k, v in _checksums(folder).items() if k != "_CHECKPOINT_METADATA"})
+        )
+
+    @contextlib.contextmanager
+    def _explaining_a_full_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            if not is_disk_full(error):
+                raise
+            raise CheckpointError(
+                f"the checkpoint of step {self._saving} could not be written to {self.directory}: "
+                "the disk is full. Make room and run the same command again: it goes on from step "
+                f"{self.newest_sound_step()}."
+            ) from error
 
     def _refuse_unfitting(self, found: dict, wanted: dict) -> None:
         names = sorted(found.keys() | wanted.keys())
@@ -201,7 +261,7 @@ def _checksums(folder: Path) -> dict[str, str]:
     """SHA-256 of every file of a checkpoint, by its relative path."""
     sums = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.name.startswith(_CHECKSUMS):
+        if path.is_file() and path.name != _CHECKSUMS:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256")
             sums[path.relative_to(folder).as_posix()] = digest.hexdigest()
@@ -209,18 +269,18 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 
 def _fault(folder: Path) -> str:
-    """What is wrong with a checkpoint's files; empty if nothing is known to be."""
+    """What is wrong with a checkpoint's files; empty if nothing is."""
     try:
         written = json.loads((folder / _CHECKSUMS).read_text())
     except FileNotFoundError:
-        return ""
+        return f"{_CHECKSUMS} is missing"
     except (OSError, ValueError):
         return f"{_CHECKSUMS} is unreadable"
     found = _checksums(folder)
-    for name in sorted(written.keys() | found.keys()):
+    for name in sorted(written):
         if name not in found:
             return f"{name} is missing"
-        if written.get(name) != found[name]:
+        if written[name] != found[name]:
             return f"{name} has changed since it was written"
     return ""
 
@@ -240,10 +300,11 @@ def abstract_state(stage: Any, config: ml_collections.FrozenConfigDict, frozen: 
 def load_weights(
     stage: Any, config: ml_collections.FrozenConfigDict, frozen: dict, directory: Path
 ) -> Params:
-    """The weights of a finished stage, for the detector, on this process's first device.
+    """The weights of a finished stage, for the detector, on this process's first device (those of a
+    fitted one on the host).
 
     Args:
-      stage: a module of ``stages``.
+      stage: of a method, see ``contracts``.
       config: must agree with the one it was trained with.
       frozen: the weights of the stages before.
       directory: the category's folder; the stage's checkpoints lie in ``directory / NAME``.
@@ -254,21 +315,23 @@ def load_weights(
     folder = directory / stage.NAME
     if not folder.is_dir():
         raise CheckpointError(f"no trained {stage.NAME} in {folder}: run --mode=train first")
+    fitted, template = is_fitted(stage), None
     checkpoints = Checkpoints(folder)
     try:
         step = checkpoints.newest_sound_step()
-        total = stage.settings(config).steps or (checkpoints.planned_steps(step) if step else 1)
+        total = 1 if fitted else stage.settings(config).steps
+        total = total or (checkpoints.planned_steps(step) if step else 1)
         if step < total:
             raise CheckpointError(
                 f"{folder} is at step {step} of {total}: run --mode=train to finish it"
             )
-        template = stage.weights(abstract_state(stage, config, frozen))
-        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        template = sharding.with_shardings(template, jax.tree.map(lambda _: here, template))
+        if not fitted:
+            template = stage.weights(abstract_state(stage, config, frozen))
+            here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+            template = sharding.with_shardings(template, jax.tree.map(lambda _: here, template))
+            step = chosen_step(checkpoints, step, config)
         mark = fingerprint(stage, config, frozen)
-        return checkpoints.restore(
-            chosen_step(checkpoints, step, config), "weights", template, mark, for_training=False
-        )
+        return checkpoints.restore(step, "weights", template, mark, for_training=False)
     finally:
         checkpoints.close()
 

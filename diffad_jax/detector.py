@@ -7,27 +7,21 @@ import jax
 import ml_collections
 import numpy as np
 
-from diffad_jax import checkpoint, fingerprint
-from diffad_jax.evaluation.score import image_score
-from diffad_jax.reconstruct import reconstruct
-from diffad_jax.segment import segment
-from diffad_jax.stages import STAGES
-from diffad_jax.types import Prediction, to_float
+from diffad_jax import checkpoint, fingerprint, methods
+from diffad_jax.types import Prediction
 
 
 class Detector:
-    """A trained DiffAD for one category.
-
-    The sampling noise comes from ``config.seed`` and is the same for every photo: a photo's score
-    depends neither on its batch nor on the run.
-    """
+    """A trained method for one category."""
 
     def __init__(self, config: ml_collections.ConfigDict, weights: dict):
-        """``weights`` holds one entry a stage: autoencoder, denoiser, segmenter."""
+        """``weights`` holds one entry for each stage of ``config.method``, by its name."""
         self.config = ml_collections.FrozenConfigDict(config)
         self.digest = fingerprint.digest(weights)
-        self._weights = jax.device_put(weights)
-        self._predict = jax.jit(functools.partial(predict, config=self.config))
+        self.weights = jax.device_put(weights)
+        self._predict = jax.jit(
+            functools.partial(methods.of(config).predict, seed=self.config.seed, config=self.config)
+        )
 
     @classmethod
     def from_workdir(
@@ -40,7 +34,7 @@ class Detector:
         """
         frozen = ml_collections.FrozenConfigDict(config)
         weights = {}
-        for stage in STAGES:
+        for stage in methods.of(config).STAGES:
             weights[stage.NAME] = checkpoint.load_weights(
                 stage, frozen, weights, Path(workdir) / category
             )
@@ -61,7 +55,7 @@ class Detector:
             raise ValueError(
                 f"images must be [b, {side}, {side}, 3] uint8, got {images.dtype} {images.shape}"
             )
-        return self._predict(self._weights, images)
+        return self._predict(self.weights, images)
 
     def predict_all(self, images: np.ndarray, batch_size: int) -> Prediction:
         """``predict`` over any number of photos, in batches of one size; results as NumPy.
@@ -83,22 +77,3 @@ class Detector:
                 "lower learning rate or config.training.gradient_clip"
             )
         return found
-
-
-def predict(
-    weights: dict, images: jax.Array, *, config: ml_collections.FrozenConfigDict
-) -> Prediction:
-    """The whole detector as one pure function: [b, h, w, 3] uint8 -> ``Prediction``."""
-    image = to_float(images)
-    key = jax.random.key(config.seed)
-    repaired = reconstruct(
-        weights, image, key, config=config, num_steps=config.reconstruction.test_steps
-    )
-    logits = segment(weights["segmenter"], repaired, image, config=config)
-    anomaly_map = jax.nn.softmax(logits)[..., 1]
-    return Prediction(
-        score=image_score(anomaly_map, config.evaluation.smoothing),
-        anomaly_map=anomaly_map,
-        reconstruction=repaired.reconstruction,
-        interpolated=repaired.interpolated,
-    )

@@ -3,42 +3,48 @@
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import ml_collections
 import numpy as np
 
-from diffad_jax import evaluate_files, threshold
+from diffad_jax import cost, evaluate_files, evaluate_photos, methods, threshold
 from diffad_jax.check_config import ConfigError
-from diffad_jax.data import images, layouts
 from diffad_jax.detector import Detector
-from diffad_jax.evaluation import fid, figures, metrics_file, pictures, report, tables
+from diffad_jax.evaluation import comparison, fid, figures, metrics_file, pictures, report, tables
 from diffad_jax.evaluation.confusion import confusion
-from diffad_jax.evaluation.published import Compare
-from diffad_jax.evaluation.ranking import Figure
+from diffad_jax.evaluation.published import PAPER
+from diffad_jax.evaluation.ranking import NO_RECONSTRUCTION, Figure
+from diffad_jax.fingerprint import describe_photos
 from diffad_jax.models import pretrained
-from diffad_jax.types import Prediction
 
 _CASES = 3  # best, median and worst photos of either class on the contact sheet
 
 
-def evaluate(
-    config: ml_collections.ConfigDict, workdir: Path, compare: Compare = Compare.NOTHING
-) -> None:
+def evaluate(config: ml_collections.ConfigDict, workdir: Path, compare: Sequence[str] = ()) -> None:
     """Evaluates every category; prints one short table.
 
     Writes metrics.json, table.md and table.tex, and report.html and a contact sheet for each
-    category.
+    category; comparison.html where other runs stand beside this one.
+
+    Args:
+      config: the whole config.
+      workdir: holds the weights.
+      compare: work directories of other runs, and "paper" for the published figures.
 
     Raises:
+      UserError: another run has no metrics.json.
       ConfigError: ``config.evaluation.inception_weights`` does not fit.
       checkpoint.CheckpointError: a category is not trained.
       layouts.DataError: a category is missing.
       images.ImageError: a test photo or mask is unreadable; they are never skipped.
+      stack.StackError: the disk is full.
     """
     started = time.monotonic()
+    others = [comparison.read_run(Path(name)) for name in compare if name != PAPER]
     inception = _load_inception(config)
     results = {}
     for category in config.categories:
@@ -48,13 +54,6 @@ def evaluate(
     found = {c: r.findings.figures for c, r in results.items()}
     print("\n" + tables.as_text(tables.figures_table(found, tables.SHORT)))
     print(f"mask rule {evaluate_files.mask_rule(config)}")
-    compared = None
-    if compare is Compare.PAPER:
-        compared = tables.comparison_table(
-            found, config.data.layout == "mvtec", evaluate_files.conditions(config)
-        )
-        print("\n" + tables.as_text(compared))
-    evaluate_files.write_tables(config, workdir, results, compared)
     metrics_file.write_metrics(
         workdir / "metrics.json",
         found,
@@ -62,6 +61,17 @@ def evaluate(
         json.loads(config.to_json_best_effort()),
         time.monotonic() - started,
     )
+    compared = []
+    if others:
+        compared.append(comparison.runs_table([comparison.read_run(workdir), *others]))
+        comparison.write_page(workdir / "comparison.html", compared[0])
+    if PAPER in compare:
+        is_mvtec = config.data.layout == "mvtec"
+        conditions = evaluate_files.conditions(config)
+        compared.append(tables.comparison_table(found, is_mvtec, conditions))
+    for table in compared:
+        print("\n" + tables.as_text(table))
+    evaluate_files.write_tables(config, workdir, results, compared)
     print(f"\nall figures in {workdir / 'metrics.json'}, table.md and table.tex")
 
 
@@ -79,68 +89,37 @@ def evaluate_category(
       category: its name.
       inception: parameters for FID; None leaves it undefined.
     """
-    test = read_test_set(config, category)
     detector = Detector.from_workdir(config, workdir, category)
     chosen = threshold.load_or_choose(config, workdir, category, detector)
-    predicted = _predict(detector, test)
-    scores = predicted.score.astype(np.float64)  # exact beside thresholds that are Python floats
-    findings = figures.find(
-        test, scores, predicted.anomaly_map, predicted.reconstruction, config.seed
-    )
-    findings.figures.update(_fid(config, category, predicted.reconstruction, inception))
+    limits = threshold.load_map_range(config, workdir, category, detector)
+    results = evaluate_photos.run(config, category, detector, inception, workdir / category)
+    test, scores = results.test, results.scores
+    findings = figures.find(test, scores, results.maps, config.seed, config.evaluation.memory_mib)
+    findings.figures.update(results.direct_copy | _fid(config, category, results, inception))
     verdicts = [(v, confusion(test.labels, scores, v.value)) for v in _thresholds(chosen, findings)]
-    weights = config.reconstruction.interpolation
-    columns = {"reconstruction": predicted.reconstruction} | {
-        f"interpolated {weight:g}": predicted.interpolated[:, i] for i, weight in enumerate(weights)
-    }
     content = report.Content(
         category=category,
         test=test,
         findings=findings,
         scores=scores,
-        maps=predicted.anomaly_map,
-        columns=columns,
+        maps=results.maps,
+        map_range=limits,
+        columns=results.columns,
         thresholds=[v for v, _ in verdicts],
-        settings=evaluate_files.settings(config, chosen),
+        settings=evaluate_files.settings(config, chosen, limits),
     )
     report.write_report(workdir / category / "report.html", content)
     if test.files:
-        path = workdir / category / "contact_sheet.png"
-        _write_contact_sheet(path, test, predicted, columns)
-    return evaluate_files.Result(test.labels, test.defect_types, findings, chosen, verdicts)
-
-
-def read_test_set(config: ml_collections.ConfigDict, category: str) -> figures.TestSet:
-    """Decodes the test photos and their masks; normal photos have an empty mask."""
-    c, size = config.data, config.image_size
-    records = [r for r in layouts.read_category(c.root, category, c.layout) if r.split == "test"]
-    photos, masks = np.zeros((len(records), size, size, 3), np.uint8), None
-    if records:
-        photos, _, _ = images.read_images([r.file for r in records], size, c.resize)
-    if not any(r.is_anomalous and r.mask is None for r in records):
-        masks = np.zeros((len(records), size, size), bool)
-        rule = config.evaluation.mask_rule
-        for i, r in enumerate(records):
-            if r.mask is not None:
-                masks[i] = images.read_mask(r.mask, size, rule, images.photo_size(r.file))
-    return figures.TestSet(
-        files=[r.file for r in records],
-        defect_types=[r.defect_type for r in records],
-        labels=np.array([r.is_anomalous for r in records], bool),
-        photos=photos,
-        masks=masks,
+        _write_contact_sheet(workdir / category / "contact_sheet.png", results, limits)
+    return evaluate_files.Result(
+        labels=test.labels,
+        defect_types=test.defect_types,
+        findings=findings,
+        threshold=chosen,
+        cost=cost.of_detector(workdir / category, detector.weights, results.seconds_a_photo),
+        test_photos=describe_photos(test.files),
+        verdicts=verdicts,
     )
-
-
-def _predict(detector: Detector, test: figures.TestSet) -> Prediction:
-    """As NumPy; empty arrays where there are no test photos."""
-    config = detector.config
-    if test.files:
-        return detector.predict_all(test.photos, config.evaluation.batch_size)
-    maps = np.zeros((0, config.image_size, config.image_size), np.float32)
-    colours = np.zeros((*maps.shape, 3), np.float32)
-    mixed = np.zeros((0, len(config.reconstruction.interpolation), *colours.shape[1:]), np.float32)
-    return Prediction(maps[:, 0, 0], maps, colours, mixed)
 
 
 def _thresholds(
@@ -162,7 +141,8 @@ def _load_inception(config: ml_collections.ConfigDict) -> dict[str, Any] | None:
     if not c.inception_weights:
         return None
     try:
-        return pretrained.load_inception(c.inception_weights, (fid.LAYERS[c.fid_dimension],))
+        layers = (fid.LAYERS[c.fid_dimension],)
+        return jax.device_put(pretrained.load_inception(c.inception_weights, layers))
     except (OSError, ValueError) as error:
         raise ConfigError(f"config.evaluation.inception_weights: {error}") from error
 
@@ -170,41 +150,33 @@ def _load_inception(config: ml_collections.ConfigDict) -> dict[str, Any] | None:
 def _fid(
     config: ml_collections.ConfigDict,
     category: str,
-    reconstructions: np.ndarray,
+    results: evaluate_photos.Results,
     inception: Mapping[str, Any] | None,
 ) -> dict[str, Figure]:
     """Of the reconstructions against the normal photos that training saw."""
-    dimension, size = config.evaluation.fid_dimension, config.evaluation.batch_size
-    if inception is None:
-        return fid.fid_without_weights(dimension)
-    c = config.data
-    files = [r.file for r in layouts.normal_photos(config, category)[0]]
-    photos, _, _ = images.read_images(files, config.image_size, c.resize, c.on_bad_image)
-    batches = (np.divide(photos[i : i + size], 255.0, dtype=np.float32)
-               for i in range(0, len(photos), size))  # fmt: skip
-    repaired = (reconstructions[i : i + size] for i in range(0, len(reconstructions), size))
-    return fid.fid(
-        fid.image_statistics(repaired, inception, dimension),
-        fid.image_statistics(batches, inception, dimension),
-    )
+    dimension = config.evaluation.fid_dimension
+    if not methods.of(config).RECONSTRUCTS:
+        return fid.no_fid(dimension, NO_RECONSTRUCTION)
+    if inception is None or results.features is None:
+        return fid.no_fid(dimension, fid.NO_WEIGHTS)
+    seen = evaluate_photos.training_features(config, category, inception)
+    return fid.fid(results.features, seen)
 
 
 def _write_contact_sheet(
-    path: Path,
-    test: figures.TestSet,
-    predicted: Prediction,
-    repaired: Mapping[str, np.ndarray],
+    path: Path, results: evaluate_photos.Results, limits: tuple[float, float]
 ) -> None:
-    columns = ("input", *repaired, "anomaly map", "ground truth")
+    test, scores = results.test, results.scores
+    columns = ("input", *results.columns, "anomaly map", "ground truth")
     rows = []
-    for what, i in pictures.pick_cases(test.labels, predicted.score, _CASES):
+    for what, i in pictures.pick_cases(test.labels, scores, _CASES):
         tiles = [
             test.photos[i],
-            *(pictures.to_bytes(column[i]) for column in repaired.values()),
-            pictures.heat_map(predicted.anomaly_map[i]),
+            *(column[i] for column in results.columns.values()),
+            pictures.heat_map(results.maps[i], limits),
         ]
         if test.masks is not None:
             tiles.append(np.repeat(np.uint8(255 * test.masks[i])[..., None], 3, axis=-1))
         name = f"{test.defect_types[i]}/{Path(test.files[i]).name}"
-        rows.append(pictures.Row(f"{what}: {name}, score {predicted.score[i]:.3f}", tiles))
+        rows.append(pictures.Row(f"{what}: {name}, score {scores[i]:.4g}", tiles))
     pictures.contact_sheet(path, columns, rows)

@@ -9,6 +9,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from diffad_jax import methods
 from diffad_jax.evaluation import figures, metrics_file, report, tables
 from diffad_jax.evaluation.confusion import Confusion
 from diffad_jax.evaluation.ranking import Figure
@@ -30,6 +31,8 @@ class Result:
     defect_types: Sequence[str]  # n
     findings: figures.Findings
     threshold: Threshold | None  # None where no photo was held out
+    cost: Mapping[str, Figure]
+    test_photos: str  # which, see ``fingerprint.describe_photos``
     verdicts: list[tuple[report.Verdict, Confusion]]  # the held-out threshold first
 
 
@@ -41,7 +44,9 @@ def extras(config: ml_collections.ConfigDict, result: Result) -> dict[str, Any]:
         "num_normal": int(np.sum(~result.labels)),
         "num_anomalous": int(np.sum(result.labels)),
         "mask_rule": config.evaluation.mask_rule,
-        "fid_compares": _FID,
+        "test_photos": result.test_photos,
+        "cost": metrics_file.plain(result.cost),
+        **({"fid_compares": _FID} if methods.of(config).RECONSTRUCTS else {}),
         "threshold": Figure(None, NONE_HELD_OUT) if chosen is None else chosen.value,
         **{
             f"{name}_threshold": Figure(value, "" if value is not None else "F1-max is undefined")
@@ -91,32 +96,35 @@ def conditions(config: ml_collections.ConfigDict) -> str:
     return f"photos of {side} × {side} pixels, mask rule {rule}, seed {config.seed}"
 
 
-def settings(config: ml_collections.ConfigDict, chosen: Threshold | None) -> dict[str, str]:
+def settings(
+    config: ml_collections.ConfigDict, chosen: Threshold | None, map_range: tuple[float, float]
+) -> dict[str, str]:
     """What a reader of a report must know to trust it, in words."""
-    c, e = config.reconstruction, config.evaluation
     rule = NONE_HELD_OUT if chosen is None else (
         f"the least score that at most {100 * chosen.false_alarm_rate:g} % of "
         f"{chosen.num_held_out_normal} held-out normal photos exceed"
     )  # fmt: skip
-    return {
+    method = methods.of(config)
+    words = {
+        "method": config.method,
         "photos": f"resized to {config.image_size} × {config.image_size} pixels",
-        "score": f"the map's largest value after a {e.smoothing} × {e.smoothing} mean filter",
+        **method.in_words(config),
         "threshold": rule,
         "mask rule": mask_rule(config),
-        "reconstruction": f"{c.test_steps} DDIM steps, {c.spacing}, {c.condition} condition",
+        "colours": "black where the map is {:.4g} or less, yellow at {:.4g}".format(*map_range),
         "intervals": "95 %, over 1000 resamples of the test photos within each class",
-        "FID": _FID.removeprefix("FID "),
         "seed": str(config.seed),
     }
+    return words | ({"FID": _FID.removeprefix("FID ")} if method.RECONSTRUCTS else {})
 
 
 def write_tables(
     config: ml_collections.ConfigDict,
     workdir: Path,
     results: Mapping[str, Result],
-    compared: tables.Table | None,
+    compared: Sequence[tables.Table],
 ) -> None:
-    """``table.md`` and ``table.tex``; ``compared`` goes last."""
+    """``table.md`` and ``table.tex``; ``compared`` go last."""
     found = {c: r.findings.figures for c, r in results.items()}
     more = [n for n in next(iter(found.values())) if n not in _WITH_INTERVALS]
     intervals = {c: r.findings.intervals for c, r in results.items()}
@@ -128,14 +136,14 @@ def write_tables(
         tables.by_defect_table(types, counts),
         tables.verdicts_table({(c, v.chosen_on): (v.value, counted)
                                for c, r in results.items() for v, counted in r.verdicts}),
-        *([] if compared is None else [compared]),
+        *compared,
     ]  # fmt: skip
     rules = [
         "Shares in per cent, 95 % intervals in brackets.",
         f"Mask rule {mask_rule(config)}.",
         f"This run: {conditions(config)}.",
         f"A threshold chosen on {TEST_LABELS} flatters; the other saw no test photo.",
-        f"{_FID}.",
+        *([f"{_FID}."] if methods.of(config).RECONSTRUCTS else []),
     ]
     markdown = [
         "# Evaluation",

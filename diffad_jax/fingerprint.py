@@ -10,22 +10,22 @@ import ml_collections
 import numpy as np
 from jax.experimental import multihost_utils
 
+from diffad_jax.contracts import is_fitted
 from diffad_jax.train_state import Params
 
-# What a stage's result depends on, besides its own ``settings``; the stages before are covered by
-# a digest of their weights.
-_DATA = ("textures", "resize", "validation_share", "recorded")
-_TRAINING = ("compute_dtype", "gradient_clip")
-# Raising the steps trains on; steps at test change no weights; a file's place does not matter.
-_LEFT_OUT = (
-    *(f"{s}.{length}" for s in ("autoencoder", "diffusion", "segmentation")
-      for length in ("steps", "epochs")),
-    "reconstruction.test_steps",
-    "autoencoder.perceptual_file",
-)  # fmt: skip
-_PERCEPTUAL, _PHOTOS = "weights of the perceptual network", "normal photos"
+# What a stage's result depends on, besides its SECTIONS; the stages before are covered by a digest
+# of their weights.
+_DATA = ("resize", "validation_share")
+_TRAINING = ("compute_dtype",)
+_DATA_OF_STEPS, _TRAINING_OF_STEPS = ("textures", "recorded"), ("gradient_clip",)
+_LENGTHS = ("steps", "epochs")  # of a section: raising them trains on
+# Steps at test change no weights; a file's place does not matter.
+_LEFT_OUT = ("reconstruction.test_steps", "autoencoder.perceptual_file", "backbone.weights")
+# Other people's networks that a stage learns with, by their names in ``frozen``.
+_OUTSIDE = {"perceptual": "weights of the perceptual network", "backbone": "backbone's weights"}
+PHOTOS = "normal photos"
 # Trained weights serve without what only their training needed.
-ONLY_FOR_TRAINING = (_PERCEPTUAL, _PHOTOS)
+ONLY_FOR_TRAINING = (*_OUTSIDE.values(), PHOTOS)
 
 
 def fingerprint(
@@ -34,30 +34,27 @@ def fingerprint(
     """Everything that ``stage``'s weights depend on, as JSON: {field: value}.
 
     Args:
-      stage: a module of ``stages``.
+      stage: of a method, see ``contracts``.
       config: the whole config.
-      frozen: what ``stage.train_step`` gets: weights of the stages before, of the perceptual
-        network.
+      frozen: what ``stage.train_step`` or ``stage.fit`` gets: weights of the stages before and
+        of other people's networks.
       photos: of ``describe_photos``; not needed to load finished weights.
     """
     fields: dict[str, Any] = {"seed": config.seed, "image_size": config.image_size}
-    sections = {"synthesis": config.synthesis, "autoencoder": config.autoencoder}
-    if stage.NAME != "autoencoder":
-        sections["diffusion"] = config.diffusion
-    if stage.NAME == "segmenter":
-        sections["segmentation"] = config.segmentation
-        sections["reconstruction"] = config.reconstruction
-    for name, section in sections.items():
-        fields |= {f"{name}.{key}": value for key, value in section.items()}
-    fields |= {f"data.{key}": config.data[key] for key in _DATA}
-    fields |= {f"training.{key}": config.training[key] for key in _TRAINING}
+    for name in stage.SECTIONS:
+        fields |= {f"{name}.{k}": v for k, v in config[name].items() if k not in _LENGTHS}
+    by_steps = not is_fitted(stage)
+    data, training = _DATA + by_steps * _DATA_OF_STEPS, _TRAINING + by_steps * _TRAINING_OF_STEPS
+    fields |= {f"data.{key}": config.data[key] for key in data}
+    fields |= {f"training.{key}": config.training[key] for key in training}
     for left_out in _LEFT_OUT:
         fields.pop(left_out, None)
     fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
     before = dict(frozen)
-    if perceptual := before.pop("perceptual", None):
-        fields[_PERCEPTUAL] = digest(perceptual)
-    return fields | {_PHOTOS: photos, "weights of the stages before": digest(before)}
+    for name, called in _OUTSIDE.items():
+        if outside := before.pop(name, None):
+            fields[called] = digest(outside)
+    return fields | {PHOTOS: photos, "weights of the stages before": digest(before)}
 
 
 def digest(weights: Params) -> str:

@@ -9,10 +9,12 @@ from absl import flags
 
 from diffad_jax import workflow
 from diffad_jax.check_config import ConfigError
-from diffad_jax.convert.exporter import export_weights
 from diffad_jax.convert.importer import import_file
-from diffad_jax.evaluate import Compare, evaluate
-from diffad_jax.predict import predict_folder
+from diffad_jax.evaluate import evaluate
+from diffad_jax.export import exporter
+from diffad_jax.predict import predict_photos
+from diffad_jax.profiling import parse_steps
+from diffad_jax.speed import benchmark
 
 
 class Mode(NamedTuple):
@@ -26,29 +28,48 @@ class Mode(NamedTuple):
         self.run(config, *(_given(f, name) for f in self.needs), *(f.value for f in self.takes))
 
 
-class _PathParser(flags.ArgumentParser):
-    def parse(self, argument: str) -> Path:
-        return Path(argument)
+class _Parser(flags.ArgumentParser):
+    """Of a flag whose value is what a function makes of its text."""
+
+    def __init__(self, parse: Callable[[str], Any]):
+        super().__init__()
+        self.parse = parse
 
 
 def _define_path(name: str, text: str) -> flags.FlagHolder[Path]:
-    return flags.DEFINE(_PathParser(), name, None, text)
+    return flags.DEFINE(_Parser(Path), name, None, text)
 
 
 _WORKDIR = _define_path("workdir", "Checkpoints, figures and pictures go here.")
-_INPUT = _define_path("input", "predict: a folder of photos; import: a file.")
+_INPUT = _define_path(
+    "input", "predict: a folder or a glob of photos, or - for a list on stdin; import: a file."
+)
 _OUTPUT = _define_path("output", "record: a file; else a folder.")
 _NUM = flags.DEFINE_integer("num_examples", 1000, "record: how many.", lower_bound=1)
-_COMPARE = flags.DEFINE_enum_class("compare", Compare.NOTHING, Compare, "evaluate: with whom.")
+_RUNS = flags.DEFINE_integer("num_runs", 50, "benchmark: timed calls.", lower_bound=1)
+_FORMAT = flags.DEFINE_enum("format", None, exporter.NAMES, "export: as what.")
+_COMPARE = flags.DEFINE_list("compare", [], "evaluate: with these workdirs, and with paper.")
+_PROFILE = flags.DEFINE(
+    _Parser(parse_steps), "profile", None, "FROM:TO, train: traces these steps of each stage."
+)
+_TILE = flags.DEFINE_bool(
+    "tile", False, "predict: cut photos into windows at their own resolution, not resize them."
+)
+_SAVE = flags.DEFINE_list(
+    "save", ["overlay"], "predict: pictures, of overlay, heat_map, reconstruction, mask."
+)
 
 MODES = {
-    "train": Mode(workflow.train_and_evaluate, (_WORKDIR,), (), "what is missing, then evaluate"),
+    "train": Mode(
+        workflow.train_and_evaluate, (_WORKDIR,), (_PROFILE,), "what is missing, then evaluate"
+    ),
     "evaluate": Mode(evaluate, (_WORKDIR,), (_COMPARE,), "figures, tables and reports"),
-    "predict": Mode(predict_folder, (_WORKDIR, _INPUT, _OUTPUT), (), "score a folder of photos"),
+    "predict": Mode(predict_photos, (_WORKDIR, _INPUT, _OUTPUT), (_TILE, _SAVE), "score photos"),
+    "benchmark": Mode(benchmark, (_WORKDIR,), (_RUNS,), "latency and throughput of the detector"),
     "inspect": Mode(workflow.inspect, (_OUTPUT,), (), "report on the data"),
     "record": Mode(workflow.record, (_OUTPUT, _NUM), (), "write training examples to a file"),
     "import": Mode(import_file, (_WORKDIR, _INPUT), (), "published weights become trained stages"),
-    "export": Mode(export_weights, (_WORKDIR, _OUTPUT), (), "ours under the published names"),
+    "export": Mode(exporter.export, (_WORKDIR, _OUTPUT, _FORMAT), (), "to run elsewhere"),
 }
 
 

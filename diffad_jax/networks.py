@@ -24,6 +24,7 @@ def autoencoder(config: Config) -> Autoencoder:
         dropout=c.dropout,
         signed=c.signed,
         dtype=_dtype(config),
+        remat=config.training.remat,
     )
 
 
@@ -37,6 +38,7 @@ def denoiser(config: Config) -> UNet:
         head_channels=c.head_channels,
         out_channels=config.autoencoder.latent_channels,
         dtype=_dtype(config),
+        remat=config.training.remat,
     )
 
 
@@ -59,6 +61,7 @@ def segmenter(config: Config) -> Segmenter:
         multipliers=tuple(c.multipliers),
         patch_size=c.patch_size,
         dtype=_dtype(config),
+        remat=config.training.remat,
     )
 
 

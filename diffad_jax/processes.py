@@ -1,12 +1,18 @@
-"""Starting as one of several processes, and ending when asked to."""
+"""Starting as one of several processes, and ending when asked to, or when another one is gone."""
 
+import contextlib
+import os
 import signal
 import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
 
 import absl.flags
 import jax
 
-from diffad_jax.stopping import EXIT_STATUS
+from diffad_jax.stopping import EXIT_STATUS, Stopped
 
 _DISTRIBUTED = absl.flags.DEFINE_bool(
     "distributed", False, "One of several processes, as Cloud TPU, Slurm or Open MPI tell."
@@ -14,8 +20,14 @@ _DISTRIBUTED = absl.flags.DEFINE_bool(
 _COORDINATOR = absl.flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.")
 _COUNT = absl.flags.DEFINE_integer("num_processes", None, "Beside --coordinator.", lower_bound=1)
 _INDEX = absl.flags.DEFINE_integer("process_id", None, "Beside --coordinator.", lower_bound=0)
-# A process that is gone is missed after so long; the others then end instead of waiting for it.
+# A process that is gone is missed after so long, where no broken connection tells it at once.
 HEARTBEAT_SECONDS = 30
+# The exit status of the others: start all of us again. JAX itself then ends a process by SIGABRT,
+# which is 134 in a shell, so that a launcher sees the same whoever noticed it first.
+LOST_STATUS = 134
+_LAST_SECONDS = 3  # process 0 leaves so much later, for the others to say their own
+# What JAX's errors say when another process is gone.
+_GONE = ("Gloo", "NCCL", "UNAVAILABLE", "heartbeat", "Connection reset", "Connection closed")
 
 
 def start() -> None:
@@ -32,3 +44,51 @@ def start() -> None:
             _INDEX.value,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
+
+
+@contextlib.contextmanager
+def leaving_the_others() -> Iterator[None]:
+    """One of several processes that fails inside ends, and does not wait for the others for long.
+
+    JAX would have it wait minutes at the exit, while they wait for its share of a step. Where it
+    fails because another one is gone, it says so and ends with ``LOST_STATUS``.
+    """
+    try:
+        yield
+    except Stopped:  # as all of them
+        raise
+    except BaseException as error:
+        if not jax.distributed.is_initialized():
+            raise
+        if isinstance(error, jax.errors.JaxRuntimeError) and any(s in str(error) for s in _GONE):
+            _say_that_another_is_gone(error)
+            status = LOST_STATUS
+        else:
+            status = _say_what_failed(error)
+            # The others may fail alike; then all end together.
+            together = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+            together.start()
+            together.join(HEARTBEAT_SECONDS)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # past what JAX does at the exit
+
+
+def _say_that_another_is_gone(error: jax.errors.JaxRuntimeError) -> None:
+    index, count = jax.process_index(), jax.process_count()
+    print(
+        f"process {index}: another of the {count} is gone ({str(error).splitlines()[0]}); "
+        "the same commands go on from the last checkpoint",
+        file=sys.stderr,
+        flush=True,
+    )
+    if index == 0:  # JAX aborts the others as soon as it is gone
+        time.sleep(_LAST_SECONDS)
+
+
+def _say_what_failed(error: BaseException) -> int:
+    """Returns the exit status."""
+    if isinstance(error, SystemExit):  # it has been said
+        return error.code if isinstance(error.code, int) else 1
+    traceback.print_exception(error)
+    return 1

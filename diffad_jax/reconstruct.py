@@ -31,9 +31,6 @@ def reconstruct(
 ) -> Reconstruction:  # fmt: skip
     """Samples a normal latent given the photo's own latent as condition, and decodes it.
 
-    ``config.reconstruction.condition = "noisy"`` hides the condition in noise of a timestep drawn
-    from ``condition_timesteps``, as in training.
-
     Args:
       weights: of the stages ``autoencoder`` and ``denoiser``.
       image: [b, h, w, 3] float32 in [0, 1].
@@ -46,11 +43,31 @@ def reconstruct(
     Returns:
       x_r and x_inter, clipped to [0, 1].
     """
-    autoencoder, denoiser = networks.autoencoder(config), networks.denoiser(config)
-    scale, alpha_bar = weights["denoiser"]["scale"], noise_schedule(config)
+    latent = encode(weights, image, config=config)
+    z_r = denoise(
+        weights, latent, key, config=config, num_steps=num_steps, shared_noise=shared_noise
+    )
+    return decode(weights, latent, z_r, config=config)
+
+
+def encode(weights: dict, image: jax.Array, *, config: Config) -> jax.Array:
+    """The photo's latent c, the posterior's mode, scaled: [b, h, w, 3] in [0, 1] -> [b, …, c]."""
+    mode, _ = networks.autoencoder(config).apply(weights["autoencoder"], image, method="encode")
+    return weights["denoiser"]["scale"] * mode
+
+
+def denoise(
+    weights: dict, latent: jax.Array, key: jax.Array, *, config: Config, num_steps: int,
+    shared_noise: bool = True,
+) -> jax.Array:  # fmt: skip
+    """A normal latent z_r of the shape of ``latent``, which is the condition, by DDIM.
+
+    ``config.reconstruction.condition = "noisy"`` hides the condition in noise of a timestep drawn
+    from ``condition_timesteps``, as in training. Arguments as for ``reconstruct``.
+    """
+    denoiser, alpha_bar = networks.denoiser(config), noise_schedule(config)
     c = config.reconstruction
     noise_key, timestep_key, condition_key = jax.random.split(key, 3)
-    latent = scale * autoencoder.apply(weights["autoencoder"], image, method="encode")[0]
     drawn = 1 if shared_noise else latent.shape[0]
 
     def normal(key):
@@ -68,11 +85,22 @@ def reconstruct(
         return schedule.predicted_noise(config.diffusion.prediction, output, z_t, t, alpha_bar)
 
     visited = ddim.sampling_timesteps(config.diffusion.timesteps, num_steps, c.spacing)
-    z_r = ddim.ddim_sample(predict_noise, normal(noise_key), visited, alpha_bar)
-    mixed = [weight * latent + (1.0 - weight) * z_r for weight in c.interpolation]
+    return ddim.ddim_sample(predict_noise, normal(noise_key), visited, alpha_bar)
 
+
+def decode(weights: dict, latent: jax.Array, z_r: jax.Array, *, config: Config) -> Reconstruction:
+    """x_r = D(z_r) and x_inter = D(λ c + (1 − λ) z_r), clipped to [0, 1].
+
+    Args:
+      weights: of the stages ``autoencoder`` and ``denoiser``.
+      latent: c, by ``encode``.
+      z_r: of the same shape, by ``denoise``.
+      config: static.
+    """
+    weights_of_c = config.reconstruction.interpolation
+    mixed = [weight * latent + (1.0 - weight) * z_r for weight in weights_of_c]
     # One call for all: the decoder is the dearest network.
-    latents = jnp.concatenate([z_r, *mixed]) / scale
-    decoded = autoencoder.apply(weights["autoencoder"], latents, method="decode")
-    decoded = jnp.clip(decoded, 0.0, 1.0).reshape(1 + len(mixed), *image.shape)
+    latents = jnp.concatenate([z_r, *mixed]) / weights["denoiser"]["scale"]
+    decoded = networks.autoencoder(config).apply(weights["autoencoder"], latents, method="decode")
+    decoded = jnp.clip(decoded, 0.0, 1.0).reshape(1 + len(mixed), len(z_r), *decoded.shape[1:])
     return Reconstruction(reconstruction=decoded[0], interpolated=jnp.moveaxis(decoded[1:], 0, 1))

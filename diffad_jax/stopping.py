@@ -1,4 +1,4 @@
-"""Being stopped: a signal becomes a request that the training loop grants between two steps."""
+"""Being stopped: a signal becomes a request that is granted between two steps or batches."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: all is saved, start me again
 
 
 class Stopped(SystemExit):
-    """Training was asked to stop and has saved; ends the program with ``EXIT_STATUS``."""
+    """The work was asked to stop and is saved; ends the program with ``EXIT_STATUS``."""
 
     def __init__(self, message: str):
         print(message, file=sys.stderr)

@@ -1,14 +1,20 @@
 """From which score on a photo is called anomalous: chosen on held-out normal photos alone."""
 
+import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
 
+from diffad_jax import methods, scoring
 from diffad_jax.data import images, layouts
 from diffad_jax.detector import Detector
+from diffad_jax.evaluation import metrics_file
+
+_MOST_TRAINING_PHOTOS = 64
 
 
 class Threshold(NamedTuple):
@@ -17,41 +23,114 @@ class Threshold(NamedTuple):
     value: float
     false_alarm_rate: float  # at most this share of the held-out photos exceeds it
     num_held_out_normal: int
+    max_windows: int  # of a held-out photo; 1 where they were seen whole
+    map_range: tuple[float, float]  # see ``load_map_range``
+
+
+class _Normal(NamedTuple):
+    """What the detector says of normal photos."""
+
+    scores: list[float]
+    windows: list[int]  # of each
+    medians: list[float]  # of the pixels of each photo's map
+    largest: list[float]  # pixel of each
 
 
 def load_or_choose(
-    config: ml_collections.ConfigDict, workdir: Path, category: str, detector: Detector
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    category: str,
+    detector: Detector,
+    tile: bool = False,
 ) -> Threshold | None:
     """The threshold stored beside the weights, or a new one, which is stored.
 
     It is the least score that at most ``config.evaluation.false_alarm_rate`` of the held-out
-    normal photos exceed; None where no photo is held out.
+    normal photos exceed; None where no photo is held out. A photo in tiles scores otherwise than a
+    resized one, so with ``tile`` the held-out photos are tiled too, and the threshold has a file of
+    its own.
+
+    Raises:
+      images.ImageError: an unreadable photo, unless ``config.data.on_bad_image`` is ``skip``; no
+        photo is readable.
     """
-    path = workdir / category / "threshold.json"
+    path = workdir / category / ("threshold_tile.json" if tile else "threshold.json")
     rate = config.evaluation.false_alarm_rate
-    if path.exists():
-        stored = json.loads(path.read_text())
-        if stored["false_alarm_rate"] == rate and stored["weights"] == detector.digest:
-            return Threshold(stored["threshold"], rate, stored["num_held_out_normal"])
-    c = config.data
+    depends_on = {
+        "false_alarm_rate": rate,
+        "weights": detector.digest,
+        "settings": scoring.settings(config, tile),
+    }
+    stored = metrics_file.read(path)
+    if stored and all(stored.get(key) == value for key, value in depends_on.items()):
+        return _threshold(stored)
     _, held_out = layouts.normal_photos(config, category)
     if not held_out:
         return None
-    photos, _, _ = images.read_images(
-        [r.file for r in held_out], config.image_size, c.resize, c.on_bad_image
+    found = _look(detector, [r.file for r in held_out], tile)
+    content = {
+        "threshold": float(np.quantile(found.scores, 1.0 - rate, method="higher")),
+        "num_held_out_normal": len(found.scores),
+        "max_windows": max(found.windows),
+        "map_range": methods.of(config).MAP_RANGE or _map_range(found, rate),
+        **depends_on,
+    }
+    metrics_file.write_whole(path, json.dumps(content, indent=2) + "\n")
+    return _threshold(content)
+
+
+def load_map_range(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    category: str,
+    detector: Detector,
+    tile: bool = False,
+) -> tuple[float, float]:
+    """The map's values that pictures show as black and as yellow.
+
+    Of probabilities 0 and 1. Of distances the median over held-out normal photos of their median
+    pixel, and as far again above the value that at most ``config.evaluation.false_alarm_rate`` of
+    these photos exceed anywhere as this lies above the median: so it is shown half way. Where no
+    photo is held out, up to 64 training photos take their place, which makes pictures brighter.
+    """
+    if fixed := methods.of(config).MAP_RANGE:
+        return fixed
+    if (chosen := load_or_choose(config, workdir, category, detector, tile)) is not None:
+        return chosen.map_range
+    trained_on = layouts.normal_photos(config, category)[0][:_MOST_TRAINING_PHOTOS]
+    found = _look(detector, [r.file for r in trained_on], tile)
+    return _map_range(found, config.evaluation.false_alarm_rate)
+
+
+def _threshold(stored: dict[str, Any]) -> Threshold:
+    return Threshold(
+        stored["threshold"],
+        stored["false_alarm_rate"],
+        stored["num_held_out_normal"],
+        stored["max_windows"],
+        tuple(stored["map_range"]),
     )
-    scores = detector.predict_all(photos, config.evaluation.batch_size).score
-    chosen = float(np.quantile(scores, 1.0 - rate, method="higher"))
-    path.write_text(
-        json.dumps(
-            {
-                "threshold": chosen,
-                "false_alarm_rate": rate,
-                "num_held_out_normal": len(photos),
-                "weights": detector.digest,
-            },
-            indent=2,
-        )
-        + "\n"
-    )
-    return Threshold(chosen, rate, len(photos))
+
+
+def _look(detector: Detector, files: Sequence[str], tile: bool) -> _Normal:
+    """Of readable photos."""
+    found, reason = _Normal([], [], [], []), ""
+    for result in itertools.chain.from_iterable(scoring.score_photos(detector, files, tile)):
+        if isinstance(result, scoring.Scored):
+            found.scores.append(result.score)
+            found.windows.append(result.num_windows)
+            found.medians.append(float(np.median(result.anomaly_map)))
+            found.largest.append(float(result.anomaly_map.max()))
+            continue
+        reason = result.reason
+        if detector.config.data.on_bad_image == "fail":
+            raise images.ImageError(reason)
+    if not found.scores:
+        raise images.ImageError(f"none of {len(files)} normal photos could be read: {reason}")
+    return found
+
+
+def _map_range(normal: _Normal, rate: float) -> tuple[float, float]:
+    low = float(np.median(normal.medians))
+    middle = float(np.quantile(normal.largest, 1.0 - rate, method="higher"))
+    return low, 2 * middle - low

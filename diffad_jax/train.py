@@ -1,50 +1,34 @@
 """The one loop that trains any stage: resumes, logs, saves, stops."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import optax
 
-from diffad_jax import sharding
+from diffad_jax import flops, sharding
 from diffad_jax.checkpoint import Checkpoints, abstract_state, chosen_step
+from diffad_jax.contracts import Stage
 from diffad_jax.errors import UserError
 from diffad_jax.fingerprint import fingerprint
+from diffad_jax.journal import Journal
+from diffad_jax.profiling import Profiler, Steps
 from diffad_jax.progress import Progress
 from diffad_jax.stopping import Stopped, StopSignal
 from diffad_jax.train_state import Params, TrainState
-from diffad_jax.types import Batch
+from diffad_jax.types import Batch, Validation
 
 Config = ml_collections.FrozenConfigDict
 Metrics = dict[str, jax.Array]
-
-
-class Stage(Protocol):
-    """What a module in ``stages`` offers. ``frozen`` holds the weights of the stages before."""
-
-    NAME: str
-    BEST_BY: str  # the figure of ``validate`` that makes a checkpoint the best: larger is better
-
-    def settings(self, config: Config) -> Config: ...
-    def make_optimizer(self, config: Config) -> optax.GradientTransformation: ...
-    def init_state(
-        self, config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch
-    ) -> TrainState: ...
-    def train_step(
-        self, state: TrainState, frozen: dict[str, Params], batch: Batch, *, config: Config
-    ) -> tuple[TrainState, dict[str, jax.Array]]: ...
-    def weights(self, state: TrainState) -> Params: ...
-    def validate(
-        self, weights: dict[str, Params], batch: Batch, *, config: Config
-    ) -> dict[str, jax.Array]: ...
+_SHOWN = 6  # held-out examples among the pictures
 
 
 class TrainingError(UserError):
@@ -61,17 +45,24 @@ class Data:
 
 
 def train_stage(
-    stage: Stage, config: Config, frozen: dict[str, Params], directory: Path, data: Data, title: str
+    stage: Stage,
+    config: Config,
+    frozen: dict[str, Params],
+    directory: Path,
+    data: Data,
+    title: str,
+    profile: Steps | None = None,
 ) -> tuple[Params, dict[str, float], bool]:
     """Trains ``stage`` from its newest sound checkpoint (or from nothing) to its last step.
 
     Args:
-      stage: a module of ``stages``.
+      stage: of a method, see ``contracts``.
       config: the whole config.
       frozen: what ``stage.train_step`` stands on: the weights of the stages before.
       directory: the category's folder; checkpoints go to ``directory / NAME``.
       data: training and held-out examples.
       title: for the progress bar.
+      profile: steps to trace, into ``directory / "profile" / NAME``.
 
     Returns:
       The stage's weights; their figures on held-out photos (none for imported weights); whether any
@@ -101,10 +92,12 @@ def train_stage(
         else:
             state = _born_sharded(stage, config, template, frozen, first)
         held_out = sharding.to_global(data.held_out(), sharding.replicated(mesh))
-        log = directory / "metrics.jsonl"
-        _Run(stage, config, frozen, checkpoints, mark, held_out, title, log).train(
-            state, itertools.chain([first], stream), first
-        )
+        journal = Journal(directory, title, stage.NAME, start)
+        profiler = Profiler(profile, directory / "profile" / stage.NAME)
+        with contextlib.closing(journal), profiler:
+            _Run(
+                stage, config, frozen, checkpoints, mark, held_out, title, journal, profiler
+            ).train(state, itertools.chain([first], stream), first)
     step = chosen_step(checkpoints, max(start, c.steps), config)
     weights = checkpoints.restore(
         step, "weights", stage.weights(template), mark, for_training=False
@@ -112,6 +105,16 @@ def train_stage(
     figures = checkpoints.figures(step)
     checkpoints.close()
     return weights, figures, trains
+
+
+class _Due(NamedTuple):
+    """What a step leaves to be done on the host, once the device is busy with the next one."""
+
+    step: int
+    metrics: Metrics
+    shows: bool = False
+    state: TrainState | None = None  # a copy, to be saved
+    validation: Validation | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,31 +128,42 @@ class _Run:
     mark: dict
     held_out: dict[str, jax.Array]
     title: str
-    log: Path
+    journal: Journal
+    profiler: Profiler
 
     def train(self, state: TrainState, stream: Iterator[dict[str, jax.Array]], first: dict) -> None:
-        """To the last step; figures of a step are fetched once the next one is on its way."""
-        c, training = self.stage.settings(self.config), self.config.training
-        start, total, late = int(state.step), c.steps, None
-        progress = Progress(self.title, start, total, c.batch_size, self.log)
+        """To the last step.
+
+        The device always has a step to do: what is to be shown or saved of a step is fetched when
+        the next one is on its way. It never has two, so a stop takes no longer than that.
+        """
+        c, due = self.stage.settings(self.config), None
+        start, total = int(state.step), c.steps
+        progress = Progress(
+            self.title, start, total, c.batch_size, self.config.training.compute_dtype
+        )
         with progress, StopSignal() as stop:
-            step_fn = progress.compile(self._jitted(state), state, self.frozen, first)
+            with progress.compiling():
+                jitted = self._jitted(state)
+                step_fn = jitted.lower(state, self.frozen, first).compile()
+                validate = self._validation().lower(self._together(state), self.held_out).compile()
+                progress.count_work(flops.count(jitted, state, self.frozen, first))
             for step in range(start + 1, total + 1):
                 with progress.waiting_for_data():
                     batch = next(stream)
+                self.profiler.before(step)
                 state, metrics = step_fn(state, self.frozen, batch)
-                if late:
-                    self._show(progress, *late)
-                late = (step, metrics) if step % training.log_every == 0 else None
+                self.profiler.after(step, metrics)
+                if due:
+                    self._finish(due, progress)
                 stopped = stop.requested(step)
-                if stopped or step == total or step % training.checkpoint_every == 0:
-                    self._show(progress, step, metrics)
-                    late = None
-                    self._save(step, state, validates=not stopped or step == total)
+                due = self._begin(step, state, metrics, validate, stopped)
                 if stopped or (step == total and stop.received):
+                    self._finish(due, progress)
                     self.checkpoints.wait()
                     raise Stopped(f"{self.title}: stopped at step {step} of {total}, all is saved; "
                                   "the same command goes on from there")  # fmt: skip
+            self._finish(due, progress)
         self.checkpoints.wait()
 
     def _jitted(self, state: TrainState) -> Callable:
@@ -159,7 +173,55 @@ class _Run:
             step = skipping_nonfinite(step)
         return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
 
-    def _show(self, progress: Progress, step: int, metrics: Metrics) -> None:
+    def _validation(self) -> Callable:
+        """Pictures are of the first few examples."""
+
+        def validate(weights: dict[str, Params], batch: dict) -> Validation:
+            found = self.stage.validate(weights, batch, config=self.config)
+            return found.replace(pictures={k: v[:_SHOWN] for k, v in found.pictures.items()})
+
+        return jax.jit(validate)
+
+    def _together(self, state: TrainState) -> dict[str, Params]:
+        return self.frozen | {self.stage.NAME: self.stage.weights(state)}
+
+    def _begin(
+        self, step: int, state: TrainState, metrics: Metrics, validate: Callable, stopped: bool
+    ) -> _Due:
+        """Has the device make what is to be saved; waits for nothing."""
+        training, last = self.config.training, step == self.stage.settings(self.config).steps
+        if not (stopped or last or step % training.checkpoint_every == 0):
+            return _Due(step, metrics, shows=step % training.log_every == 0)
+        validates = last or not stopped  # a stop has no time for it
+        validation = validate(self._together(state), self.held_out) if validates else None
+        return _Due(step, metrics, True, _copy(state), validation)
+
+    def _finish(self, due: _Due, progress: Progress) -> None:
+        """Waits for the step, and shows and saves what is due of it."""
+        jax.block_until_ready(due.metrics)
+        if not due.shows:
+            return
+        values = self._checked(due.step, due.metrics)
+        entry, figures = values | progress.update(due.step, values), {}
+        if due.validation:
+            figures = {k: float(v) for k, v in jax.device_get(due.validation.figures).items()}
+            entry |= {f"held_out_{k}": v for k, v in figures.items()}
+            self.journal.show(due.step, jax.device_get(due.validation.pictures))
+        self.journal.write(due.step, entry)
+        if due.state is None:
+            return
+        self.checkpoints.save(
+            due.step,
+            due.state,
+            self.stage.weights(due.state),
+            self.mark,
+            planned_steps=self.stage.settings(self.config).steps,
+            figures=figures,
+            best_by=self.stage.BEST_BY,
+        )
+
+    def _checked(self, step: int, metrics: Metrics) -> dict[str, float]:
+        """The metrics as numbers; raises TrainingError where they say that training broke."""
         values = {k: float(v) for k, v in jax.device_get(metrics).items()}
         bad = {k: v for k, v in values.items() if not math.isfinite(v)}
         if bad and self.config.training.on_nonfinite == "stop":
@@ -171,29 +233,13 @@ class _Run:
                 f"{self.checkpoints.directory}. Lower the learning rate, set "
                 "config.training.gradient_clip, or config.training.on_nonfinite = 'skip'."
             )
-        progress.update(step, values)
-
-    def _save(self, step: int, state: TrainState, *, validates: bool) -> None:
-        weights = self.stage.weights(state)
-        figures = {}
-        if validates:
-            together = self.frozen | {self.stage.NAME: weights}
-            found = _validate(self.stage, self.config)(together, self.held_out)
-            figures = {k: float(v) for k, v in jax.device_get(found).items()}
-        self.checkpoints.save(
-            step,
-            state,
-            weights,
-            self.mark,
-            planned_steps=self.stage.settings(self.config).steps,
-            figures=figures,
-            best_by=self.stage.BEST_BY,
-        )
+        return values
 
 
-@functools.cache
-def _validate(stage: Stage, config: Config) -> Callable:
-    return jax.jit(functools.partial(stage.validate, config=config))
+@jax.jit
+def _copy(state: TrainState) -> TrainState:
+    """The next step gives up the state's own buffers."""
+    return jax.tree.map(jnp.copy, state)
 
 
 def skipping_nonfinite(step: Callable) -> Callable:
@@ -239,7 +285,7 @@ def with_steps(
     begins: photos that are added later do not make a finished stage unfinished.
 
     Args:
-      stage: a module of ``stages``.
+      stage: of a method, see ``contracts``.
       config: the whole config.
       directory: the category's folder.
       num_photos: counts the normal photos; asked only where the length is not settled.

@@ -65,13 +65,17 @@ def apply_to(
     )
 
 
-def ema(average: Params, params: Params, step: jax.Array, decay: float) -> Params:
+def ema(
+    average: Params, params: Params, step: jax.Array, decay: float, accumulation: int = 1
+) -> Params:
     """Exponential moving average with warm-up: the decay is min(decay, (1 + n) / (10 + n)).
 
-    ``step`` is n, the number of updates including this one (LitEma of latent diffusion).
+    n is the number of updates including this one (LitEma of latent diffusion): ``step`` batches, of
+    which ``accumulation`` make an update. In between the average stays as it is.
     """
-    n = step.astype(jnp.float32)
+    n = (step // accumulation).astype(jnp.float32)
     kept = jnp.minimum(decay, (1.0 + n) / (10.0 + n))
+    kept = jnp.where(step % accumulation == 0, kept, 1.0)
     return jax.tree.map(lambda a, p: kept * a + (1.0 - kept) * p, average, params)
 
 
@@ -96,6 +100,15 @@ def learning_rate(stage: ml_collections.ConfigDict, updates: int) -> optax.Sched
     if not warmup:
         return after
     return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), after], [warmup])
+
+
+def accumulating(
+    optimizer: optax.GradientTransformation, batches: int
+) -> optax.GradientTransformation:
+    """``optimizer`` moved by the mean gradient of so many batches, each time they are complete."""
+    if batches == 1:
+        return optimizer
+    return optax.MultiSteps(optimizer, batches).gradient_transformation()
 
 
 def clipped(optimizer: optax.GradientTransformation, norm: float) -> optax.GradientTransformation:

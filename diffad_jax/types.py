@@ -22,12 +22,26 @@ class Batch(TypedDict):
 
 @flax.struct.dataclass
 class Prediction:
-    """What a detector says of b images of h × w pixels."""
+    """What a detector says of b images of h × w pixels.
 
-    score: jax.Array  # [b] float32 in [0, 1]: larger is more anomalous
-    anomaly_map: jax.Array  # [b, h, w] float32 in [0, 1]: P(anomalous) of each pixel
-    reconstruction: jax.Array  # [b, h, w, 3] float32 in [0, 1]: the defect-free version
-    interpolated: jax.Array  # [b, k, h, w, 3] float32 in [0, 1]: decoded from k mixed latents
+    Larger is more anomalous. Score and map are in [0, 1] where the method gives probabilities (its
+    ``MAP_RANGE``); distances are ≥ 0 without a bound.
+    """
+
+    score: jax.Array  # [b] float32
+    anomaly_map: jax.Array  # [b, h, w] float32
+    # The defect-free version, [b, h, w, 3] float32 in [0, 1]; None where the method makes none.
+    reconstruction: jax.Array | None = None
+    # Decoded from k mixed latents, [b, k, h, w, 3] float32 in [0, 1]; None but for DiffAD.
+    interpolated: jax.Array | None = None
+
+
+@flax.struct.dataclass
+class Validation:
+    """How well a stage does on b held-out examples."""
+
+    figures: dict[str, jax.Array]  # scalars
+    pictures: dict[str, jax.Array]  # title -> [b, h, w, 3] float32 in [0, 1]; shown by title
 
 
 def to_float(pixels: jax.Array | np.ndarray) -> jax.Array:

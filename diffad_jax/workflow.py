@@ -11,15 +11,20 @@ from pathlib import Path
 import jax
 import ml_collections
 
-from diffad_jax import networks, train
+from diffad_jax import cost, fit, methods, networks, train
+from diffad_jax.baselines import backbone
 from diffad_jax.check_config import ConfigError
+from diffad_jax.contracts import FittedStage, Stage, is_fitted
+from diffad_jax.convert.backbone import read_backbone
 from diffad_jax.convert.perceptual import read_lpips
+from diffad_jax.data import images, inspect_text, layouts, recorded, toy
 from diffad_jax.data import inspect as data_inspect
-from diffad_jax.data import inspect_text, layouts, recorded, toy
 from diffad_jax.evaluate import evaluate
+from diffad_jax.evaluation import metrics_file
 from diffad_jax.fingerprint import describe_photos
 from diffad_jax.models import pretrained
-from diffad_jax.stages import STAGES, autoencoder
+from diffad_jax.profiling import Steps
+from diffad_jax.stages import autoencoder
 from diffad_jax.train_state import Params
 from diffad_jax.types import Batch
 
@@ -38,26 +43,73 @@ def prepare(config: ml_collections.ConfigDict) -> None:
         layouts.read_category(config.data.root, category, config.data.layout)
 
 
-def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path) -> None:
+def train_and_evaluate(
+    config: ml_collections.ConfigDict, workdir: Path, profile: Steps | None
+) -> None:
     """Trains the stages that are not finished, evaluates, and prints one table.
 
     Several processes only train: the others would wait for the one that evaluates.
+    ``profile`` names steps to trace, see ``profiling``.
     """
     prepare(config)
+    if config.data.recorded:
+        recorded.Recording(config.data.recorded)  # it is there, and whole
     for category in config.categories:
-        train_category(config, workdir / category, category)
+        train_category(config, workdir / category, category, profile)
     if jax.process_count() == 1:
         evaluate(config, workdir)
     elif jax.process_index() == 0:
         print("trained by several processes; evaluate with one: --mode=evaluate", file=sys.stderr)
 
 
-def train_category(config: ml_collections.ConfigDict, directory: Path, category: str) -> None:
-    """Trains the three stages; a finished one is loaded instead. Figures go to ``stages.json``."""
+def train_category(
+    config: ml_collections.ConfigDict, directory: Path, category: str, profile: Steps | None
+) -> None:
+    """Trains or fits the stages of ``config.method``; a finished one is loaded instead.
+
+    Figures on held-out photos, seconds and memory go to ``stages.json``.
+    """
     frozen_config = ml_collections.FrozenConfigDict(config)
     directory.mkdir(parents=True, exist_ok=True)
     report_file = directory / "stages.json"
-    report = json.loads(report_file.read_text()) if report_file.exists() else {}
+    report = metrics_file.read(report_file)
+    weights: dict = {}
+    for stage in methods.of(config).STAGES:
+        started = time.monotonic()
+        title = f"{category}/{stage.NAME}"
+        if is_fitted(stage):
+            trained, figures = _fit(stage, frozen_config, directory, category), {}
+        else:
+            weights[stage.NAME], figures, trained = _train(
+                stage, frozen_config, weights, directory, category, profile
+            )
+        if jax.process_index() != 0:
+            continue
+        seconds = time.monotonic() - started
+        if trained or stage.NAME not in report:  # it was stopped, or killed, in between
+            spent = {
+                "seconds_this_run": round(seconds, 1),
+                "peak_memory_mib": round(cost.peak_memory_mib()),
+            }
+            report[stage.NAME] = (spent if trained else {}) | figures
+            metrics_file.write_whole(report_file, json.dumps(report, indent=2) + "\n")
+        if trained:
+            shown = ", ".join(f"{k} {v:.4g}" for k, v in figures.items())
+            found = f"held-out normal photos: {shown}" if figures else f"fitted in {seconds:.0f} s"
+            print(f"{title}: {found}", file=sys.stderr)
+        else:
+            print(f"{title}: finished before", file=sys.stderr)
+
+
+def _train(
+    stage: Stage,
+    config: ml_collections.FrozenConfigDict,
+    weights: dict[str, Params],
+    directory: Path,
+    category: str,
+    profile: Steps | None,
+) -> tuple[Params, dict[str, float], bool]:
+    """``train.train_stage`` with this category's examples."""
     data = train.Data(
         batches=functools.partial(_share_of_batches, config, category),
         held_out=lambda: next(
@@ -67,27 +119,28 @@ def train_category(config: ml_collections.ConfigDict, directory: Path, category:
             [config.data.recorded] if config.data.recorded else _normal_photos(config, category)
         ),
     )
-    weights: dict = {}
-    for stage in STAGES:
-        started = time.monotonic()
-        settled = train.with_steps(
-            stage, frozen_config, directory, lambda: len(_normal_photos(config, category))
-        )
-        title = f"{category}/{stage.NAME}"
-        frozen = load_perceptual(config) if stage is autoencoder else weights
-        weights[stage.NAME], figures, trained = train.train_stage(
-            stage, settled, frozen, directory, data, title
-        )
-        if jax.process_index() != 0:
-            continue
-        if trained:
-            seconds = time.monotonic() - started
-            report[stage.NAME] = {"seconds_this_run": round(seconds, 1), **figures}
-            _write_json(report_file, report)
-            shown = ", ".join(f"{k} {v:.4g}" for k, v in figures.items())
-            print(f"{title}: held-out normal photos: {shown}", file=sys.stderr)
-        else:
-            print(f"{title}: finished before", file=sys.stderr)
+    settled = train.with_steps(
+        stage, config, directory, lambda: len(_normal_photos(config, category))
+    )
+    frozen = load_perceptual(config) if stage is autoencoder else weights
+    title = f"{category}/{stage.NAME}"
+    return train.train_stage(stage, settled, frozen, directory, data, title, profile)
+
+
+def _fit(
+    stage: FittedStage, config: ml_collections.FrozenConfigDict, directory: Path, category: str
+) -> bool:
+    """``fit.fit_stage`` with this category's photos."""
+    files = [r.file for r in layouts.normal_photos(config, category)[0]]
+    c, size = config.data, config.evaluation.batch_size
+    return fit.fit_stage(
+        stage,
+        config,
+        lambda: load_backbone(config),
+        directory,
+        lambda: images.read_batches(files, size, config.image_size, c.resize, c.on_bad_image),
+        describe_photos(files),
+    )
 
 
 def load_perceptual(config: ml_collections.ConfigDict) -> dict[str, Params]:
@@ -114,6 +167,26 @@ def load_perceptual(config: ml_collections.ConfigDict) -> dict[str, Params]:
         raise ConfigError(f"config.autoencoder.perceptual_file: {error}") from error
 
 
+def load_backbone(config: ml_collections.FrozenConfigDict) -> dict[str, Params]:
+    """``{"backbone": …}``, the weights of the network that features come from.
+
+    Raises:
+      ConfigError: ``config.backbone.weights`` names no file, or one that does not hold them; a
+        layer is unknown, or the photos are too small for the network.
+    """
+    c = config.backbone
+    if not c.weights:
+        raise ConfigError(
+            f"config.backbone.weights is empty: name a file with trained weights of {c.name} "
+            "(README.md tells which)"
+        )
+    try:
+        backbone.map_shapes(config)
+        return {"backbone": read_backbone(c.weights, backbone.network(config))}
+    except ValueError as error:
+        raise ConfigError(f"config.backbone: {error}") from error
+
+
 def record(config: ml_collections.ConfigDict, output: Path, num_examples: int) -> None:
     """Writes training examples, and ``training.validation_examples`` held-out ones, to a file.
 
@@ -124,6 +197,7 @@ def record(config: ml_collections.ConfigDict, output: Path, num_examples: int) -
         raise layouts.DataError(
             f"a recording holds one category: --config.categories={config.categories[0]}"
         )
+    _require_synthesis(config)
     prepare(config)
     category = config.categories[0]
     counts = {"train": num_examples, "validation": config.training.validation_examples}
@@ -141,11 +215,20 @@ def inspect(config: ml_collections.ConfigDict, output: Path) -> None:
       images.ImageError: an unreadable photo or mask, unless ``config.data.on_bad_image`` is
         ``skip``; no photo is readable.
     """
+    _require_synthesis(config)
     prepare(config)
     for category in config.categories:
         summary = data_inspect.inspect_category(config, category, output / category)
         print(inspect_text.as_text(summary))
         print(f"{category}: summary.json and contact_sheet.png are in {output / category}\n")
+
+
+def _require_synthesis(config: ml_collections.ConfigDict) -> None:
+    if "synthesis" not in config:
+        raise ConfigError(
+            f"config.method = {config.method!r} learns without synthetic anomalies, so its config "
+            "says nothing of them: take another one, such as configs/mvtec.py"
+        )
 
 
 def _normal_photos(config: ml_collections.ConfigDict, category: str) -> list[str]:
@@ -177,9 +260,3 @@ def _batches(
     from diffad_jax.data import pipeline
 
     return pipeline.batches(config, category, split=split, batch_size=batch_size, **share)
-
-
-def _write_json(path: Path, content: dict) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.replace(path)

@@ -3,6 +3,8 @@
 
 # main's exit status when it was stopped with everything saved: start me again (EX_TEMPFAIL).
 readonly STOPPED_STATUS=75
+# And when another one of several processes is gone. JAX ends some by SIGABRT, which is the same.
+readonly LOST_STATUS=134
 
 # The first argument of a script that sources this file; the other ones are flags of main.
 DRY_RUN=false
@@ -41,8 +43,11 @@ status_of() {
   return "$status"
 }
 
-# Runs a command, and again each time that it ends with 75, at most MAX_RESTARTS times. A SIGTERM or
-# SIGINT for this script goes on to the command, which is then not started again: 75 is returned.
+# Whether an exit status of main means "start me again".
+goes_on() { (($1 == STOPPED_STATUS || $1 == LOST_STATUS)); }
+
+# Runs a command, and again each time that it ends so, at most MAX_RESTARTS times. A SIGTERM or SIGINT
+# for this script goes on to the command, which is then not started again: 75 is returned.
 stopped=false
 child=''
 start_again() {
@@ -55,7 +60,7 @@ start_again() {
     status=0
     status_of "$child" || status=$?
     if $stopped; then return "$STOPPED_STATUS"; fi
-    ((status == STOPPED_STATUS && restarts < MAX_RESTARTS)) || return "$status"
-    echo "stopped with everything saved; restart $((restarts + 1)) of $MAX_RESTARTS" >&2
+    if ! goes_on "$status" || ((restarts >= MAX_RESTARTS)); then return "$status"; fi
+    echo "stopped ($status), checkpoints saved; restart $((restarts + 1)) of $MAX_RESTARTS" >&2
   done
 }

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from diffad_jax.evaluation import confusion, figures, report
+from diffad_jax.evaluation.direct_copy import direct_copy_figures, squared_errors
 
 HOSTILE = "</script><img src=x onerror=alert(1)>&\u2028'\"{{data}}.png"
 THRESHOLD = 0.5
@@ -34,15 +35,20 @@ def make_report(
         photos=photos,
         masks=truth if masks else None,
     )
-    repaired = (photos / 255).astype(np.float32)
-    findings = figures.find(test, scores, maps, np.clip(repaired + 0.05, 0, 1), seed=0)
+    findings = figures.find(test, scores, maps, seed=0, memory_mib=64)
+    exact = (photos / 255).astype(np.float32)
+    squares = squared_errors(exact, np.clip(exact + 0.05, 0, 1), truth) if masks else None
+    findings.figures.update(
+        direct_copy_figures(squares, truth.sum(axis=(1, 2)), side * side, labels)
+    )
     content = report.Content(
         category="<i>cups</i>",
         test=test,
         findings=findings,
         scores=scores,
         maps=maps,
-        columns={"reconstruction": repaired, "interpolated 0.5": repaired},
+        map_range=(0.0, 1.0),
+        columns={"reconstruction": photos, "interpolated 0.5": photos},
         thresholds=[
             report.Verdict("held-out normal photos", THRESHOLD, "7 held-out normal photos", False),
             report.Verdict("F1-max", 0.45, "test labels", True),

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from diffad_jax.evaluation.bootstrap import image_intervals, pixel_intervals, resamples
+from diffad_jax.evaluation import bootstrap, pixels
+from diffad_jax.evaluation.bootstrap import image_intervals, resamples
 from diffad_jax.evaluation.f1 import image_f1_max, pixel_f1_max
 from diffad_jax.evaluation.ranking import image_figures, pixel_figures
 
@@ -19,6 +20,11 @@ def scored_pixels(n: int, size: int, levels: int) -> tuple[np.ndarray, np.ndarra
     masks = (rng.random((n, size, size)) > 0.7) & (np.arange(n) % 2 > 0)[:, None, None]
     maps = np.round((rng.random(masks.shape) + 0.5 * masks) * levels) / levels
     return masks, maps.astype(np.float32)
+
+
+def pixel_intervals(masks, maps, seed, num_resamples=1000):
+    counts = pixels.count(masks, maps, ["a kind"] * len(maps), memory_mib=64)
+    return bootstrap.pixel_intervals(counts, seed, num_resamples)
 
 
 def looped(figures_of, weights: np.ndarray) -> np.ndarray:

@@ -1,10 +1,15 @@
 """Checkpoints: which stay, which are trusted, what is refused."""
 
+import errno
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
+from benchmarks.fault_files import DAMAGE, FILES, largest
 from diffad_jax import sharding
 from diffad_jax.checkpoint import CheckpointError, Checkpoints
 from diffad_jax.fingerprint import describe_photos
@@ -54,27 +59,32 @@ def test_an_emergency_stop_has_no_figures_and_is_not_the_best(tmp_path):
     checkpoints.close()
 
 
-def largest_file(folder):
-    return max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
-
-
-def flip_a_bit(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(bytes(content))
-
-
-DAMAGE = {
-    "truncated": lambda p: p.write_bytes(p.read_bytes()[:-1]),
-    "a bit flipped": flip_a_bit,
-    "deleted": lambda p: p.unlink(),
-}
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Checkpoints 2 and 3, each better than the one before."""
+    directory = tmp_path_factory.mktemp("written")
+    write(directory, [1.0, 2.0, 3.0])
+    return directory
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_newest_is_passed_over_and_written_again(damage, tmp_path, caplog):
-    write(tmp_path, [1.0, 2.0, 3.0])
-    damage(largest_file(tmp_path / "3"))
+def test_a_damaged_file_of_any_kind_is_noticed_or_not_needed(damage, written, tmp_path):
+    """Orbax's own note of the time is needed for nothing."""
+    for kind, pattern in FILES.items():
+        shutil.copytree(written, tmp_path, dirs_exist_ok=True)
+        damage(largest(tmp_path / "3", pattern))
+        checkpoints = Checkpoints(tmp_path)
+        sound = 3 if kind == "Orbax metadata" else 2
+        assert checkpoints.newest_sound_step() == sound, kind
+        assert checkpoints.best_step() == sound, kind
+        restored = checkpoints.restore(sound, "state", template(), {}, for_training=True)
+        np.testing.assert_array_equal(restored["x"], state(sound)["x"])
+        checkpoints.close()
+
+
+def test_a_damaged_newest_is_passed_over_and_written_again(written, tmp_path, caplog):
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
+    DAMAGE["bit-flipped"](largest(tmp_path / "3", FILES["state, data"]))
     checkpoints = Checkpoints(tmp_path, keep=2, writes=True)
     assert checkpoints.newest_sound_step() == 2
     assert checkpoints.best_step() == 2
@@ -87,12 +97,42 @@ def test_a_damaged_newest_is_passed_over_and_written_again(damage, tmp_path, cap
     checkpoints.close()
 
 
-def test_without_checksums_a_checkpoint_counts(tmp_path):
-    """Its writer was killed between the checkpoint and them."""
-    write(tmp_path, [1.0])
-    (tmp_path / "1" / "checksums.json").unlink()
+def test_where_all_are_damaged_the_faults_and_the_remedy_are_named(written, tmp_path):
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
+    for step in (2, 3):
+        DAMAGE["deleted"](tmp_path / str(step) / "plan" / "metadata")
     checkpoints = Checkpoints(tmp_path)
-    assert checkpoints.newest_sound_step() == 1
+    with pytest.raises(CheckpointError, match=r"(?s)/2: plan/metadata is missing.*or delete /"):
+        checkpoints.newest_sound_step()
+    checkpoints.close()
+
+
+def test_what_a_kill_left_half_written_is_nothing_and_goes(written, tmp_path):
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
+    half = tmp_path / "4.orbax-checkpoint-tmp"
+    shutil.copytree(tmp_path / "3", half)
+    checkpoints = Checkpoints(tmp_path, keep=2, writes=True)
+    assert checkpoints.newest_sound_step() == 3
+    checkpoints.save(5, state(5), state(5), {}, planned_steps=9, figures={}, best_by="psnr")
+    checkpoints.close()
+    assert steps(tmp_path) == [3, 5]
+
+
+FULL = "No space left on device"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, FULL), ValueError(f"EXHAUSTED: {FULL}")])
+def test_a_full_disk_is_explained(error, written, tmp_path, monkeypatch):
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
+    checkpoints = Checkpoints(tmp_path, keep=2, writes=True)
+
+    def fails(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(ocp.CheckpointManager, "wait_until_finished", fails)
+    with pytest.raises(CheckpointError, match=r"disk is full\. Make room .* goes on from step 3"):
+        checkpoints.save(4, state(4), state(4), {}, planned_steps=9, figures={}, best_by="psnr")
+    monkeypatch.undo()
     checkpoints.close()
 
 

@@ -9,6 +9,7 @@ from configs import mvtec
 from diffad_jax.check_config import ConfigError, check_config
 
 NAMES = ("mvtec", "mvtec_small", "demo", "folder")
+OTHERS = ("draem", "draem_small", "riad", "riad_small", "padim", "patchcore")
 
 
 def load(name, *args):
@@ -32,9 +33,26 @@ def test_loads_locked_with_the_same_fields(name):
         config.autoencoder.step_size = 3
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_methods_load_locked_without_fields_of_diffad(name):
+    config = load(name)
+    check_config(config)
+    assert config.method == name.removesuffix("_small")
+    assert not {"autoencoder", "diffusion", "segmentation"} & set(config)
+    with pytest.raises(AttributeError, match="smoothness"):
+        config.evaluation.smoothness = 3
+
+
+@pytest.mark.parametrize("name", [*NAMES, *OTHERS])
 def test_the_argument_chooses_categories(name):
     assert tuple(load(name, "bottle,pill").categories) == ("bottle", "pill")
+
+
+def test_squares_must_tile_the_photo():
+    config = load("riad_small")
+    config.riad.square_sizes = (2, 5)
+    with pytest.raises(ConfigError, match="each must divide config.image_size = 64"):
+        check_config(config)
 
 
 def test_the_default_is_all_fifteen():

@@ -2,13 +2,17 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from conftest import tiny_flags_for
+
+from diffad_jax import processes
 
 ROOT = Path(__file__).parents[1]
 BATCHES = [f"--config.{s}.batch_size=8" for s in ("autoencoder", "diffusion", "segmentation")]
@@ -61,16 +65,26 @@ def test_eight_devices_that_also_split_the_weights(photos, on_one_device, tmp_pa
     assert_as_on_one(losses(tmp_path), on_one_device)
 
 
-def test_two_processes(photos, on_one_device, tmp_path):
+def start_two(photos, workdir) -> list[subprocess.Popen]:
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         address = f"--coordinator=localhost:{probe.getsockname()[1]}"
-    finish(
-        *(
-            start(photos, tmp_path, address, "--num_processes=2", f"--process_id={i}")
-            for i in range(2)
-        )
-    )
+    return [
+        start(photos, workdir, address, "--num_processes=2", f"--process_id={i}") for i in range(2)
+    ]
+
+
+def test_two_processes_go_on_after_one_was_killed(photos, on_one_device, tmp_path):
+    left, killed = start_two(photos, tmp_path)
+    checkpoint = tmp_path / "tiles" / "autoencoder" / "2"
+    while not checkpoint.exists() and killed.poll() is None:
+        time.sleep(0.02)
+    killed.kill()
+    killed.communicate()
+    _, err = left.communicate(timeout=300)  # it does not wait for ever
+    assert left.returncode in (processes.LOST_STATUS, -signal.SIGABRT), err
+    assert "another of the 2 is gone" in err or "another task died" in err
+    finish(*start_two(photos, tmp_path))
     assert_as_on_one(losses(tmp_path), on_one_device)
     finish(start(photos, tmp_path, "--mode=evaluate"))
     assert (tmp_path / "metrics.json").exists()

@@ -3,8 +3,16 @@
 import numpy as np
 import pytest
 
-from diffad_jax.evaluation.direct_copy import NAMES, direct_copy_figures
+from diffad_jax.evaluation import direct_copy
+from diffad_jax.evaluation.direct_copy import NAMES, squared_errors
 from diffad_jax.evaluation.ranking import Figure
+
+
+def direct_copy_figures(images, reconstructions, masks, labels):
+    squares, areas = None, np.zeros(len(labels))
+    if masks is not None:
+        squares, areas = squared_errors(images, reconstructions, masks), masks.sum(axis=(1, 2))
+    return direct_copy.direct_copy_figures(squares, areas, images[0, ..., 0].size, labels)
 
 
 def photos() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -70,8 +78,8 @@ def test_undefined_is_none_with_a_reason():
 
 
 def test_what_is_refused():
-    images, reconstructions, masks, labels = photos()
+    images, reconstructions, masks, _ = photos()
     with pytest.raises(ValueError, match="divide uint8 by 255"):
-        direct_copy_figures(images.astype(np.uint8), reconstructions, masks, labels)
+        squared_errors(images.astype(np.uint8), reconstructions, masks)
     with pytest.raises(ValueError, match="do not belong together"):
-        direct_copy_figures(images, reconstructions[:1], masks, labels)
+        squared_errors(images, reconstructions[:1], masks)

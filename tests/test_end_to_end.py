@@ -27,10 +27,11 @@ NO_TENSORFLOW = (
 )
 
 
-def start(*flags, program=("-m", "diffad_jax.main")) -> subprocess.Popen:
+def start(*flags, program=("-m", "diffad_jax.main"), stdin=None) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, *program, *map(str, flags)],
         cwd=ROOT,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -115,33 +116,39 @@ def test_a_second_call_trains_nothing(trained, tiny_flags_of_module):
     assert (workdir / "tiles" / "metrics.jsonl").read_text() == before
 
 
-@pytest.mark.parametrize(
-    ("stage", "number"),
-    [*((s.NAME, signal.SIGKILL) for s in STAGES), ("denoiser", signal.SIGTERM)],
-    ids=str,
-)
-def test_stopped_in_any_stage_and_started_again_ends_the_same(
-    stage, number, trained, tiny_flags_of_module, tmp_path
-):
+def test_killed_in_each_stage_and_stopped_it_ends_the_same(trained, tiny_flags_of_module, tmp_path):
+    """One training, which goes on three times."""
     flags = [*tiny_flags_of_module, f"--workdir={tmp_path}"]
-    process = start(*flags)
-    checkpoint = tmp_path / "tiles" / stage / "2"
-    while not checkpoint.exists() and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(number)
-    _, err = process.communicate()
-    if number == signal.SIGKILL:
-        assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
-    else:
-        assert process.returncode == 75 and "the same command goes on from there" in err
+    stops = (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL)
+    for i, (stage, number) in enumerate(zip(STAGES, stops, strict=True)):
+        process = start(*flags)
+        checkpoint = tmp_path / "tiles" / stage.NAME / "2"
+        while not checkpoint.exists() and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, err = process.communicate()
+        if number == signal.SIGKILL:
+            assert process.returncode == -signal.SIGKILL, err
+        else:
+            assert process.returncode == 75 and "the same command goes on from there" in err
+        assert err.count("finished before") >= i - 1
     result = run(*flags)
     assert result.returncode == 0, result.stderr
+    assert result.stderr.count("finished before") >= 2
     digests = [
         json.loads((workdir / "tiles/threshold.json").read_text())["weights"]
         for workdir in (tmp_path, trained[0])
     ]
     assert digests[0] == digests[1], "the weights differ"
     assert_alike(figures(tmp_path)["tiles"], figures(trained[0])["tiles"])
+    assert_alike(stage_figures(tmp_path), stage_figures(trained[0]))
+
+
+def stage_figures(workdir):
+    """Without what they cost, which a run that was killed cannot tell."""
+    stages = json.loads((workdir / "tiles" / "stages.json").read_text())
+    spent = ("seconds_this_run", "peak_memory_mib")
+    return {s: {k: v for k, v in found.items() if k not in spent} for s, found in stages.items()}
 
 
 def test_evaluate_and_predict_do_without_tensorflow(
@@ -156,14 +163,18 @@ def test_evaluate_and_predict_do_without_tensorflow(
     assert_alike(figures(workdir), before)
 
     source = Path(photos) / "tiles" / "test"
-    predict = ["--mode=predict", f"--input={source}", f"--output={tmp_path}"]
-    result = run(*flags, *predict, program=("-c", NO_TENSORFLOW))
-    assert result.returncode == 0, result.stderr
-    rows = read_csv(tmp_path / "predictions.csv")
-    assert len(rows) == 6
-    for row in rows:
-        assert 0.0 <= float(row["score"]) <= 1.0 and row["is_anomalous"] in ("0", "1")
-        assert size(tmp_path / row["overlay"]) == (20, 20)
+    for tile, below in (("--notile", ""), ("--tile", "*/*.png")):
+        output = tmp_path / tile
+        predict = ["--mode=predict", f"--input={source / below}", f"--output={output}"]
+        pictures = "--save=overlay,heat_map,reconstruction,mask"
+        result = run(*flags, *predict, tile, pictures, program=("-c", NO_TENSORFLOW))
+        assert result.returncode == 0, result.stderr
+        rows = read_csv(output / "predictions.csv")
+        assert len(rows) == 6
+        for row in rows:
+            assert 0.0 <= float(row["score"]) <= 1.0 and row["is_anomalous"] in ("0", "1")
+            for kind in ("overlay", "heat_map", "reconstruction", "mask"):
+                assert size(output / row[kind]) == (20, 20)
 
 
 def test_predict_scores_what_it_can_and_names_the_rest(trained, tiny_flags_of_module, tmp_path):
@@ -172,13 +183,15 @@ def test_predict_scores_what_it_can_and_names_the_rest(trained, tiny_flags_of_mo
     source.mkdir()
     Image.fromarray(np.full((9, 30, 3), 80, np.uint8)).save(source / "wide.jpg")
     (source / "bad.png").write_bytes(b"")
-    predict = ["--mode=predict", f"--input={source}", f"--output={output}"]
-    result = run(*tiny_flags_of_module, f"--workdir={workdir}", *predict)
-    assert result.returncode == 1
-    assert "1 of 2 photos could not be read" in result.stderr and "bad.png" in result.stderr
+    flags = [*tiny_flags_of_module, f"--workdir={workdir}", "--mode=predict"]
+    process = start(*flags, "--input=-", f"--output={output}", stdin=subprocess.PIPE)
+    listed = f"{source}/wide.jpg\n\n{source}/bad.png\n{source}/wide.jpg\n"
+    _, err = process.communicate(listed, timeout=600)
+    assert process.returncode == 3, err
+    assert "1 of 2 photos could not be read" in err and "bad.png" in err
     rows = {Path(r["file"]).name: r for r in read_csv(output / "predictions.csv")}
     assert rows["wide.jpg"]["score"] and "empty file" in rows["bad.png"]["error"]
-    assert size(output / "wide.jpg.overlay.png") == (30, 9)
+    assert size(output / rows["wide.jpg"]["overlay"]) == (30, 9)
 
 
 def test_a_photos_score_depends_on_nothing_but_the_photo(trained, tiny_config):

@@ -12,7 +12,8 @@ from PIL import Image
 
 from diffad_jax import threshold
 from diffad_jax.check_config import ConfigError, check_config
-from diffad_jax.evaluate import Compare, evaluate
+from diffad_jax.data.images import ImageError
+from diffad_jax.evaluate import evaluate
 from diffad_jax.models.inception import Inception
 from diffad_jax.types import Prediction
 
@@ -21,6 +22,7 @@ class Brightness:
     """Calls bright pixels anomalous and repairs nothing."""
 
     digest = "of no weights"
+    weights: dict = {}
 
     def __init__(self, config):
         self.config = config
@@ -36,6 +38,7 @@ def run(tmp_path, tiny_config, monkeypatch):
     """Writes photos by name and brightness, evaluates; returns the category of metrics.json."""
     tiny_config.data.root = str(tmp_path / "data")
     tiny_config.categories = ("cups",)
+    tiny_config.evaluation.batch_size = 3  # the last batch is smaller
 
     def detector(config, workdir, category):
         (workdir / category).mkdir(parents=True, exist_ok=True)
@@ -71,7 +74,7 @@ MASKS = {"ground_truth/chip/c_mask.png": 200, "ground_truth/chip/d_mask.png": 20
 
 
 def test_figures_thresholds_and_files(run, capsys):
-    found = run({**GOOD, **BAD, **MASKS}, compare=Compare.PAPER)
+    found = run({**GOOD, **BAD, **MASKS}, compare=["paper"])
     assert found["image_auroc"] == 0.75  # by hand: one of four pairs is in the wrong order
     # 1 of the 10 normal photos is held out: its brightness is the threshold.
     assert 20 / 255 <= found["threshold"] <= 29 / 255
@@ -117,6 +120,27 @@ def test_without_a_held_out_photo_there_is_no_threshold(run):
     assert found["threshold"] is None
     assert found["reasons"]["threshold"] == "no normal photo was held out to choose a threshold"
     assert [v["chosen_on"] for v in found["verdicts"]] == ["test labels"]
+
+
+def test_with_little_memory_figures_state_their_bounds(run, monkeypatch):
+    found = run({**GOOD, **BAD, **MASKS})
+    assert "pixel_ap" not in found.get("reasons", {})
+    monkeypatch.setattr("diffad_jax.evaluation.pixels._BYTES_BESIDE", 2**30)
+    # More scores of defects than the two levels that fit.
+    more = {f"test/chip/more{i}.png": 100 + i for i in range(4)}
+    more |= {f"ground_truth/chip/more{i}_mask.png": 200 for i in range(4)}
+    found = run({**GOOD, **BAD, **MASKS, **more})
+    for figure in ("pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_pro", "pixel_aupimo"):
+        assert "levels: the exact value is in [" in found["reasons"][figure]
+    for file in ("table.md", "cups/report.html"):
+        assert "the exact value is in" in (run.out / file).read_text(), file
+
+
+def test_a_photo_that_cannot_be_read_stops_evaluation(run, tmp_path):
+    run({**GOOD, **BAD, **MASKS})
+    (tmp_path / "data" / "cups" / "test" / "good" / "a.png").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"a\.png is no image"):
+        run({})
 
 
 def test_fid_of_the_reconstructions(run, tmp_path):

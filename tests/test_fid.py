@@ -113,7 +113,7 @@ def test_what_is_undefined_says_why():
     broken = fid.statistics(np.full((2, 4), np.nan))
     reason = "features of some of the 2 and 2 images are not finite"
     assert fid.fid(two, broken) == {"fid_4": Figure(None, reason)}
-    without = fid.fid_without_weights(768)["fid_768"]
+    without = fid.no_fid(768, fid.NO_WEIGHTS)["fid_768"]
     assert without.value is None and "set config.evaluation.inception_weights" in without.reason
 
 

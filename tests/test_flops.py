@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import ml_collections
 import pytest
 
-from benchmarks import flops
+from benchmarks.flops import count
 from configs import mvtec
-from diffad_jax import networks
+from diffad_jax import flops, networks
 
 
 def test_published_networks_cost_what_others_counted():
@@ -20,7 +20,7 @@ def test_published_networks_cost_what_others_counted():
     def cost(network, *inputs, **static):
         init = functools.partial(network.init, **static)
         apply = functools.partial(network.apply, **static)
-        return flops.flops(apply, jax.eval_shape(init, key, *inputs), *inputs)
+        return flops.count(apply, jax.eval_shape(init, key, *inputs), *inputs)
 
     denoiser = cost(networks.denoiser(config), jnp.zeros((1, 32, 32, 8)), jnp.zeros((1,)))
     segmenter = cost(networks.segmenter(config), jnp.zeros((1, 256, 256, 9)), train=False)
@@ -32,6 +32,6 @@ def test_every_ddim_step_is_counted(tiny_config):
     costs = []
     for steps in (1, 2, 3):
         tiny_config.reconstruction.test_steps = steps
-        report = flops.count(ml_collections.FrozenConfigDict(tiny_config), num_photos=10)
+        report = count(ml_collections.FrozenConfigDict(tiny_config), num_photos=10)
         costs.append(report["detector"]["gflop_an_image"])
     assert costs[2] - costs[1] == pytest.approx(costs[1] - costs[0]) and costs[1] > costs[0]

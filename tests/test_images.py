@@ -1,6 +1,8 @@
 """Decoding and resizing: formats, golden values, errors that name the file."""
 
+import functools
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -274,6 +276,19 @@ def test_mixed_sizes_keep_their_order(tmp_path):
     files = [save(tmp_path / f"{i}.png", np.full((5 + i, 9), i, np.uint8)) for i in range(20)]
     pixels, kept, _ = images.read_images(files, 4, "bilinear")
     assert kept == list(range(20)) and (pixels[:, 0, 0, 0] == np.arange(20)).all()
+
+
+def test_batches_pass_over_bad_images_even_whole_batches_of_them(tmp_path):
+    files = [save(tmp_path / f"{i}.png", np.full((8, 8), i, np.uint8)) for i in range(7)]
+    for i in (1, 2, 3, 6):
+        Path(files[i]).write_bytes(b"")
+    read = functools.partial(images.read_batches, batch_size=2, image_size=8, resize="bilinear")
+    batches = list(read(files, on_bad_image="skip"))
+    assert [batch[:, 0, 0, 0].tolist() for batch in batches] == [[0], [4, 5]]
+    with pytest.raises(ImageError, match=r"1\.png is an empty file"):
+        list(read(files))
+    with pytest.raises(ImageError, match="none of 2 images could be read; the first: .*1.png"):
+        list(read(files[1:3], on_bad_image="skip"))
 
 
 def test_find_images_goes_down_and_around_loops(tmp_path, monkeypatch):

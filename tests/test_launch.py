@@ -15,6 +15,7 @@ from configs import mvtec
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ("gpu_server.sh", "slurm.sbatch", "sweep.sh", "tpu_vm.sh")
 STOPPED = 75
+LOST = 134
 
 # A stand-in for python: notes its device and arguments, then does the n-th thing of its category's
 # line in $PLAN: an exit status, or "wait" for a SIGTERM. Without a line it succeeds.
@@ -157,7 +158,7 @@ def test_dry_run_prints_and_runs_nothing(here, script):
 
 def test_gpu_server_starts_again_until_it_is_finished(here):
     put(here, "python", FAKE_PYTHON)
-    settings = {"CONFIG": "c.py:bottle", "VENV": str(here), "PLAN": "bottle 75 75 0"}
+    settings = {"CONFIG": "c.py:bottle", "VENV": str(here), "PLAN": "bottle 75 134 0"}
     done = launch(here, "gpu_server.sh", "--config.seed=1", **settings)
     assert done.returncode == 0, done.stderr
     train = f"-m diffad_jax.main --config=c.py:bottle --workdir={here}/runs --config.seed=1"
@@ -233,7 +234,8 @@ def test_sweep_fails_where_the_evaluation_does(here):
 
 
 @pytest.mark.parametrize(
-    ("status", "restarts", "requeues"), [(0, "", 0), (1, "", 0), (STOPPED, "", 1), (75, "100", 0)]
+    ("status", "restarts", "requeues"),
+    [(0, "", 0), (1, "", 0), (STOPPED, "", 1), (LOST, "", 1), (STOPPED, "100", 0)],
 )
 def test_slurm_goes_back_into_the_queue_when_stopped(here, status, restarts, requeues):
     put(here, "srun", FAKE_SRUN)

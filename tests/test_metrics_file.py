@@ -87,3 +87,14 @@ def test_intervals_and_verdicts_carry_their_reasons():
     assert silent["precision"] is None and silent["recall"] == 0.0
     assert silent["reasons"] == {"precision": "no photo was called anomalous"}
     assert (silent["true_negatives"], silent["false_negatives"]) == (4, 3)
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"a": 1', b'{"a\xff": 1}'])
+def test_a_small_file_that_is_absent_or_damaged_is_empty(content, tmp_path):
+    path = tmp_path / "stages.json"
+    if content is not None:
+        path.write_bytes(content)
+    assert metrics_file.read(path) == {}
+    metrics_file.write_whole(path, '{"a": 1}')
+    assert metrics_file.read(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["stages.json"]

@@ -83,6 +83,22 @@ def test_cases_are_the_extremes_and_the_middle_of_either_class():
     ]
 
 
+def test_limits_say_what_is_black_and_what_is_yellow():
+    distances = np.array([[2.0, 3.0, 4.0, 99.0, np.nan]], np.float32)
+    probabilities = np.array([[0.0, 0.5, 1.0, 1.0, np.nan]], np.float32)
+    scaled = pictures.heat_map(distances, (2.0, 4.0))
+    np.testing.assert_array_equal(scaled, pictures.heat_map(probabilities))
+    photo = RNG.integers(0, 256, (1, 5, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(
+        pictures.overlay(photo, distances, (2.0, 4.0)), pictures.overlay(photo, probabilities)
+    )
+
+
+def test_equal_limits_leave_two_colours():
+    colours = pictures.heat_map(np.array([[0.0, 9.0]]), (0.0, 0.0))
+    np.testing.assert_array_equal(colours, pictures.heat_map(np.array([[0.0, 1.0]])))
+
+
 def test_cases_go_from_best_to_worst():
     labels, scores = np.arange(20) % 2 == 0, RNG.random(20)
     cases = pictures.pick_cases(labels, scores, 3)

@@ -7,10 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffad_jax.evaluation.pimo import aupimo
+from diffad_jax.evaluation import pimo, pixels
 from diffad_jax.evaluation.ranking import Figure
 
 BOUNDS = (0.05, 0.4)  # wide enough for a few small maps
+
+
+def aupimo(masks, maps, bounds=pimo.BOUNDS, memory_mib=64):
+    counts = pixels.count(masks, maps, ["a kind"] * len(maps), memory_mib)
+    return pimo.aupimo(counts, masks, maps, bounds)
 
 
 def slow_aupimo(masks: np.ndarray, maps: np.ndarray, low: float, high: float) -> list[float]:
@@ -98,3 +103,15 @@ def test_undefined_is_none_with_a_reason():
     maps[0, 0, 0] = np.nan
     broken = Figure(None, "1 of 100 pixels have a score that is not finite")
     assert aupimo(masks, maps) == (broken, none)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([6, 10**6]))
+def test_where_levels_are_left_out_the_exact_value_lies_within_the_bounds(seed, levels):
+    masks, maps = random_pixels(seed, levels)
+    exact, _ = aupimo(masks, maps, BOUNDS)
+    figure, _ = aupimo(masks, maps, BOUNDS, memory_mib=0)
+    assert "from 2 levels" in figure.reason
+    low, high = map(float, figure.reason.partition("[")[2].partition("]")[0].split(","))
+    assert low - 1e-9 <= exact.value <= high + 1e-9
+    assert low == pytest.approx(figure.value, abs=1e-9)

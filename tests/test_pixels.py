@@ -1,4 +1,4 @@
-"""Pixel figures: the exact ones against scikit-learn, the binned ones within their bounds."""
+"""Pixels counted photo by photo: exact figures equal scikit-learn's, others keep their bounds."""
 
 import numpy as np
 import pytest
@@ -6,70 +6,125 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from diffad_jax.evaluation import curve
+from diffad_jax.evaluation import curve, pixels
 from diffad_jax.evaluation.f1 import pixel_f1_max
-from diffad_jax.evaluation.pixels import NAMES, PixelBins
 from diffad_jax.evaluation.pro import pro
-from diffad_jax.evaluation.ranking import Figure, pixel_figures
+from diffad_jax.evaluation.ranking import pixel_figures
+
+LEVELS = st.sampled_from([1, 3, 20, 10**6])
 
 
 def random_pixels(seed: int, levels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Masks and maps [3, 6, 6] with both classes and about ``levels`` distinct scores in [0, 1]."""
+    """Masks and maps [5, 6, 6] with both classes and about ``levels`` distinct scores in [0, 1]."""
     rng = np.random.default_rng(seed)
-    masks = rng.random((3, 6, 6)) > 0.6
+    masks = rng.random((5, 6, 6)) > 0.6
+    masks[3] = False
     maps = np.round((rng.random(masks.shape) + 0.3 * masks) / 1.3 * levels) / levels
     return masks, maps.astype(np.float32)
+
+
+def counted(masks, maps, kinds=None, most=10**6):
+    """With at most so many levels."""
+    memory_mib = 64 if most > 2 else 0
+    counts = pixels.count(masks, maps, kinds or ["a kind"] * len(maps), memory_mib)
+    assert isinstance(counts, pixels.Counts)
+    return counts
+
+
+def values(figures) -> dict[str, float]:
+    return {name: figure.value for name, figure in figures.items()}
 
 
 def exact_figures(masks: np.ndarray, maps: np.ndarray) -> dict[str, float]:
     figures = pixel_figures(masks, maps)
     figures |= {"pixel_f1_max": pixel_f1_max(masks, maps)[0], "pixel_pro": pro(masks, maps)}
-    return {name: figure.value for name, figure in figures.items()}
+    return values(figures)
 
 
-def binned(masks: np.ndarray, maps: np.ndarray, num_bins: int) -> PixelBins:
-    bins = PixelBins(num_bins)
-    bins.update(masks, maps)
-    return bins
+@pytest.fixture
+def few(monkeypatch):
+    """Only so many levels may be kept, and they are merged after a few scores."""
+
+    def limit(most):
+        survey = pixels._survey
+        monkeypatch.setattr(pixels, "_survey", lambda masks, maps, _: survey(masks, maps, most))
+        monkeypatch.setattr(pixels, "_WAITING", 10)
+
+    return limit
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from([1, 3, 20, 10**6]))
-def test_exact_equals_scikit_learn(seed, levels):
+@given(st.integers(0, 10**6), LEVELS)
+def test_equals_scikit_learn_ties_included(seed, levels):
     masks, maps = random_pixels(seed, levels)
     labels, scores = masks.ravel(), maps.ravel()
-    figures = pixel_figures(masks, maps)
-    assert figures["pixel_auroc"].value == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
-    assert figures["pixel_ap"].value == pytest.approx(
-        average_precision_score(labels, scores), abs=1e-12
-    )
+    for figures in (pixel_figures(masks, maps), counted(masks, maps).figures()):
+        auroc, ap = figures["pixel_auroc"].value, figures["pixel_ap"].value
+        assert auroc == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+        assert ap == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
 
 
-@settings(max_examples=80, deadline=None)
-@given(
-    st.integers(0, 10**6), st.sampled_from([1, 5, 20, 10**6]), st.sampled_from([1, 2, 4, 16, 64])
-)
-def test_the_exact_figures_lie_within_the_bounds(seed, levels, num_bins):
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), LEVELS)
+def test_photo_by_photo_equals_all_at_once(seed, levels):
     masks, maps = random_pixels(seed, levels)
-    bins = binned(masks, maps, num_bins)
-    figures, bounds = bins.figures(), bins.bounds()
-    for name, exact in exact_figures(masks, maps).items():
-        low, high = bounds[name]
-        assert low - 1e-12 <= exact <= high + 1e-12, name
-        assert low - 1e-12 <= figures[name].value <= high + 1e-12, name
+    expected = exact_figures(masks, maps)
+    assert values(counted(masks, maps).figures()) == pytest.approx(expected, abs=1e-12)
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from([2, 4, 16]))
-def test_auroc_errs_by_at_most_half_the_tied_pairs(seed, num_bins):
-    masks, maps = random_pixels(seed, 10**6)
-    bin_of = np.minimum((maps * num_bins).astype(int), num_bins - 1)
-    tied_share = np.mean(bin_of[masks][:, None] == bin_of[~masks][None])
-    bins = binned(masks, maps, num_bins)
-    error = bins.figures()["pixel_auroc"].value - pixel_figures(masks, maps)["pixel_auroc"].value
-    assert abs(error) <= 0.5 * tied_share + 1e-12
-    low, high = bins.bounds()["pixel_auroc"]
-    assert high - low == pytest.approx(tied_share, abs=1e-12)
+@given(st.integers(0, 10**6), LEVELS, st.permutations(range(5)))
+def test_neither_order_nor_groups_of_photos_matter(seed, levels, order):
+    masks, maps = random_pixels(seed, levels)
+    whole = counted(masks, maps).figures()
+    kinds = ["ab"[i % 2] for i in order]
+    parts = counted(masks[order], maps[order], kinds)
+    assert values(parts.figures()) == pytest.approx(values(whole), abs=1e-12)
+    chosen = np.array([kind == "a" for kind in kinds])
+    alone = exact_figures(masks[order][chosen], maps[order][chosen])
+    assert values(parts.figures(chosen)) == pytest.approx(alone, abs=1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), LEVELS)
+def test_monotone_transforms_do_not_matter(seed, levels):
+    masks, maps = random_pixels(seed, levels)
+    transformed = np.exp(maps.astype(np.float64)) - 7.0
+    expected = values(counted(masks, maps).figures())
+    assert values(counted(masks, transformed).figures()) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("most", [2, 3, 8, 40])
+@pytest.mark.parametrize("levels", [5, 20, 10**6])
+def test_the_exact_figures_lie_within_the_bounds(most, levels, few):
+    few(most)
+    for seed in range(20):
+        masks, maps = random_pixels(seed, levels)
+        counts = counted(masks, maps)
+        figures, exact = counts.figures(), exact_figures(masks, maps)
+        assert counts.seen.levels.size <= most
+        assert counts.seen.levels[0] == maps[masks].min()
+        if counts.seen.exact:
+            assert values(figures) == pytest.approx(exact, abs=1e-12)
+            continue
+        for name, figure in figures.items():
+            assert figure.reason.startswith(f"from {counts.seen.levels.size} levels: the exact")
+            low, high = map(float, figure.reason.partition("[")[2].partition("]")[0].split(","))
+            assert low - 1e-9 <= exact[name] <= high + 1e-9, name
+            assert low - 1e-9 <= figure.value <= high + 1e-9, name
+
+
+def test_auroc_errs_by_at_most_half_the_tied_pairs(few):
+    few(4)
+    for seed in range(10):
+        masks, maps = random_pixels(seed, 10**6)
+        counts = counted(masks, maps)
+        at = np.searchsorted(counts.seen.levels, maps, side="right")
+        tied_share = np.mean(at[masks][:, None] == at[~masks][None])
+        error = counts.figures()["pixel_auroc"].value - exact_figures(masks, maps)["pixel_auroc"]
+        assert abs(error) <= 0.5 * tied_share + 1e-12
+        low, high = curve.auroc_bounds(counts.curves()[0])
+        assert high - low == pytest.approx(tied_share, abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -80,56 +135,28 @@ def test_bounds_are_reached(seed):
     best = (bins + np.where(masks, 0.9, 0.1)) / 4
     spread = np.random.default_rng(seed).permutation(maps.size).reshape(maps.shape) / maps.size
     worst = (bins + np.where(masks, 0.5 * spread, 0.9)) / 4
-    bounds = binned(masks, maps, 4).bounds()
+    counts = [np.bincount(bins[m], minlength=4)[::-1] for m in (masks, ~masks)]
+    c = curve.from_bins(np.arange(4)[::-1] / 4, *counts)
     low, high = exact_figures(masks, worst), exact_figures(masks, best)
-    for name in NAMES:
-        assert high[name] == pytest.approx(bounds[name][1], abs=1e-12), name
+    for name, (least, most) in {
+        "pixel_auroc": curve.auroc_bounds(c),
+        "pixel_ap": curve.average_precision_bounds(c),
+        "pixel_f1_max": curve.f1_max_bounds(c),
+    }.items():
+        assert high[name] == pytest.approx(most, abs=1e-12), name
         if name != "pixel_ap":  # its lower bound is an integral below the sum
-            assert low[name] == pytest.approx(bounds[name][0], abs=1e-12), name
-    assert 0 <= low["pixel_ap"] - bounds["pixel_ap"][0] < 0.01
+            assert low[name] == pytest.approx(least, abs=1e-12), name
+    assert 0 <= low["pixel_ap"] - curve.average_precision_bounds(c)[0] < 0.01
 
 
-@pytest.mark.parametrize("levels", [1, 7])
-def test_with_a_bin_for_each_score_figures_are_exact(levels):
-    masks, maps = random_pixels(0, levels)
-    figures = binned(masks, maps, 1024).figures()
-    values = {name: figure.value for name, figure in figures.items()}
-    assert values == pytest.approx(exact_figures(masks, maps), abs=1e-12)
-
-
-def test_many_bins_leave_narrow_bounds():
+def test_many_levels_leave_narrow_bounds(few):
+    few(1000)
     rng = np.random.default_rng(0)
-    masks = rng.random((4, 64, 64)) > 0.9
+    masks = rng.random((4, 64, 64)) > 0.7
     maps = np.clip(rng.normal(0.3 + 0.2 * masks, 0.1), 0, 1).astype(np.float32)
-    for low, high in binned(masks, maps, 2**20).bounds().values():
-        assert high - low < 2e-4
-
-
-def test_batches_in_any_order_give_the_same():
-    masks, maps = random_pixels(1, 10**6)
-    parts = PixelBins(64)
-    for i in (2, 0, 1):
-        parts.update(masks[i : i + 1], maps[i : i + 1])
-    parts.update(masks[:0], maps[:0])
-    whole, parts = binned(masks, maps, 64).figures(), parts.figures()
-    assert {n: f.value for n, f in parts.items()} == pytest.approx(
-        {n: f.value for n, f in whole.items()}, abs=1e-12
-    )
-
-
-def test_figures_state_their_bounds():
-    masks, maps = random_pixels(0, 10**6)
-    bins = binned(masks, maps, 16)
-    low, high = bins.bounds()["pixel_auroc"]
-    assert bins.figures()["pixel_auroc"].reason == (
-        f"from 16 bins: the exact value is in [{low:.9f}, {high:.9f}]"
-    )
-
-
-def test_the_ends_of_the_range_and_half_precision():
-    masks = np.array([[[True, False]]])
-    figures = binned(masks, np.array([[[1.0, 0.0]]], np.float16), 2**20).figures()
-    assert figures["pixel_auroc"].value == 1.0 and figures["pixel_ap"].value == 1.0
+    for figure in counted(masks, maps).figures().values():
+        low, high = map(float, figure.reason.partition("[")[2].partition("]")[0].split(","))
+        assert 0 < high - low < 5e-3
 
 
 @pytest.mark.parametrize(
@@ -146,20 +173,20 @@ def test_the_ends_of_the_range_and_half_precision():
         ),
     ],
 )
-def test_undefined_is_none_with_a_reason(masks, maps, reason):
-    bins = binned(masks, maps, 16)
-    assert bins.figures() == dict.fromkeys(NAMES, Figure(None, reason))
-    assert bins.bounds() == {}
+def test_undefined_has_a_reason(masks, maps, reason):
+    assert pixels.count(masks, maps, ["a kind"] * len(maps), 64) == reason
 
 
-def test_what_bins_refuse():
-    with pytest.raises(ValueError, match="power of two, got 1000"):
-        PixelBins(1000)
-    bins, masks = PixelBins(16), np.array([[[True, False]]])
-    with pytest.raises(ValueError, match=r"maps must lie in \[0, 1\], got \[0.0, 1.5\]"):
-        bins.update(masks, np.array([[[1.5, 0.0]]]))
+def test_constant_maps_say_so():
+    masks, maps = random_pixels(0, 1)
+    figures = counted(masks, np.full_like(maps, 0.4)).figures()
+    assert figures["pixel_auroc"].value == 0.5
+    assert {f.reason for f in figures.values()} == {"all pixels have the same score"}
+
+
+def test_other_shapes_are_refused():
     with pytest.raises(ValueError, match=r"masks \(1, 1, 2\) and maps \(2,\) differ"):
-        bins.update(masks, np.zeros(2))
+        pixels.count(np.array([[[True, False]]]), np.zeros(2), ["a"], 64)
 
 
 def test_area_up_to_one_is_auroc():

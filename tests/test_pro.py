@@ -68,10 +68,40 @@ def test_golden_value():
     assert pro(masks, maps).value == pytest.approx(expected, abs=1e-12)
 
 
-def test_perfect_and_perfectly_wrong():
-    masks, _ = random_pixels(0, 1)
-    assert pro(masks, masks.astype(np.float32)).value == pytest.approx(1.0, abs=1e-12)
-    assert pro(masks, 1.0 - masks).value == 0.0
+def golden_pixels(seed: int, levels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Four photos, one of them normal, with overlapping squares as defects and with ties."""
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((4, 32, 32), bool)
+    for mask in masks[1:]:
+        for y, x, height, width in rng.integers(1, 20, (4, 4)):
+            mask[y : y + height // 2 + 1, x : x + width // 2 + 1] ^= True
+    scores = rng.integers(0, 3 * levels, masks.shape) + levels * masks
+    return masks, (scores / (4 * levels)).astype(np.float32)
+
+
+# By the public MVTec AD evaluation code on golden_pixels: compute_pro of pro_curve_util.py and
+# trapezoid of generic_util.py, over the limit. It keeps rates in float32.
+MVTEC = {
+    (0, 2): {0.05: 0.3214853847272105, 0.3: 0.44960722067227393, 1.0: 0.7565285646763542},
+    (1, 7): {0.05: 0.30918644177012267, 0.3: 0.42835995003506555, 1.0: 0.7455883280201552},
+    (2, 50): {0.05: 0.3990960970245037, 0.3: 0.5075613770577109, 1.0: 0.7936310571742912},
+    (3, 10**6): {0.05: 0.4012505697811025, 0.3: 0.5331515184187791, 1.0: 0.8019986338593598},
+}
+
+
+@pytest.mark.parametrize(("case", "values"), MVTEC.items())
+def test_equals_the_public_mvtec_code(case, values):
+    masks, maps = golden_pixels(*case)
+    for limit, value in values.items():
+        assert pro(masks, maps, limit).value == pytest.approx(value, abs=1e-7)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([0.05, 0.3, 1.0]))
+def test_perfect_and_perfectly_wrong(seed, limit):
+    masks, _ = random_pixels(seed, 1)
+    assert pro(masks, masks.astype(np.float32), limit).value == pytest.approx(1.0, abs=1e-12)
+    assert pro(masks, 1.0 - masks, limit).value == 0.0
 
 
 def test_a_constant_map_is_chance_and_says_so():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from diffad_jax.evaluation.ranking import Figure, image_figures, mean_figures, pixel_figures
 
@@ -59,6 +60,28 @@ def test_equals_the_definitions_ties_included(pairs):
     figures = values(image_figures(labels, scores))
     assert figures["image_auroc"] == pytest.approx(pairwise_auroc(labels, scores), abs=1e-12)
     assert figures["image_ap"] == pytest.approx(stepwise_ap(labels, scores), abs=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(RANKED)
+def test_equals_scikit_learn_ties_included(pairs):
+    labels, scores = arrays(pairs)
+    figures = values(image_figures(labels, scores))
+    assert figures["image_auroc"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    assert figures["image_ap"] == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(RANKED, st.floats(-10, 10))
+def test_constant_scores_are_chance_and_one_class_is_undefined(pairs, score):
+    labels, scores = arrays(pairs)
+    figures = image_figures(labels, np.full(len(labels), score))
+    expected = {"image_auroc": 0.5, "image_ap": labels.mean()}
+    assert values(figures) == pytest.approx(expected, abs=1e-12)
+    for of_class in (labels, ~labels):
+        alone = image_figures(labels[of_class], scores[of_class])
+        assert all(figure.value is None and "there are no" in figure.reason
+                   for figure in alone.values())  # fmt: skip
 
 
 @settings(max_examples=25, deadline=None)

@@ -73,6 +73,13 @@ def test_another_purpose_is_refused(config):
         take(config, 1)
 
 
+def test_an_absent_one_is_missed_before_anything_is_done(config, tmp_path):
+    config.data.recorded = str(tmp_path / "absent.zip")
+    with pytest.raises(RecordingError, match=r"there is no .*absent.zip"):
+        workflow.train_and_evaluate(config, tmp_path / "run", None)
+    assert not (tmp_path / "run").exists()
+
+
 def test_damage_is_named(config, tmp_path):
     content = (tmp_path / "tiles.zip").read_bytes()
     (tmp_path / "tiles.zip").write_bytes(content[: len(content) // 2])

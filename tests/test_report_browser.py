@@ -131,6 +131,31 @@ def test_a_hostile_name_is_only_text(page):
     assert page.run("document.querySelector('#photos b, h1 i, img[src=x]')") is None
 
 
+@pytest.mark.parametrize("width", [1200, 390])
+def test_no_writing_touches_a_bar(page, written, width):
+    page.open(written[0], width=width, height=844)
+    boxes = "[...document.querySelectorAll('{}')].map((e) => e.getBoundingClientRect())"
+    bars = boxes.format("#histogram rect")
+    writing = boxes.format("#histogram text, #histogram-legend li")
+    touching = (
+        f"(() => {{ const bars = {bars}, texts = {writing}; return [bars.length, texts.length,"
+        "bars.filter((b) => texts.some((t) => b.left < t.right && t.left < b.right &&"
+        "b.top < t.bottom && t.top < b.bottom)).length]; })()"
+    )
+    bars_drawn, texts_written, overlaps = page.run(touching)
+    assert bars_drawn > 10 and texts_written > 5 and overlaps == 0
+
+
+def test_keys_alone_reach_everything(page):
+    reached = []
+    for _ in range(14):
+        page.press("Tab")
+        reached.append(page.run("document.activeElement.id || document.activeElement.tagName"))
+        outline = page.run("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline == "solid", reached[-1]
+    assert {"slider", "number", "by-verdict", "by-type", "order"} <= set(reached)
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_it_fits_a_phone(page, written, dark):
     page.open(written[0], width=390, height=844, dark=dark)

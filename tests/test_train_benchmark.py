@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import measure_train, peaks, train
+from benchmarks import measure_train, train
 from benchmarks.measure_train import Plan
+from diffad_jax import peaks
 
 # A process in which the benchmark has neither PyTorch nor what only data and checkpoints need.
 WITHOUT = """

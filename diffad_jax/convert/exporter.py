@@ -18,26 +18,37 @@ from diffad_jax.train_state import TrainState
 Config = ml_collections.FrozenConfigDict
 
 
-def export_weights(config: ml_collections.ConfigDict, workdir: Path, output: Path) -> None:
-    """Writes each trained category, in a folder of its own, under the published names."""
-    for category in config.categories:
-        export_category(config, workdir, category, output / category)
-
-
 def export_category(
     config: ml_collections.ConfigDict, workdir: Path, category: str, output_folder: Path
 ) -> None:
-    """Writes a trained category under the published names.
+    """Writes a trained category as files that the published code loads.
 
-    ``autoencoder.ckpt`` holds the autoencoder, ``denoiser.ckpt`` the denoiser with its moving
-    average, its noise schedule and the autoencoder, ``segmenter.pckl`` the bare state_dict of the
-    segmenter. The networks take BGR in [0, 1], except that an autoencoder with
-    ``config.autoencoder.signed`` takes RGB in [-1, 1].
+    ``autoencoder.ckpt``, ``denoiser.ckpt``, and ``segmenter.pckl``, which is a bare state_dict; see
+    ``published_tensors``, also for what is raised.
+    """
+    tensors = published_tensors(config, workdir, category)
+    folder = Path(output_folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch_file.write(folder / "autoencoder.ckpt", tensors["autoencoder"])
+    torch_file.write(folder / "denoiser.ckpt", tensors["denoiser"])
+    torch_file.write(folder / "segmenter.pckl", tensors["segmenter"], bare=True)
+
+
+def published_tensors(
+    config: ml_collections.ConfigDict | Config, workdir: Path, category: str
+) -> dict[str, dict[str, np.ndarray]]:
+    """A trained category under the published names.
+
+    Returns:
+      ``autoencoder``; ``denoiser`` with its moving average, its noise schedule and the autoencoder;
+      ``segmenter``. The networks take BGR in [0, 1], except that an autoencoder with
+      ``config.autoencoder.signed`` takes RGB in [-1, 1].
 
     Raises:
       ConvertError: the published networks have no counterpart for a field of the config.
       checkpoint.CheckpointError: a stage is missing, unfinished, or of another config.
     """
+    published.require_diffad(config)
     frozen_config, directory = ml_collections.FrozenConfigDict(config), Path(workdir) / category
     published.require_published(frozen_config, AUTOENCODER, "the published network")
     published.require_published(frozen_config, SEGMENTER, "the published network")
@@ -50,17 +61,14 @@ def export_category(
 
     pairs = published.autoencoder_pairs(frozen_config)
     autoencoder = translate.to_theirs(weights["autoencoder"], pairs)
-    denoiser = _denoiser(frozen_config, latest, autoencoder)
     segmenter = translate.to_theirs(
         weights["segmenter"], names.segmenter(networks.segmenter(frozen_config))
     )
-    segmenter |= _batch_counts(segmenter)
-    folder = Path(output_folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    torch_file.write(folder / "autoencoder.ckpt", autoencoder)
-    torch_file.write(folder / "denoiser.ckpt", denoiser)
-    torch_file.write(folder / "segmenter.pckl", segmenter, bare=True)
-    print(f"autoencoder.ckpt, denoiser.ckpt and segmenter.pckl are in {folder}")
+    return {
+        "autoencoder": autoencoder,
+        "denoiser": _denoiser(frozen_config, latest, autoencoder),
+        "segmenter": segmenter | _batch_counts(segmenter),
+    }
 
 
 def _denoiser_state(config: Config, autoencoder: dict, directory: Path) -> TrainState:

@@ -9,6 +9,7 @@ import ml_collections
 import numpy as np
 
 from diffad_jax import checkpoint, train
+from diffad_jax.baselines import draem
 from diffad_jax.convert import published, sources
 from diffad_jax.convert.errors import ConvertError
 from diffad_jax.convert.sources import AUTOENCODER, DIFFUSERS, LATENT_DIFFUSION, SEGMENTER
@@ -34,7 +35,7 @@ def import_file(config: ml_collections.ConfigDict, workdir: Path, path: Path) ->
         not tell whether they take BGR in [0, 1] (DiffAD) or RGB in [-1, 1] (kl-f8):
         ``config.autoencoder.signed`` decides.
       workdir: must hold none of these stages yet; for a segmenter, the two before it.
-      path: a file of any kind in ``sources``.
+      path: a file of any kind in ``sources``; for DRAEM both its files, with a comma between them.
 
     Raises:
       ConvertError: the file is unreadable, unknown, or does not fit the config; ``workdir`` holds
@@ -47,14 +48,14 @@ def import_file(config: ml_collections.ConfigDict, workdir: Path, path: Path) ->
             f"weights belong to one category: --config.categories={config.categories[0]}"
         )
     directory = Path(workdir) / config.categories[0]
+    if config.method == "draem":
+        _import_draem(frozen_config, directory, path)
+        return
+    published.require_diffad(config)
     tensors = sources.read(path)
     kind = sources.recognise(tensors, str(path))
     for name in _WRITES[kind]:
-        if (directory / name).is_dir() and any((directory / name).iterdir()):
-            raise ConvertError(
-                f"{directory / name} already holds a checkpoint: choose another --workdir, or "
-                "delete it"
-            )
+        _refuse_existing(directory / name)
     parts = published.convert(frozen_config, tensors, str(path))
     weights: dict = {}
     for stage in STAGES:
@@ -63,6 +64,24 @@ def import_file(config: ml_collections.ConfigDict, workdir: Path, path: Path) ->
             print(f"{directory / stage.NAME}: from {path}, {_convention(kind, frozen_config)}")
         elif kind == SEGMENTER:
             weights[stage.NAME] = checkpoint.load_weights(stage, frozen_config, weights, directory)
+
+
+def _import_draem(config: Config, directory: Path, files: Path) -> None:
+    """``files`` names both networks' files, with a comma between them."""
+    _refuse_existing(directory / draem.NAME)
+    tensors: dict[str, np.ndarray] = {}
+    for path in str(files).split(","):
+        tensors |= sources.read(path)
+    parts = published.convert_draem(config, tensors, str(files))
+    _save(draem, config, {}, directory, parts)
+    print(f"{directory / draem.NAME}: from {files}, read as trained on BGR in [0, 1]")
+
+
+def _refuse_existing(folder: Path) -> None:
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ConvertError(
+            f"{folder} already holds a checkpoint: choose another --workdir, or delete it"
+        )
 
 
 def _convention(kind: str, config: Config) -> str:
@@ -109,6 +128,11 @@ def _filled(name: str, state: TrainState, parts: dict) -> TrainState:
             params=parts["denoiser"]["params"],
             ema_params=parts["average"]["params"],
             variables={"scale": jnp.asarray(parts["scale"], jnp.float32)},
+        )
+    if name == draem.NAME:
+        return state.replace(
+            params={network: part["params"] for network, part in parts.items()},
+            variables={network: part["batch_stats"] for network, part in parts.items()},
         )
     variables = parts[name]
     return state.replace(

@@ -16,6 +16,7 @@ import numpy as np
 from diffad_jax.models.autoencoder import Autoencoder
 from diffad_jax.models.discriminator import Discriminator
 from diffad_jax.models.lpips import DEPTHS, Lpips
+from diffad_jax.models.reconstructor import Reconstructor
 from diffad_jax.models.segmenter import Segmenter
 from diffad_jax.models.unet import UNet
 
@@ -132,8 +133,8 @@ def averaged(name: str) -> str:
     return "model_ema.diffusion_model" + name.replace(".", "")
 
 
-def segmenter(module: Segmenter) -> list[Pair]:
-    """The names of DRAEM's ``DiscriminativeSubNetwork``."""
+def segmenter(module: Segmenter, channels: int = 9) -> list[Pair]:
+    """The names of DRAEM's ``DiscriminativeSubNetwork``, of an input of so many channels."""
     words = {"conv_out": "decoder_segment.fin_out.0"}
     last = len(module.multipliers) - 1
     for level in range(last + 1):
@@ -143,8 +144,24 @@ def segmenter(module: Segmenter) -> list[Pair]:
         words |= _draem_block(f"up_{level}", 0, f"decoder_segment.up{step}.1")  # 0: the upsampling
         words |= _draem_block(f"merge_{level}", 0, f"decoder_segment.db{step}.0")
         words |= _draem_block(f"merge_{level}", 1, f"decoder_segment.db{step}.3")
-    image = _zeros(module.patch_size * 2**last, 9)
+    image = _zeros(module.patch_size * 2**last, channels)
     return _pairs(module, (image,), words, colours={"down_0/conv_0/kernel": 2}, train=False)
+
+
+def reconstructor(module: Reconstructor) -> list[Pair]:
+    """The names of DRAEM's ``ReconstructiveSubNetwork``."""
+    words = {"conv_out": "decoder.fin_out.0"}
+    last = len(module.multipliers) - 1
+    for level in range(last + 1):
+        words |= _draem_block(f"down_{level}", 0, f"encoder.block{level + 1}.0")
+        words |= _draem_block(f"down_{level}", 1, f"encoder.block{level + 1}.3")
+        step = last - level  # 1, 2 ... on the way up
+        words |= _draem_block(f"up_{level}", 0, f"decoder.up{step}.1")  # 0: the upsampling
+        words |= _draem_block(f"up_{level}", 1, f"decoder.db{step}.0")
+        words |= _draem_block(f"narrow_{level}", 0, f"decoder.db{step}.3")
+    colours = {"down_0/conv_0/kernel": 2, "conv_out/kernel": 3, "conv_out/bias": 0}
+    image = _zeros(module.patch_size * 2**last, 3)
+    return _pairs(module, (image,), words, colours=colours, train=False)
 
 
 def lpips(module: Lpips) -> list[Pair]:

@@ -9,6 +9,7 @@ import ml_collections
 import numpy as np
 
 from diffad_jax import networks
+from diffad_jax.baselines import draem
 from diffad_jax.convert import names, sources, translate
 from diffad_jax.convert.errors import ConvertError
 from diffad_jax.convert.names import Pair
@@ -63,6 +64,23 @@ def convert(config: Config, tensors: dict[str, np.ndarray], source: str) -> dict
     return parts
 
 
+def convert_draem(config: Config, tensors: dict[str, np.ndarray], source: str) -> dict:
+    """The variables of DRAEM's two networks, ``reconstructor`` and ``segmenter``.
+
+    Args, Raises: see ``convert``; ``tensors`` are those of both published files.
+    """
+    if config.draem.patch_size != 1:
+        raise ConvertError(f"{source} is for config.draem.patch_size = 1")
+    pairs = translate.prefixed(
+        names.reconstructor(draem.reconstructor(config)), "reconstructor", str
+    )
+    of_both = names.segmenter(draem.segmenter(config), channels=6)
+    pairs += translate.prefixed(of_both, "segmenter", str)
+    return translate.to_ours(
+        tensors, pairs, known=lambda name: name.endswith("num_batches_tracked"), source=source
+    )
+
+
 def autoencoder_pairs(config: Config) -> list[Pair]:
     """latent-diffusion's names; flipped unless the network was trained on RGB in [-1, 1]."""
     pairs = names.autoencoder(networks.autoencoder(config))
@@ -79,6 +97,14 @@ def scale_condition(variables: dict, factor: float) -> dict:
     kernel[:, :, kernel.shape[2] // 2 :] *= np.float32(factor)
     conv_in = variables["params"]["conv_in"] | {"kernel": kernel}
     return variables | {"params": variables["params"] | {"conv_in": conv_in}}
+
+
+def require_diffad(config: ml_collections.ConfigDict) -> None:
+    """Raises ConvertError if the config is of another method."""
+    if config.method != "diffad":
+        raise ConvertError(
+            f"config.method = {config.method!r}: this is for DiffAD's networks alone"
+        )
 
 
 def require_published(config: Config, kind: str, source: str) -> None:

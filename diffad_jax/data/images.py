@@ -2,17 +2,17 @@
 
 import dataclasses
 import hashlib
-import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
 from etils import epath
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from diffad_jax.data import layouts
+from diffad_jax.data import layouts, photo
+from diffad_jax.data.photo import bilinear, resized, to_rgb
 from diffad_jax.errors import UserError
 
 T = TypeVar("T")
@@ -51,8 +51,8 @@ def read_image(path: str | os.PathLike[str], image_size: int | None, resize: str
     Raises:
       ImageError: not an image, damaged, or too large.
     """
-    pixels = _decode(path, lambda image: np.asarray(_to_rgb(image)))
-    return _resize(pixels, image_size, resize)
+    pixels = _decode(path, photo.rgb_pixels)
+    return resized(pixels, image_size, resize)
 
 
 def read_mask(
@@ -79,7 +79,7 @@ def read_mask(
         raise ValueError(f"config.evaluation.mask_rule = {rule!r}: choose full, half or any")
     level = mask_levels(path, photo_size)
     if image_size is not None and level.shape != (image_size, image_size):
-        level = _bilinear(level[..., None], image_size)[..., 0]
+        level = bilinear(level[..., None], image_size)[..., 0]
     if rule == "full":
         return (np.floor(level + 0.5) >= 255).astype(np.uint8)
     return (level > (127.5 if rule == "half" else 0)).astype(np.uint8)
@@ -100,7 +100,7 @@ def mask_levels(
     Raises:
       ImageError: damaged, or of another size than its photo.
     """
-    pixels = _decode(path, lambda image: np.asarray(_to_rgb(image, class_numbers=True)))
+    pixels = _decode(path, lambda image: np.asarray(to_rgb(image, class_numbers=True)))
     height, width = pixels.shape[:2]
     if photo_size is not None and (width, height) != photo_size:
         raise ImageError(
@@ -138,7 +138,7 @@ def photo_facts(path: str | os.PathLike[str]) -> PhotoFacts:
 
     def facts(image: Image.Image) -> PhotoFacts:
         mode, file_format = image.mode, str(image.format)  # before the conversion drops them
-        pixels = np.ascontiguousarray(_to_rgb(image))
+        pixels = np.ascontiguousarray(to_rgb(image))
         digest = hashlib.sha256(repr(pixels.shape).encode())
         digest.update(pixels)
         height, width = pixels.shape[:2]
@@ -159,6 +159,44 @@ def read_images(
     Raises:
       ImageError: a bad image and ``on_bad_image`` is ``fail``, or no good one.
     """
+    pixels, reasons = _read_all(paths, image_size, resize, on_bad_image)
+    kept = [i for i, reason in enumerate(reasons) if reason is None]
+    skipped = [(paths[i], reason) for i, reason in enumerate(reasons) if reason is not None]
+    if not kept:
+        raise _none_read(len(paths), skipped[0][1] if skipped else "")
+    return pixels if not skipped else pixels[kept], kept, skipped
+
+
+def read_batches(
+    paths: Sequence[str], batch_size: int, image_size: int, resize: str, on_bad_image: str = "fail"
+) -> Iterator[np.ndarray]:
+    """As ``read_images``, at most ``batch_size`` photos at a time: [b, s, s, 3] uint8, b > 0.
+
+    Raises:
+      ImageError: a bad image and ``on_bad_image`` is ``fail``, or, at the end, no good one.
+    """
+    first_reason, any_good = "", False
+    for start in range(0, len(paths), batch_size):
+        part = paths[start : start + batch_size]
+        pixels, reasons = _read_all(part, image_size, resize, on_bad_image)
+        good = np.array([reason is None for reason in reasons])
+        first_reason = first_reason or next(filter(None, reasons), "")
+        if good.any():
+            any_good = True
+            yield pixels[good]
+    if not any_good:
+        raise _none_read(len(paths), first_reason)
+
+
+def _none_read(count: int, first_reason: str) -> ImageError:
+    first = f"; the first: {first_reason}" if first_reason else ""
+    return ImageError(f"none of {count} images could be read{first}")
+
+
+def _read_all(
+    paths: Sequence[str], image_size: int, resize: str, on_bad_image: str
+) -> tuple[np.ndarray, list[str | None]]:
+    """All photos, and for each why it could not be read."""
     pixels = np.empty((len(paths), image_size, image_size, 3), np.uint8)
 
     def read(i: int) -> str | None:
@@ -171,13 +209,7 @@ def read_images(
         return None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        reasons = list(pool.map(read, range(len(paths))))
-    kept = [i for i, reason in enumerate(reasons) if reason is None]
-    skipped = [(paths[i], reason) for i, reason in enumerate(reasons) if reason is not None]
-    if not kept:
-        first = f"; the first: {skipped[0][1]}" if skipped else ""
-        raise ImageError(f"none of {len(paths)} images could be read{first}")
-    return pixels if not skipped else pixels[kept], kept, skipped
+        return pixels, list(pool.map(read, range(len(paths))))
 
 
 def find_images(folder: str | os.PathLike[str]) -> list[str]:
@@ -202,59 +234,7 @@ def _decode(path: str | os.PathLike[str], convert: Callable[[Image.Image], T]) -
     except Exception as error:  # each kind of storage has its own errors
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"cannot read {path}: {reason}") from error
-    if not data:
-        raise ImageError(f"{path} is an empty file (0 bytes): restore or remove it")
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return convert(image)
-    except ImageError as error:
-        raise ImageError(f"{path} {error}") from None
-    except UnidentifiedImageError:
-        raise ImageError(
-            f"{path} is no image that can be decoded, whatever its name says: remove it"
-        ) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"{path} is too large ({error}): scale it down or cut it up") from error
-    except Exception as error:  # a damaged file makes Pillow raise almost anything
-        raise ImageError(f"{path} is damaged ({error}): restore or remove it") from error
-
-
-def _to_rgb(image: Image.Image, class_numbers: bool = False) -> Image.Image:
-    """Any mode to upright RGB; with ``class_numbers``, 16-bit grey below 256 keeps its values."""
-    ImageOps.exif_transpose(image, in_place=True)  # a copy of a large photo takes long
-    if image.mode == "F":
-        raise ImageError("holds floating-point numbers of unknown range: save it with 8 or 16 bit")
-    if image.mode.startswith("I"):  # 16-bit grey; convert would clip
-        levels = np.asarray(image).astype(np.float64)
-        if not (class_numbers and levels.max() < 256):
-            levels = np.clip(np.round(levels / 257.0), 0, 255)
-        image = Image.fromarray(levels.astype(np.uint8))
-    elif image.mode == "LA":
-        image = image.getchannel(0)
-    elif image.mode == "PA" or "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _resize(pixels: np.ndarray, size: int | None, rule: str) -> np.ndarray:
-    if rule not in ("bilinear", "antialias"):
-        raise ValueError(f"config.data.resize = {rule!r}: choose bilinear or antialias")
-    if size is None or pixels.shape[:2] == (size, size):
-        return pixels.copy()  # Pillow's pixels are read-only
-    if rule == "antialias":
-        return np.array(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
-    return np.round(_bilinear(pixels, size)).astype(np.uint8)
-
-
-def _bilinear(pixels: np.ndarray, size: int) -> np.ndarray:
-    """[h, w, c] -> [size, size, c] float32 from the four nearest pixels, centres at halves."""
-
-    def places(length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        place = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
-        low = np.floor(place).astype(int)
-        return low, np.minimum(low + 1, length - 1), (place - low).astype(np.float32)
-
-    y0, y1, fy = places(pixels.shape[0])
-    x0, x1, fx = places(pixels.shape[1])
-    rows = pixels[y0] * (1 - fy)[:, None, None] + pixels[y1] * fy[:, None, None]
-    return rows[:, x0] * (1 - fx)[:, None] + rows[:, x1] * fx[:, None]
+        return photo.decode(data, convert)
+    except photo.BadImage as error:
+        raise ImageError(f"{path} {error}") from error

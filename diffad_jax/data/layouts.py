@@ -11,9 +11,9 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
+from diffad_jax.data.photo import IMAGE_SUFFIXES
 from diffad_jax.errors import UserError
 
-IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"))
 NORMAL = "good"
 _COLUMNS = ("object", "split", "label", "image", "mask")  # of a table of photos
 

@@ -10,12 +10,12 @@ from collections.abc import Callable
 import numpy as np
 
 from diffad_jax.evaluation import curve
-from diffad_jax.evaluation.ranking import NO_MASKS, Figure, undefined
+from diffad_jax.evaluation.pixels import Counts
+from diffad_jax.evaluation.ranking import Figure, undefined
 
 Interval = tuple[Figure, Figure]  # low, high
 _PERCENTILES = (2.5, 97.5)
 _AT_ONCE = 100  # resamples, to bound memory
-_BINS, _SAMPLE = 4096, 2**18  # for pixels
 
 
 def image_intervals(
@@ -45,32 +45,31 @@ def image_intervals(
 
 
 def pixel_intervals(
-    masks: np.ndarray | None, maps: np.ndarray, seed: int, num_resamples: int = 1000
+    counts: Counts | str, seed: int, num_resamples: int = 1000
 ) -> dict[str, Interval]:
     """Intervals of ``pixel_auroc``, ``pixel_ap`` and ``pixel_f1_max``; equal seeds, equal results.
 
     Photos with a mask pixel and photos without are drawn apart. Each photo's pixels are counted
-    once, in 4096 bins that hold about equal shares of either class; this moves the figures by far
-    less than the interval's width. Undefined as ``ranking.pixel_figures``, and where a resample
-    has no normal pixel.
+    once, in about 2048 bins that hold about equal shares of either class, and pixels of one bin
+    count as tied; this moves the figures by far less than the interval's width. Undefined where the
+    figures are, and where a resample has no normal pixel.
 
     Args:
-      masks: [n, h, w] bool, true where anomalous; None where defect photos lack them.
-      maps: [n, h, w], larger is more anomalous.
+      counts: of all test photos, or why there are none.
     """
-    if masks is None:
-        return _undefined("pixel", NO_MASKS)
-    if reason := undefined("pixels", masks, maps):
-        return _undefined("pixel", reason)
-    edges = _edges(masks, maps)
-    positives = np.stack([_histogram(edges, s[m]) for m, s in zip(masks, maps, strict=True)])
-    negatives = np.stack([_histogram(edges, s[~m]) for m, s in zip(masks, maps, strict=True)])
-    weights = resamples(masks.any(axis=(1, 2)), seed, num_resamples)
-    if not (weights @ negatives.sum(axis=1)).all():
+    if isinstance(counts, str):
+        return _undefined("pixel", counts)
+    seen = counts.seen
+    weights = resamples(seen.areas > 0, seed, num_resamples)
+    if not (weights @ (seen.size - seen.areas)).all():
         return _undefined("pixel", "a resample of the test photos has no normal pixel")
+    negatives, positives = counts.histograms
 
     def curves(weights: np.ndarray) -> curve.Curve:
-        return curve.from_bins(edges[::-1], weights @ positives, weights @ negatives)
+        # Products of counts: exact in float32 up to 2^24 pixels a bin, and 6e-8 off beyond.
+        drawn = weights.astype(np.float32)
+        found, false = ((drawn @ c).astype(np.float64) for c in (positives, negatives))
+        return curve.from_bins(np.zeros(false.shape[-1]), found, false)
 
     return _intervals("pixel", curves, weights)
 
@@ -106,21 +105,3 @@ def _intervals(
         name: (Figure(float(low)), Figure(float(high)))
         for name, low, high in zip(_names(kind), lows, highs, strict=True)
     }
-
-
-def _edges(masks: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """[k] rising lower ends of bins, at quantiles of a regular sample of either class."""
-    quantiles = np.linspace(0.0, 1.0, _BINS // 2)
-    chosen = []
-    for of_class in (masks, ~masks):
-        scores = maps[of_class]
-        sample = scores[:: max(scores.size // _SAMPLE, 1)]
-        chosen.append(np.quantile(sample, quantiles, method="lower"))
-    # The lowest bin must reach down to the lowest score, which the sample may miss.
-    return np.unique(np.concatenate([*chosen, [maps.min()]]))
-
-
-def _histogram(edges: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """[k] float64: scores in each bin, the highest bin first."""
-    bins = np.searchsorted(edges, scores, side="right") - 1
-    return np.bincount(bins, minlength=edges.size)[::-1].astype(np.float64)

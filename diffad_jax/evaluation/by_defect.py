@@ -4,15 +4,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from diffad_jax.evaluation.ranking import Figure, image_figures, pixel_figures
+from diffad_jax.evaluation.pixels import Counts
+from diffad_jax.evaluation.ranking import Figure, image_figures
+
+_PIXEL_NAMES = ("pixel_auroc", "pixel_ap")
 
 
 def figures_by_defect(
     defect_types: Sequence[str],
     labels: np.ndarray,
     scores: np.ndarray,
-    masks: np.ndarray | None,
-    maps: np.ndarray,
+    counts: Counts | str,
 ) -> dict[str, dict[str, Figure]]:
     """Image and pixel figures over the good photos and those of one type, by type in order of name.
 
@@ -20,13 +22,17 @@ def figures_by_defect(
       defect_types: n names; those of good photos are not read.
       labels: [n] bool, true where anomalous.
       scores: [n], larger is more anomalous.
-      masks: [n, h, w] bool, true where anomalous; None where defect photos lack them.
-      maps: [n, h, w], larger is more anomalous.
+      counts: of the photos' pixels, good photos of one kind and each type of another; or why
+        there are none.
     """
     types = np.array(defect_types, dtype=object)
     figures = {}
     for name in sorted(set(types[labels])):
         chosen = ~labels | (types == name)
-        of_pixels = pixel_figures(None if masks is None else masks[chosen], maps[chosen])
+        if isinstance(counts, str):
+            of_pixels = dict.fromkeys(_PIXEL_NAMES, Figure(None, counts))
+        else:
+            found = counts.figures(chosen)
+            of_pixels = {n: found[n] for n in _PIXEL_NAMES}
         figures[name] = image_figures(labels[chosen], scores[chosen]) | of_pixels
     return figures

@@ -11,8 +11,34 @@ from diffad_jax.evaluation.ranking import NO_MASKS, Figure
 NAMES = ("direct_copy_masked_psnr", "direct_copy_frame_psnr")
 
 
+def squared_errors(
+    images: np.ndarray, reconstructions: np.ndarray, masks: np.ndarray
+) -> np.ndarray:
+    """[n] float64: between photo and reconstruction, summed over the channels of masked pixels.
+
+    Args:
+      images: [n, h, w, 3] float in [0, 1].
+      reconstructions: [n, h, w, 3] float in [0, 1].
+      masks: [n, h, w] bool, true where anomalous.
+
+    Raises:
+      ValueError: the shapes differ, or pixels are integers.
+    """
+    if not images.shape == reconstructions.shape == (*masks.shape, 3):
+        raise ValueError(
+            f"photos {images.shape}, reconstructions {reconstructions.shape} and masks "
+            f"{masks.shape} do not belong together"
+        )
+    if not all(np.issubdtype(x.dtype, np.floating) for x in (images, reconstructions)):
+        raise ValueError("photos and reconstructions must be floats in [0, 1]: divide uint8 by 255")
+    return np.array(
+        [np.sum(np.square(image[mask] - repaired[mask], dtype=np.float64))
+         for image, repaired, mask in zip(images, reconstructions, masks, strict=True)]
+    )  # fmt: skip
+
+
 def direct_copy_figures(
-    images: np.ndarray, reconstructions: np.ndarray, masks: np.ndarray | None, labels: np.ndarray
+    squares: np.ndarray | None, areas: np.ndarray, size: int, labels: np.ndarray
 ) -> dict[str, Figure]:
     """Both PSNRs in dB, peak 1, averaged over the anomalous photos.
 
@@ -23,53 +49,24 @@ def direct_copy_figures(
     PSNR is infinite.
 
     Args:
-      images: [n, h, w, 3] float in [0, 1].
-      reconstructions: [n, h, w, 3] float in [0, 1].
-      masks: [n, h, w] bool, true where anomalous; None where defect photos lack them.
+      squares: [n] by ``squared_errors``; None where defect photos lack masks.
+      areas: [n]: masked pixels.
+      size: pixels of a photo.
       labels: [n] bool, true where the photo is anomalous.
-
-    Raises:
-      ValueError: the shapes differ, or pixels are integers.
     """
-    if masks is None:
+    if squares is None:
         return dict.fromkeys(NAMES, Figure(None, NO_MASKS))
-    _check(images, reconstructions, masks, labels)
-    areas = masks.sum(axis=(1, 2))
-    used = np.flatnonzero(labels & (areas > 0))
-    left_out, total = int(np.sum(labels)) - used.size, int(np.sum(labels))
-    if not used.size:
+    used = labels & (areas > 0)
+    count, total = int(np.sum(used)), int(np.sum(labels))
+    if not count:
         return dict.fromkeys(NAMES, Figure(None, "no anomalous photo has a mask with a true pixel"))
-    # Photo by photo: the pictures of a large test set need no copy.
-    squares = np.array([_squared_error(images[i], reconstructions[i], masks[i]) for i in used])
+    squares = squares[used]
     if not np.isfinite(squares).all():
         return dict.fromkeys(NAMES, Figure(None, "a photo or reconstruction is not finite"))
     if copied := int(np.sum(squares == 0)):
-        reason = f"{copied} of {used.size} reconstructions equal the photo: infinite PSNR"
+        reason = f"{copied} of {count} reconstructions equal the photo: infinite PSNR"
         return dict.fromkeys(NAMES, Figure(None, reason))
+    left_out = total - count
     note = f"{left_out} of {total} anomalous photos have no mask pixel" if left_out else ""
-    pixels = (areas[used], masks[0].size)
-    psnrs = (np.mean(-10.0 * np.log10(squares / (3 * n))) for n in pixels)
+    psnrs = (np.mean(-10.0 * np.log10(squares / (3 * n))) for n in (areas[used], size))
     return {name: Figure(float(psnr), note) for name, psnr in zip(NAMES, psnrs, strict=True)}
-
-
-def _squared_error(image: np.ndarray, reconstruction: np.ndarray, mask: np.ndarray) -> float:
-    """Summed over the channels of the masked pixels."""
-    return float(np.sum(np.square(image[mask] - reconstruction[mask], dtype=np.float64)))
-
-
-def _check(
-    images: np.ndarray, reconstructions: np.ndarray, masks: np.ndarray, labels: np.ndarray
-) -> None:
-    shapes = (
-        images.shape,
-        reconstructions.shape,
-        (*masks.shape, 3),
-        (*labels.shape, *images.shape[1:]),
-    )
-    if len(set(shapes)) > 1:
-        raise ValueError(
-            f"photos {images.shape}, reconstructions {reconstructions.shape}, masks {masks.shape} "
-            f"and labels {labels.shape} do not belong together"
-        )
-    if not all(np.issubdtype(x.dtype, np.floating) for x in (images, reconstructions)):
-        raise ValueError("photos and reconstructions must be floats in [0, 1]: divide uint8 by 255")

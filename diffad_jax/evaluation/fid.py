@@ -126,9 +126,9 @@ def fid(a: Statistics, b: Statistics) -> dict[str, Figure]:
     return {f"fid_{dimension}": figure}
 
 
-def fid_without_weights(dimension: int) -> dict[str, Figure]:
-    """What stands in place of the figure where there are no weights to compute features with."""
-    return {f"fid_{dimension}": Figure(None, NO_WEIGHTS)}
+def no_fid(dimension: int, reason: str) -> dict[str, Figure]:
+    """What stands in place of the figure where it cannot be computed."""
+    return {f"fid_{dimension}": Figure(None, reason)}
 
 
 def frechet_distance(

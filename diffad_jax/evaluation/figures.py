@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffad_jax.evaluation import curve, pro
+from diffad_jax.evaluation import curve, pixels, pro
 from diffad_jax.evaluation.bootstrap import Interval, image_intervals, pixel_intervals
 from diffad_jax.evaluation.by_defect import figures_by_defect
 from diffad_jax.evaluation.curve_points import Points, precision_recall, roc, thinned, up_to
-from diffad_jax.evaluation.direct_copy import direct_copy_figures
 from diffad_jax.evaluation.pimo import aupimo
-from diffad_jax.evaluation.ranking import NO_MASKS, Figure, chance, undefined
+from diffad_jax.evaluation.pixels import Counts, Maps
+from diffad_jax.evaluation.ranking import Figure, chance, undefined
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +23,8 @@ class TestSet:
     files: Sequence[str]
     defect_types: Sequence[str]
     labels: np.ndarray  # [n] bool: anomalous
-    photos: np.ndarray  # [n, s, s, 3] uint8
-    masks: np.ndarray | None  # [n, s, s] bool; None where a defect photo has no ground truth
+    photos: Maps  # [n, s, s, 3] uint8
+    masks: Maps | None  # [n, s, s] bool; None where a defect photo has no ground truth
 
 
 class Point(NamedTuple):
@@ -34,6 +34,9 @@ class Point(NamedTuple):
     recall: float
     precision: float
     false_positive_rate: float
+    region_overlap: float | None = (
+        None  # of pixels: the mean share of a defect region that is found
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,36 +66,36 @@ class Findings:
         return {name: None if p is None else p.threshold for name, p in points.items()}
 
 
-def find(
-    test: TestSet, scores: np.ndarray, maps: np.ndarray, reconstructions: np.ndarray, seed: int
-) -> Findings:
-    """All figures but FID; what is undefined says why. Equal seeds give equal intervals.
+def find(test: TestSet, scores: np.ndarray, maps: Maps, seed: int, memory_mib: int) -> Findings:
+    """All figures of scores and maps; what is undefined says why.
+
+    Equal seeds give equal intervals. Figures of reconstructions, direct copy and FID, are apart.
 
     Args:
       test: n may be 0.
       scores: [n], larger is more anomalous.
-      maps: [n, s, s] in [0, 1], larger is more anomalous; not smoothed.
-      reconstructions: [n, s, s, 3] float32 in [0, 1].
+      maps: [n, s, s], larger is more anomalous, as the method gives them.
       seed: of the resampling.
+      memory_mib: for pixel figures. They are exact where the distinct scores of anomalous pixels
+        fit, and have bounds beside them otherwise.
     """
-    labels, masks = test.labels, test.masks
-    # Sorts of millions of pixels, for which NumPy needs no interpreter: a core for each.
+    labels = test.labels
+    kinds = [kind if a else "" for kind, a in zip(test.defect_types, labels, strict=True)]
+    counts = pixels.count(test.masks, maps, kinds, memory_mib)
+    # NumPy needs no interpreter in the long loops: a core for each.
     with ThreadPoolExecutor() as pool:
-        intervals = pool.submit(pixel_intervals, masks, maps, seed)
-        defects = pool.submit(figures_by_defect, test.defect_types, labels, scores, masks, maps)
-        overlap = pool.submit(aupimo, masks, maps)
-        photos = np.divide(test.photos, 255.0, dtype=np.float32)
+        intervals = pool.submit(pixel_intervals, counts, seed)
+        defects = pool.submit(figures_by_defect, test.defect_types, labels, scores, counts)
         of_images, images = _of_images(labels, scores)
-        of_pixels, pixels = _of_pixels(masks, maps)
-        copied = direct_copy_figures(photos, reconstructions, masks, labels)
-        mean_overlap, aupimo_of_photos = overlap.result()
+        of_pixels, of_pixels_curves = _of_pixels(counts)
+        mean_overlap, aupimo_of_photos = aupimo(counts, test.masks, maps)
         return Findings(
-            figures={**of_images, **of_pixels, "pixel_aupimo": mean_overlap, **copied},
+            figures={**of_images, **of_pixels, "pixel_aupimo": mean_overlap},
             intervals=image_intervals(labels, scores, seed) | intervals.result(),
             by_defect=defects.result(),
             aupimo_of_photos=aupimo_of_photos,
             images=images,
-            pixels=pixels,
+            pixels=of_pixels_curves,
         )
 
 
@@ -102,38 +105,33 @@ def _of_images(labels: np.ndarray, scores: np.ndarray) -> tuple[dict[str, Figure
     if reason := undefined("test photos", labels, scores):
         return dict.fromkeys(names, Figure(None, reason)), Curves({}, None, reason)
     c = curve.exact(labels, scores)
-    found, curves = _of_curve(c)
+    values = (curve.auroc(c), curve.average_precision(c), np.max(curve.f1(c)))
     note = chance("test photos", scores)
-    return {n: Figure(v, note) for n, v in zip(names, found, strict=True)}, curves
+    return {n: Figure(float(v), note) for n, v in zip(names, values, strict=True)}, _drawn(c)
 
 
-def _of_pixels(masks: np.ndarray | None, maps: np.ndarray) -> tuple[dict[str, Figure], Curves]:
-    """``ranking.pixel_figures``, F1-max and PRO: one sort of the pixels serves all."""
-    names = ("pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_pro")
-    reason = NO_MASKS if masks is None else undefined("pixels", masks, maps)
-    if masks is None or reason:
-        return dict.fromkeys(names, Figure(None, reason)), Curves({}, None, reason)
-    c = curve.exact(masks, maps)
-    level = np.searchsorted(c.thresholds[::-1], maps[masks])
-    regions = c._replace(positives=np.bincount(level, pro.region_weights(masks))[::-1])
-    found, curves = _of_curve(c)
-    curves.points["pro"] = thinned(up_to(roc(regions), pro.LIMIT))
-    found.append(float(curve.partial_area(regions, pro.LIMIT)))
-    note = chance("pixels", maps)
-    return {n: Figure(v, note) for n, v in zip(names, found, strict=True)}, curves
+def _of_pixels(counts: Counts | str) -> tuple[dict[str, Figure], Curves]:
+    """Those of ``pixels.NAMES``."""
+    if isinstance(counts, str):
+        return dict.fromkeys(pixels.NAMES, Figure(None, counts)), Curves({}, None, counts)
+    c, regions = counts.curves()
+    return counts.figures(), _drawn(c, regions)
 
 
-def _of_curve(c: curve.Curve) -> tuple[list[float], Curves]:
-    """AUROC, AP and F1-max; and what is drawn of the curve."""
-    f1 = curve.f1(c)
-    best = int(np.argmax(f1))
+def _drawn(c: curve.Curve, regions: curve.Curve | None = None) -> Curves:
+    """What is drawn of a curve; of pixels also the curve of their regions."""
+    best = int(np.argmax(curve.f1(c)))
     found, false = float(c.positives[: best + 1].sum()), int(c.above[best] + c.tied[best])
     point = Point(
         threshold=float(c.thresholds[best]),
         recall=found / float(c.positives.sum()),
         precision=found / (found + false),
         false_positive_rate=false / int(c.num_negatives),
+        region_overlap=None
+        if regions is None
+        else float(regions.positives[: best + 1].sum() / regions.positives.sum()),
     )
     points = {"roc": thinned(roc(c)), "precision_recall": thinned(precision_recall(c))}
-    values = (curve.auroc(c), curve.average_precision(c), f1[best])
-    return [float(v) for v in values], Curves(points, point)
+    if regions is not None:
+        points["pro"] = thinned(up_to(roc(regions), pro.LIMIT))
+    return Curves(points, point)

@@ -1,6 +1,7 @@
 """``metrics.json``: all figures for programs to read."""
 
 import json
+import logging
 import math
 import platform
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from diffad_jax.evaluation.bootstrap import Interval
 from diffad_jax.evaluation.confusion import Confusion
 from diffad_jax.evaluation.ranking import Figure, mean_figures
 
+logger = logging.getLogger(__name__)
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy", "scikit-learn", "pillow")
 Figures = Mapping[str, Figure]
 
@@ -52,6 +54,17 @@ def write_whole(path: Path, text: str) -> None:
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def read(path: Path) -> dict:
+    """The content of a small JSON file that can be made again; {} where it is absent or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        logger.warning("%s is damaged and made anew", path)
+        return {}
 
 
 def versions() -> dict[str, str]:

@@ -36,27 +36,37 @@ class Row:
     tiles: Sequence[np.ndarray]  # each [h, w, 3] uint8; the last columns may have none
 
 
-def heat_map(anomaly_map: np.ndarray) -> np.ndarray:
-    """Colours of a map: black is 0, yellow 1, cyan NaN.
+def heat_map(anomaly_map: np.ndarray, limits: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
+    """Colours of a map: black is the first limit, yellow the second, cyan NaN.
 
-    The scale is fixed, so that pictures can be compared.
+    The limits are those of a detector, not of a photo, so that pictures can be compared.
 
     Args:
-      anomaly_map: [h, w] in [0, 1]; values beyond are clipped.
+      anomaly_map: [h, w]; values beyond the limits are clipped.
+      limits: rising; of probabilities 0 and 1.
 
     Returns:
       [h, w, 3] uint8.
     """
-    levels = np.round(255.0 * np.clip(np.nan_to_num(anomaly_map, nan=0.0), 0.0, 1.0))
+    levels = np.round(255.0 * np.nan_to_num(_level(anomaly_map, limits), nan=0.0))
     return _COLOURS[np.where(np.isnan(anomaly_map), 256, levels.astype(np.uint16))]
 
 
-def overlay(image: np.ndarray, anomaly_map: np.ndarray) -> np.ndarray:
+def _level(anomaly_map: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """The map between its limits as 0 … 1; NaN stays."""
+    low, high = limits
+    width = max(high - low, np.finfo(np.float32).tiny)
+    return np.clip((anomaly_map.astype(np.float64) - low) / width, 0.0, 1.0)
+
+
+def overlay(
+    image: np.ndarray, anomaly_map: np.ndarray, limits: tuple[float, float] = (0.0, 1.0)
+) -> np.ndarray:
     """The heat map over the photo, as opaque as it is anomalous (and where it is NaN).
 
     Args:
       image: [h, w, 3] uint8.
-      anomaly_map: [h, w] in [0, 1].
+      anomaly_map, limits: see ``heat_map``.
 
     Returns:
       [h, w, 3] uint8.
@@ -69,9 +79,9 @@ def overlay(image: np.ndarray, anomaly_map: np.ndarray) -> np.ndarray:
             f"a photo of shape {image.shape} needs a map of {image.shape[:2]}, "
             f"got {anomaly_map.shape}"
         )
-    level = np.clip(np.nan_to_num(anomaly_map, nan=1.0), 0.0, 1.0)
+    level = np.nan_to_num(_level(anomaly_map, limits), nan=1.0)
     opacity = np.float32(0.75) * level.astype(np.float32)[..., None]
-    mixed = (1.0 - opacity) * image + opacity * heat_map(anomaly_map)
+    mixed = (1.0 - opacity) * image + opacity * heat_map(anomaly_map, limits)
     return np.round(mixed).astype(np.uint8)
 
 
@@ -102,7 +112,7 @@ def pick_cases(labels: np.ndarray, scores: np.ndarray, count: int) -> list[tuple
     return cases
 
 
-def contact_sheet(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
+def contact_sheet(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> np.ndarray:
     """Writes a PNG: column titles, then a caption and a line of tiles for each row.
 
     Small photos are enlarged by a whole factor, pixel by pixel; large ones are reduced.
@@ -111,6 +121,9 @@ def contact_sheet(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> No
       path: the file; its folder is made.
       columns: their titles, from left to right.
       rows: from top to bottom; where one has fewer tiles than columns, the rest say "none".
+
+    Returns:
+      What was written: [height, width, 3] uint8.
 
     Raises:
       ValueError: a row has more tiles than there are columns.
@@ -144,6 +157,7 @@ def contact_sheet(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> No
                 draw.text(middle, "none", "dimgrey", font, anchor="mm")
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
+    return np.asarray(sheet)
 
 
 def to_bytes(image: np.ndarray) -> np.ndarray:

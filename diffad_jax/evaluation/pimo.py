@@ -9,13 +9,14 @@ import math
 
 import numpy as np
 
-from diffad_jax.evaluation.ranking import NO_MASKS, Figure, chance, undefined
+from diffad_jax.evaluation.pixels import Counts, Maps
+from diffad_jax.evaluation.ranking import Figure
 
 BOUNDS = (1e-5, 1e-4)  # of the false-positive rate, as published
 
 
 def aupimo(
-    masks: np.ndarray | None, maps: np.ndarray, bounds: tuple[float, float] = BOUNDS
+    counts: Counts | str, masks: Maps | None, maps: Maps, bounds: tuple[float, float] = BOUNDS
 ) -> tuple[Figure, list[float | None]]:
     """The mean AUPIMO of the anomalous images, and that of each image, in [0, 1].
 
@@ -26,37 +27,41 @@ def aupimo(
     which it begins to be found.
 
     Args:
-      masks: [n, h, w] bool; an image without a true pixel is normal. None where defect photos
-        lack them.
+      counts: of these masks and maps, or why there are none.
+      masks: [n, h, w] bool; an image without a true pixel is normal. None where
+        there are no counts.
       maps: [n, h, w], larger is more anomalous.
       bounds: 0 < low < high <= 1 of the false-positive rate.
 
     Returns:
-      The mean, undefined where a score is not finite, or images of either kind are missing; and n
-      values, None for normal images and where the mean is undefined.
-
-    Raises:
-      ValueError: the shapes differ.
+      The mean, undefined where no image is normal, and n values, None for normal images and where
+      the mean is undefined. Where the counts are not exact, both are the least that may be.
     """
-    if masks is None:
-        return Figure(None, NO_MASKS), [None] * len(maps)
-    anomalous = masks.any(axis=(1, 2))
-    reason = undefined("pixels", masks, maps)
-    if not reason and anomalous.all():
-        reason = "there are no normal photos to take false positives from"
-    if reason:
-        return Figure(None, reason), [None] * len(maps)
+    values: list[float | None] = [None] * len(maps)
+    if masks is None or isinstance(counts, str):
+        return Figure(None, str(counts)), values
+    seen = counts.seen
+    if seen.areas.all():
+        return Figure(None, "there are no normal photos to take false positives from"), values
+    c, _ = counts.curves(seen.areas == 0)
+    at_least = (c.above + c.tied)[::-1]  # rising levels, as in ``counts``
+    least = _found(at_least / c.num_negatives, bounds)
+    # Between two levels a pixel's own rate is not below that of the next level.
+    most = least if seen.exact else _found(np.append(at_least[1:], 0) / c.num_negatives, bounds)
+    areas = []
+    for i in np.flatnonzero(seen.areas):
+        level = np.searchsorted(seen.levels, maps[i][masks[i]], side="right") - 1
+        areas.append((np.mean(least[level]), np.mean(most[level])))
+        values[i] = float(areas[-1][0])
+    low, high = np.mean(areas, axis=0)
+    note = seen.chance() if seen.exact else seen.bounds(low, high)
+    if c.num_negatives * bounds[0] < 1:
+        few = f"{c.num_negatives} normal pixels cannot show a false-positive rate of {bounds[0]:g}"
+        note = few if seen.exact else f"{note}; {few}"
+    return Figure(float(low), note), values
+
+
+def _found(rate: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
+    """The share of the logarithmic range that lies above each rate."""
     low, high = bounds
-    normal = np.sort(maps[~anomalous], axis=None)
-    below = np.searchsorted(normal, maps[masks], side="left")
-    rate = (normal.size - below) / normal.size
-    found = np.log(high / np.clip(rate, low, high)) / math.log(high / low)
-    image, n = np.nonzero(masks)[0], len(maps)
-    areas = np.bincount(image, found, n)[anomalous] / np.bincount(image, minlength=n)[anomalous]
-    values: list[float | None] = [None] * n
-    for i, area in zip(np.flatnonzero(anomalous), areas, strict=True):
-        values[i] = float(area)
-    note = chance("pixels", maps)
-    if normal.size * low < 1:
-        note = f"{normal.size} normal pixels cannot show a false-positive rate of {low:g}"
-    return Figure(float(np.mean(areas)), note), values
+    return np.log(high / np.clip(rate, low, high)) / math.log(high / low)

@@ -1,112 +1,236 @@
-"""Pixel figures of a test set that memory does not hold, with certified bounds.
+"""Counts of a test set's pixels, from which every pixel figure follows, in bounded memory.
 
-What memory holds is ranked exactly by one sort: ``ranking.pixel_figures``, ``pro``, ``f1``.
+A ranking figure needs to know, for each distinct score of an anomalous pixel (a level), how many
+pixels of either kind reach it. Maps are read photo by photo: once for the levels, once to count.
+Where there are more levels than memory may hold, a part of them serves: a pixel then counts at the
+level below it, and figures get bounds that hold for the exact value. Beside the levels, memory
+holds a few photos and 16 KiB of each.
 """
+
+import dataclasses
+import math
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from diffad_jax.evaluation import curve, pro
 from diffad_jax.evaluation.ranking import NO_MASKS, Figure, undefined_by_counts
+from diffad_jax.evaluation.stack import Stack
 
 NAMES = ("pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_pro")
+_SAMPLE = 2**18  # normal pixels, to place the bins of the histograms by
+_BINS = 2048  # of a photo's histogram
+_THREADS = 4  # each holds one photo
+_BYTES_BESIDE = 320  # of a level, for figures while they are computed
+_WAITING = 2**20  # scores that are put among the levels at once
+
+Maps = np.ndarray | Stack
 
 
-class PixelBins:
-    """Counts of normal and anomalous pixels in equal bins over [0, 1], batch by batch.
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What a first look at n photos of h × w pixels tells."""
 
-    It takes 24 bytes a bin, whatever the number of photos. Pixels of one bin count as tied. As all
-    orders inside a bin are covered by ``bounds``, these hold for the exact figures; they are
-    wider the more pixels of both kinds share a bin.
+    size: int  # pixels of a photo
+    areas: np.ndarray  # [n]: anomalous pixels
+    broken: np.ndarray  # [n]: pixels whose score is NaN or infinite
+    lowest: np.ndarray  # [n]: score
+    highest: np.ndarray  # [n]
+    levels: np.ndarray  # [k] rising: distinct scores of anomalous pixels, the lowest among them
+    exact: bool  # they are all there
+    sample: np.ndarray  # [m]: scores of some normal pixels
 
-    Args:
-      num_bins: a power of two, so that scores fall into their bins without rounding.
-    """
+    def undefined(self, chosen: np.ndarray | slice = slice(None)) -> str:
+        """As ``ranking.undefined``, of the chosen photos' pixels."""
+        areas = self.areas[chosen]
+        return undefined_by_counts(
+            "pixels", self.size * areas.size, int(areas.sum()), int(self.broken[chosen].sum())
+        )
 
-    def __init__(self, num_bins: int = 2**20):
-        if num_bins < 1 or num_bins & (num_bins - 1):
-            raise ValueError(f"num_bins must be a power of two, got {num_bins}")
-        self.num_bins = num_bins
-        self._negatives = np.zeros(num_bins, np.int64)
-        self._positives = np.zeros(num_bins, np.int64)
-        self._regions = np.zeros(num_bins, np.float64)  # anomalous pixels, over their region's area
-        self._broken = 0
-        self._without_masks = False
+    def chance(self, chosen: np.ndarray | slice = slice(None)) -> str:
+        """As ``ranking.chance``, of the chosen photos' pixels."""
+        same = self.lowest[chosen].min() == self.highest[chosen].max()
+        return "all pixels have the same score" if same else ""
 
-    def update(self, masks: np.ndarray | None, maps: np.ndarray) -> None:
-        """Counts a batch.
+    def bounds(self, low: float, high: float) -> str:
+        """What stands beside a figure that is not exact."""
+        low, high = math.floor(low * 1e9) / 1e9, math.ceil(high * 1e9) / 1e9
+        return f"from {self.levels.size} levels: the exact value is in [{low:.9f}, {high:.9f}]"
 
-        Args:
-          masks: [b, h, w] bool, true where anomalous; None where defect photos lack them.
-          maps: [b, h, w] in [0, 1], larger is more anomalous. NaN and infinities are counted and
-            make the figures undefined.
 
-        Raises:
-          ValueError: the shapes differ, or a finite score is beyond [0, 1].
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """Pixels of g groups of photos at k levels; a pixel belongs to the highest level it reaches."""
+
+    seen: Survey
+    groups: np.ndarray  # [n]: of each photo; one kind in each, with anomalous pixels or without
+    positives: np.ndarray  # [g, k]: anomalous pixels
+    regions: np.ndarray  # [g, k]: anomalous pixels, each as 1 / the area of its region
+    negatives: np.ndarray  # [g, k]: normal pixels
+    tied: np.ndarray  # [g, k]: normal pixels that score just the level
+    histograms: np.ndarray  # [2, n, bins] float32: normal and anomalous pixels, highest bin first
+
+    def curves(self, chosen: np.ndarray | slice = slice(None)) -> tuple[curve.Curve, curve.Curve]:
+        """Of the pixels of the chosen photos, and of their regions with equal weight.
+
+        Chosen are all photos of a group, or none.
         """
-        if masks is None:
-            self._without_masks = True
-            return
-        if masks.shape != maps.shape:
-            raise ValueError(f"masks {masks.shape} and maps {maps.shape} differ in shape")
-        finite = np.isfinite(maps)
-        if not finite.all():
-            self._broken += int(np.sum(~finite))
-            maps = np.where(finite, maps, 0)
-        if maps.size and (maps.min() < 0 or maps.max() > 1):
-            raise ValueError(f"maps must lie in [0, 1], got [{maps.min()}, {maps.max()}]")
-        scaled = np.multiply(maps, self.num_bins, dtype=np.float64)  # exact, for float16 as well
-        bins = np.minimum(scaled.astype(np.int64), self.num_bins - 1)
-        self._negatives += np.bincount(bins[~masks], minlength=self.num_bins)
-        found = bins[masks]
-        self._positives += np.bincount(found, minlength=self.num_bins)
-        self._regions += np.bincount(found, pro.region_weights(masks), self.num_bins)
+        seen, groups = self.seen, np.unique(self.groups[chosen])
+        negatives = self.negatives[groups].sum(axis=0)[::-1]
+        tied = self.tied[groups].sum(axis=0)[::-1] if seen.exact else negatives
+        pixels = curve.Curve(
+            thresholds=seen.levels[::-1],
+            positives=self.positives[groups].sum(axis=0)[::-1],
+            above=np.cumsum(negatives) - tied,
+            tied=tied,
+            num_negatives=int(np.sum(seen.size - seen.areas[chosen])),
+        )
+        return pixels, pixels._replace(positives=self.regions[groups].sum(axis=0)[::-1])
 
-    def figures(self) -> dict[str, Figure]:
-        """The figures named in ``NAMES``; each one's reason states its bounds.
-
-        Undefined as ``ranking.pixel_figures``. F1 is at the best of the bins' lower ends.
-        """
-        if reason := self._undefined():
+    def figures(self, chosen: np.ndarray | slice = slice(None)) -> dict[str, Figure]:
+        """Those named in ``NAMES``, of the chosen photos as in ``curves``; undefined as
+        ``ranking.pixel_figures``. Beside those that are not exact stand their bounds."""
+        if reason := self.seen.undefined(chosen):
             return dict.fromkeys(NAMES, Figure(None, reason))
-        pixels, regions = self._curves()
+        pixels, regions = self.curves(chosen)
         values = (
             curve.auroc(pixels),
             curve.average_precision(pixels),
             np.max(curve.f1(pixels)),
             curve.partial_area(regions, pro.LIMIT),
         )
-        figures = {}
-        for (name, (low, high)), value in zip(self.bounds().items(), values, strict=True):
-            note = f"from {self.num_bins} bins: the exact value is in [{low:.9f}, {high:.9f}]"
-            figures[name] = Figure(float(value), note)
-        return figures
+        notes = [self.seen.chance(chosen)] * len(NAMES)
+        if not self.seen.exact:
+            bounds = (
+                curve.auroc_bounds(pixels),
+                curve.average_precision_bounds(pixels),
+                curve.f1_max_bounds(pixels),
+                curve.partial_area_bounds(regions, pro.LIMIT),
+            )
+            notes = [self.seen.bounds(*pair) for pair in bounds]
+        return {n: Figure(float(v), s) for n, v, s in zip(NAMES, values, notes, strict=True)}
 
-    def bounds(self) -> dict[str, tuple[float, float]]:
-        """(lowest, highest) of each figure over all orders inside the bins; empty if undefined.
 
-        Right but for rounding, which is below 1e-12.
-        """
-        if self._undefined():
-            return {}
-        pixels, regions = self._curves()
-        bounds = (
-            curve.auroc_bounds(pixels),
-            curve.average_precision_bounds(pixels),
-            curve.f1_max_bounds(pixels),
-            curve.partial_area_bounds(regions, pro.LIMIT),
-        )
-        return {n: (float(b[0]), float(b[1])) for n, b in zip(NAMES, bounds, strict=True)}
+def count(masks: Maps | None, maps: Maps, kinds: Sequence[str], memory_mib: int) -> Counts | str:
+    """Reads all photos twice; the reason where there are no counts, as ``ranking.pixel_figures``.
 
-    def _undefined(self) -> str:
-        if self._without_masks:
-            return NO_MASKS
-        anomalous = int(self._positives.sum())
-        total = anomalous + int(self._negatives.sum())
-        return undefined_by_counts("pixels", total, anomalous, self._broken)
+    Args:
+      masks: [n, h, w] bool, true where anomalous; None where defect photos lack them.
+      maps: [n, h, w], larger is more anomalous.
+      kinds: n names; photos of one name are never parted.
+      memory_mib: for the levels, whose number it limits.
 
-    def _curves(self) -> tuple[curve.Curve, curve.Curve]:
-        """Of pixels, and of regions with equal weight."""
-        thresholds = np.arange(self.num_bins)[::-1] / self.num_bins
-        negatives = self._negatives[::-1]
-        pixels = curve.from_bins(thresholds, self._positives[::-1], negatives)
-        return pixels, pixels._replace(positives=self._regions[::-1])
+    Raises:
+      ValueError: the shapes differ.
+    """
+    if masks is None:
+        return NO_MASKS
+    bytes_of_level = 32 * (len(set(kinds)) + 1) + _BYTES_BESIDE
+    most = max(memory_mib * 2**20 // bytes_of_level, 2)
+    seen = _survey(masks, maps, most)
+    if reason := seen.undefined():
+        return reason
+    names = [(kind, area > 0) for kind, area in zip(kinds, seen.areas, strict=True)]
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    return _count(seen, masks, maps, np.array([numbers[name] for name in names]))
+
+
+def _survey(masks: Maps, maps: Maps, most: int) -> Survey:
+    """Of at most so many levels, at least 2; beyond, every second one goes, again and again."""
+    if masks.shape != maps.shape:
+        raise ValueError(f"masks {masks.shape} and maps {maps.shape} differ in shape")
+    n, size = len(maps), int(np.prod(maps.shape[1:]))
+    areas, broken = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    ends = np.zeros((2, n))
+    levels, sample = _Levels(most), []
+    stride = max(n * size // _SAMPLE, 1)
+    for i in range(n):
+        mask, scores = masks[i], maps[i]
+        areas[i] = np.count_nonzero(mask)
+        broken[i] = size - np.count_nonzero(np.isfinite(scores))
+        ends[:, i] = scores.min(), scores.max()
+        sample.append(scores[~mask][i % stride :: stride].copy())  # not a view of all
+        if areas[i]:
+            levels.add(scores[mask])
+    levels.merge()
+    return Survey(
+        size, areas, broken, ends[0], ends[1], levels.values, levels.exact,
+        np.concatenate(sample) if sample else np.zeros(0),
+    )  # fmt: skip
+
+
+def _count(seen: Survey, masks: Maps, maps: Maps, groups: np.ndarray) -> Counts:
+    levels, edges = seen.levels, _edges(seen)
+    shape = (int(groups.max()) + 1, levels.size)
+    positives, negatives, tied = (np.zeros(shape, np.int64) for _ in range(3))
+    regions = np.zeros(shape)
+    histograms = np.zeros((2, len(maps), edges.size), np.float32)
+    adding = threading.Lock()
+
+    def count_normal(i: int) -> None:
+        # A photo at a time stays in the processor's cache; NumPy sorts and searches without the
+        # interpreter's lock.
+        scores = np.sort(maps[i][~masks[i]])
+        histograms[0, i] = _histogram(scores, edges)
+        scores = scores[np.searchsorted(scores, levels[0]) :]
+        at = np.searchsorted(levels, scores, side="right") - 1
+        equal = at[levels[at] == scores]
+        with adding:
+            np.add.at(negatives[groups[i]], at, 1)
+            np.add.at(tied[groups[i]], equal, 1)
+
+    def count_anomalous(i: int) -> None:
+        mask = masks[i]
+        scores = maps[i][mask]
+        histograms[1, i] = _histogram(np.sort(scores), edges)
+        at = np.searchsorted(levels, scores, side="right") - 1
+        np.add.at(positives[groups[i]], at, 1)
+        np.add.at(regions[groups[i]], at, pro.region_weights(mask[None]))
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        counted = pool.map(count_normal, range(len(maps)))
+        for i in np.flatnonzero(seen.areas):  # in order: sums of weights are equal in every run
+            count_anomalous(i)
+        list(counted)
+    return Counts(seen, groups, positives, regions, negatives, tied, histograms)
+
+
+class _Levels:
+    """Distinct values, rising; where they become too many, every second one goes."""
+
+    def __init__(self, most: int):
+        self.values, self.exact = np.zeros(0, np.float32), True
+        self._most, self._waiting, self._count = most, [], 0
+
+    def add(self, scores: np.ndarray) -> None:
+        self._waiting.append(scores)
+        self._count += scores.size
+        if self._count > max(_WAITING, self.values.size):
+            self.merge()
+
+    def merge(self) -> None:
+        if self._waiting:
+            own = [self.values] if self.values.size else []
+            self.values = np.unique(np.concatenate(own + self._waiting))
+        self._waiting, self._count = [], 0
+        while self.values.size > self._most:
+            self.values, self.exact = self.values[::2].copy(), False  # the lowest stays
+
+
+def _edges(seen: Survey) -> np.ndarray:
+    """[bins] rising lower ends, at about equal shares of levels and of normal pixels."""
+    quantiles = np.linspace(0.0, 1.0, _BINS // 2)
+    found = [
+        np.quantile(values, quantiles, method="lower")
+        for values in (seen.levels, seen.sample)
+        if values.size
+    ]
+    return np.unique(np.concatenate([*found, [seen.lowest.min()]]))
+
+
+def _histogram(scores: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """[bins]: how many of the rising scores lie in each bin, the highest bin first."""
+    at_least = scores.size - np.searchsorted(scores, edges)
+    return np.diff(at_least[::-1], prepend=0)

@@ -4,15 +4,9 @@ From the tables of "Unsupervised Surface Anomaly Detection with Diffusion Probab
 2023): the mean of all five methods, DiffAD in every category. Of the others *bottle* is listed.
 """
 
-import enum
 from typing import NamedTuple
 
-
-class Compare(enum.Enum):
-    """Whose figures stand next to ours in the tables."""
-
-    NOTHING = "nothing"
-    PAPER = "paper"
+PAPER = "paper"  # whose figures these are
 
 
 class Published(NamedTuple):

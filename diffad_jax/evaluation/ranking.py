@@ -9,6 +9,7 @@ import numpy as np
 from diffad_jax.evaluation import curve
 
 NO_MASKS = "defect photos have no ground-truth masks"
+NO_RECONSTRUCTION = "the method makes no reconstruction"
 
 
 @dataclasses.dataclass(frozen=True)

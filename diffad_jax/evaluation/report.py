@@ -20,6 +20,7 @@ from PIL import Image
 from diffad_jax.evaluation import pictures, tables
 from diffad_jax.evaluation.figures import Curves, Findings, TestSet
 from diffad_jax.evaluation.metrics_file import plain_intervals, versions, write_whole
+from diffad_jax.evaluation.pixels import Maps
 from diffad_jax.evaluation.ranking import Figure
 
 _TEMPLATE = Path(__file__).with_name("report_template.html")
@@ -52,8 +53,9 @@ class Content:
     test: TestSet
     findings: Findings  # FID included where it was measured
     scores: np.ndarray  # [n]
-    maps: np.ndarray  # [n, s, s] in [0, 1]
-    columns: Mapping[str, np.ndarray]  # title -> [n, s, s, 3] float in [0, 1], beside the input
+    maps: Maps  # [n, s, s]
+    map_range: tuple[float, float]  # of the map: what is black and what is yellow
+    columns: Mapping[str, Maps]  # title -> [n, s, s, 3] uint8, beside the input
     thresholds: Sequence[Verdict]  # on the score; the page starts at the first
     settings: Mapping[str, str]  # what the figures depend on, in words
 
@@ -176,8 +178,8 @@ def _tiles(content: Content, i: int) -> dict[str, np.ndarray]:
     """{title: [s, s, 3] uint8} of one photo."""
     photo, test = content.test.photos[i], content.test
     tiles = {"input": photo}
-    tiles |= {title: pictures.to_bytes(column[i]) for title, column in content.columns.items()}
-    tiles["anomaly map"] = pictures.overlay(photo, content.maps[i])
+    tiles |= {title: column[i] for title, column in content.columns.items()}
+    tiles["anomaly map"] = pictures.overlay(photo, content.maps[i], content.map_range)
     if test.masks is not None and test.labels[i]:
         tiles["ground truth"] = _outlined(photo, test.masks[i])
     return tiles

@@ -7,8 +7,6 @@ import jax.numpy as jnp
 def image_score(anomaly_map: jax.Array, width: int = 21) -> jax.Array:
     """The largest value of the map after a mean filter; zeros beyond the border count.
 
-    The published rule: stride 1, zero padding of width // 2, every window divided by width².
-
     Args:
       anomaly_map: [b, h, w] float32.
       width: of the filter in pixels, odd and positive; 21 is the published one, at 256 × 256.
@@ -19,10 +17,26 @@ def image_score(anomaly_map: jax.Array, width: int = 21) -> jax.Array:
     Raises:
       ValueError: ``width`` is even or not positive.
     """
+    return jnp.max(mean_filter(anomaly_map, width), axis=(1, 2))
+
+
+def mean_filter(anomaly_map: jax.Array, width: int) -> jax.Array:
+    """The published rule: stride 1, zero padding of width // 2, every window divided by width².
+
+    Args:
+      anomaly_map: [b, h, w] float32.
+      width: in pixels, odd and positive.
+
+    Returns:
+      [b, h, w] float32.
+
+    Raises:
+      ValueError: ``width`` is even or not positive.
+    """
     if width < 1 or width % 2 == 0:
         raise ValueError(f"a mean filter's width is positive and must be odd, got {width}")
     total = _window_sums(_window_sums(anomaly_map, width, axis=1), width, axis=2)
-    return jnp.max(total, axis=(1, 2)) / width**2
+    return total / width**2
 
 
 def _window_sums(values: jax.Array, width: int, axis: int) -> jax.Array:

@@ -1,7 +1,6 @@
-"""The three stages in the order in which they train.
+"""The three stages of DiffAD in the order in which they train.
 
-A stage is a module with ``NAME``, ``BEST_BY``, ``settings``, ``init_state``, ``train_step``,
-``weights`` and ``validate``; see ``train.Stage``.
+What a stage's module offers is said in ``contracts.Stage``.
 """
 
 from diffad_jax.stages import autoencoder, latent_diffusion, segmentation

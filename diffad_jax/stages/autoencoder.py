@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from diffad_jax import losses, networks, train_state
+from diffad_jax import losses, networks, train_state, validation
 from diffad_jax.stages import adversary
 from diffad_jax.train_state import Params, TrainState
-from diffad_jax.types import Batch, to_float
+from diffad_jax.types import Batch, Validation, to_float
 
 NAME = "autoencoder"
+SECTIONS = ("synthesis", "autoencoder")
 BEST_BY = "psnr_normal_db"
 Config = ml_collections.FrozenConfigDict
 
@@ -26,9 +27,7 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
     c = config.autoencoder
     rate = train_state.learning_rate(c, c.steps // c.accumulation)
     adam = train_state.clipped(optax.adam(rate, *c.betas), config.training.gradient_clip)
-    if c.accumulation == 1:
-        return adam
-    return optax.MultiSteps(adam, c.accumulation).gradient_transformation()
+    return train_state.accumulating(adam, c.accumulation)
 
 
 def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):
@@ -123,16 +122,25 @@ def weights(state: TrainState) -> Params:
     return {"params": state.params["autoencoder"]}
 
 
-def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> dict[str, jax.Array]:
+def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Validation:
     """PSNR in dB of D(mode of E(x)) on held-out photos, normal and with synthetic anomalies."""
     model = networks.autoencoder(config)
 
-    def psnr(image):
+    def copy_of(image):
         mean, _ = model.apply(weights[NAME], image, method="encode")
-        copy = jnp.clip(model.apply(weights[NAME], mean, method="decode"), 0.0, 1.0)
-        return -10.0 * jnp.log10(jnp.mean((image - copy) ** 2))
+        return jnp.clip(model.apply(weights[NAME], mean, method="decode"), 0.0, 1.0)
 
-    return {
-        "psnr_normal_db": psnr(to_float(batch["image"])),
-        "psnr_augmented_db": psnr(to_float(batch["augmented_image"])),
-    }
+    image, augmented = to_float(batch["image"]), to_float(batch["augmented_image"])
+    copy, augmented_copy = copy_of(image), copy_of(augmented)
+    return Validation(
+        figures={
+            "psnr_normal_db": validation.psnr(image, copy),
+            "psnr_augmented_db": validation.psnr(augmented, augmented_copy),
+        },
+        pictures={
+            "normal photo": image,
+            "normal photo, copied": copy,
+            "augmented photo": augmented,
+            "augmented photo, copied": augmented_copy,
+        },
+    )

@@ -6,13 +6,14 @@ import ml_collections
 import numpy as np
 import optax
 
-from diffad_jax import losses, networks, train_state
+from diffad_jax import losses, networks, train_state, validation
 from diffad_jax.diffusion import schedule
 from diffad_jax.reconstruct import noise_schedule, reconstruct
 from diffad_jax.train_state import Params, TrainState
-from diffad_jax.types import Batch, to_float
+from diffad_jax.types import Batch, Validation, to_float
 
 NAME = "denoiser"
+SECTIONS = ("synthesis", "autoencoder", "diffusion")
 BEST_BY = "repaired_inside_db"
 Config = ml_collections.FrozenConfigDict
 
@@ -23,9 +24,10 @@ def settings(config: Config) -> ml_collections.FrozenConfigDict:
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
     c = config.diffusion
-    rate = train_state.learning_rate(c, c.steps)
+    rate = train_state.learning_rate(c, c.steps // c.accumulation)
     adamw = optax.adamw(rate, weight_decay=c.weight_decay)
-    return train_state.clipped(adamw, config.training.gradient_clip)
+    adamw = train_state.clipped(adamw, config.training.gradient_clip)
+    return train_state.accumulating(adamw, c.accumulation)
 
 
 def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):
@@ -85,7 +87,9 @@ def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, co
 
     loss, gradients = jax.value_and_grad(loss_fn)(state.params)
     state = train_state.apply_gradients(state, gradients, make_optimizer(config))
-    average = train_state.ema(state.ema_params, state.params, state.step, c.ema_decay)
+    average = train_state.ema(
+        state.ema_params, state.params, state.step, c.ema_decay, c.accumulation
+    )
     metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
     return state.replace(ema_params=average), metrics
 
@@ -95,7 +99,7 @@ def weights(state: TrainState) -> Params:
     return {"params": state.ema_params, "scale": state.variables["scale"]}
 
 
-def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> dict[str, jax.Array]:
+def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Validation:
     """How well held-out photos with synthetic anomalies are repaired, and the loss by timestep.
 
     ``repaired_…`` is the PSNR in dB against the defect-free photo, inside and outside the mask,
@@ -109,14 +113,10 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> dic
         weights, augmented, key, config=config, num_steps=config.reconstruction.test_steps
     )
 
-    def psnr(x, where):
-        error = jnp.sum(where * (x - image) ** 2) / (3.0 * jnp.sum(where))
-        return -10.0 * jnp.log10(error)
-
     figures = {
-        "damaged_inside_db": psnr(augmented, mask),
-        "repaired_inside_db": psnr(result.reconstruction, mask),
-        "repaired_outside_db": psnr(result.reconstruction, 1.0 - mask),
+        "damaged_inside_db": validation.psnr(augmented, image, mask),
+        "repaired_inside_db": validation.psnr(result.reconstruction, image, mask),
+        "repaired_outside_db": validation.psnr(result.reconstruction, image, 1.0 - mask),
     }
     scale = weights[NAME]["scale"]
     z = scale * _encode(config, weights, batch["image"])[0]
@@ -135,7 +135,12 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> dic
         )
         target = schedule.target(config.diffusion.prediction, z, steps, noise, alpha_bar)
         figures[f"loss_t{int(t)}"] = jnp.mean(losses.squared_error(target, output))
-    return figures
+    pictures = {
+        "augmented photo": augmented,
+        "reconstruction": result.reconstruction,
+        "normal photo": image,
+    }
+    return Validation(figures, pictures)
 
 
 def _encode(config: Config, frozen: dict[str, Params], pixels: jax.Array):

@@ -5,13 +5,14 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from diffad_jax import losses, networks, train_state
+from diffad_jax import losses, networks, train_state, validation
 from diffad_jax.reconstruct import reconstruct
 from diffad_jax.segment import segment, segmenter_input
 from diffad_jax.train_state import Params, TrainState
-from diffad_jax.types import Batch, to_float
+from diffad_jax.types import Batch, Validation, to_float
 
 NAME = "segmenter"
+SECTIONS = ("synthesis", "autoencoder", "diffusion", "segmentation", "reconstruction")
 BEST_BY = "pixel_ap"
 Config = ml_collections.FrozenConfigDict
 
@@ -22,8 +23,9 @@ def settings(config: Config) -> ml_collections.FrozenConfigDict:
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
     c = config.segmentation
-    adam = optax.adam(train_state.learning_rate(c, c.steps))
-    return train_state.clipped(adam, config.training.gradient_clip)
+    adam = optax.adam(train_state.learning_rate(c, c.steps // c.accumulation))
+    adam = train_state.clipped(adam, config.training.gradient_clip)
+    return train_state.accumulating(adam, c.accumulation)
 
 
 def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):
@@ -76,11 +78,8 @@ def weights(state: TrainState) -> Params:
     return {"params": state.params, **state.variables}
 
 
-def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> dict[str, jax.Array]:
-    """Focal loss and pixel average precision on synthetic anomalies of held-out photos.
-
-    The average precision is that of 1,000 equal bins of the map.
-    """
+def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Validation:
+    """Focal loss and pixel average precision on synthetic anomalies of held-out photos."""
     image = to_float(batch["augmented_image"])
     mask = jnp.squeeze(batch["anomaly_mask"], -1).astype(jnp.float32)
     key = jax.random.key(config.seed)
@@ -89,15 +88,15 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> dic
     )
     logits = segment(weights[NAME], repaired, image, config=config)
     probability = jax.nn.softmax(logits)[..., 1]
-    return {
-        "loss": jnp.mean(losses.focal(logits, mask, config.segmentation.focal_gamma)),
-        "pixel_ap": _binned_average_precision(mask, probability),
-    }
-
-
-def _binned_average_precision(mask: jax.Array, probability: jax.Array, bins: int = 1000):
-    index = jnp.clip((probability * bins).astype(jnp.int32), 0, bins - 1).ravel()
-    hits = jnp.zeros(bins).at[index].add(mask.ravel())[::-1]
-    alarms = jnp.zeros(bins).at[index].add(1.0)[::-1]
-    precision = jnp.cumsum(hits) / jnp.maximum(jnp.cumsum(alarms), 1.0)
-    return jnp.sum(precision * hits) / jnp.sum(mask)
+    return Validation(
+        figures={
+            "loss": jnp.mean(losses.focal(logits, mask, config.segmentation.focal_gamma)),
+            "pixel_ap": validation.average_precision(mask, probability),
+        },
+        pictures={
+            "augmented photo": image,
+            "reconstruction": repaired.reconstruction,
+            "anomaly map": validation.grey(probability),
+            "anomaly mask": validation.grey(mask),
+        },
+    )

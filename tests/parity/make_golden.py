@@ -7,9 +7,11 @@ Command: PYTHONPATH=. python tests/parity/make_golden.py (with PyTorch and this 
 
 import numpy as np
 import torch
+import torch_resnet
 import torch_run
 import torch_steps
 from parity_cases import GOLDEN, SMALL_CASES
+from resnet_cases import IMAGE, NAMES, NETWORKS, tensors
 from steps_cases import STEPS_CASES
 
 
@@ -18,6 +20,9 @@ def main() -> None:
     for case in SMALL_CASES:
         _, _, output = torch_run.run(case, torch.float64)
         _save(case.name, {"output": torch_run.to_numpy(output)})
+    for name, network in NETWORKS.items():
+        found = torch_resnet.run(network, tensors(network), IMAGE, torch.float64)
+        _save(name, {layer: found[layer] for layer in NAMES})
     for case in STEPS_CASES:
         metrics, parameters = torch_steps.run(case)
         _save(case.name, metrics | {path: parameters[path] for path in case.golden})

@@ -20,6 +20,7 @@ from diffad_jax.models.autoencoder import Autoencoder
 from diffad_jax.models.discriminator import Discriminator
 from diffad_jax.models.inception import Inception, InceptionDistance
 from diffad_jax.models.lpips import Lpips
+from diffad_jax.models.reconstructor import Reconstructor
 from diffad_jax.models.segmenter import Segmenter
 from diffad_jax.models.unet import UNet
 
@@ -125,6 +126,7 @@ def _small_cases() -> tuple[Case, ...]:
         out_channels=4,
     )
     segmenter = Segmenter(channels=8, multipliers=(1, 2, 4, 4))
+    reconstructor = Reconstructor(channels=8, multipliers=(1, 2, 4))
     discriminator = Discriminator(channels=8)
     lpips = Lpips(channels=8)
     image = formula_uniform("image", (2, 32, 24, 3))
@@ -144,6 +146,8 @@ def _small_cases() -> tuple[Case, ...]:
         ),
         Case("segmenter_eval", segmenter, (stacked,), train=False),
         Case("segmenter_train", segmenter, (stacked,), train=True),
+        Case("reconstructor_eval", reconstructor, (image,), train=False),
+        Case("reconstructor_train", reconstructor, (image,), train=True),
         Case("discriminator_eval", discriminator, (image,), train=False),
         Case("discriminator_train", discriminator, (image,), train=True),
         Case("lpips", lpips, (image, formula_uniform("reference", (2, 32, 24, 3)))),

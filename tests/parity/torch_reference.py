@@ -20,6 +20,7 @@ def build(module) -> nn.Module:
     return {
         "Autoencoder": Autoencoder,
         "UNet": UNet,
+        "Reconstructor": Reconstructor,
         "Segmenter": Segmenter,
         "Discriminator": Discriminator,
         "Lpips": Lpips,
@@ -319,6 +320,32 @@ class Segmenter(nn.ModuleDict):
             h = F.interpolate(h, scale_factor=2.0, mode="bilinear", align_corners=True)
             h = torch.cat([self[f"up_{level}"](h), maps[level]], dim=1)
             h = self[f"merge_{level}"](h)
+        return from_patches(self["conv_out"](h), self.patch_size)
+
+
+class Reconstructor(nn.ModuleDict):
+    def __init__(self, fields):
+        super().__init__()
+        widths = [fields.channels * multiplier for multiplier in fields.multipliers]
+        self.levels, self.patch_size = len(widths), fields.patch_size
+        before = 3 * fields.patch_size**2
+        for level, width in enumerate(widths):
+            self[f"down_{level}"] = SegmenterBlock(before, width, 2)
+            before = width
+        for level in range(self.levels - 2, -1, -1):
+            after = widths[level - 1] if level > 0 else widths[0]
+            self[f"up_{level}"] = SegmenterBlock(before, before, 2)
+            self[f"narrow_{level}"] = SegmenterBlock(before, after, 1)
+            before = after
+        self["conv_out"] = nn.Conv2d(before, 3 * fields.patch_size**2, 3, padding=1)
+
+    def forward(self, x):
+        h = self["down_0"](to_patches(x, self.patch_size))
+        for level in range(1, self.levels):
+            h = self[f"down_{level}"](F.max_pool2d(h, 2))
+        for level in range(self.levels - 2, -1, -1):
+            h = F.interpolate(h, scale_factor=2.0, mode="bilinear", align_corners=True)
+            h = self[f"narrow_{level}"](self[f"up_{level}"](h))
         return from_patches(self["conv_out"](h), self.patch_size)
 
 

@@ -1,9 +1,8 @@
 """What devices can do at most: dense matrix products, in TFLOP/s, by JAX's ``device_kind``.
 
 NVIDIA: half of what the data sheets of A100 (2021), H100 (2024) and H200 (2024) give "with
-sparsity"; the float32 column is TF32, which XLA and, as set in ``torch_training``, PyTorch use for
-float32. Google: "peak compute per chip" of the system architecture pages of Cloud TPU v4, v5e, v5p
-and v6e, which have no float32 column.
+sparsity"; the float32 column is TF32, which XLA uses for float32. Google: "peak compute per chip"
+of the system architecture pages of Cloud TPU v4, v5e, v5p and v6e, which have no float32 column.
 """
 
 _H100_SXM, _HOPPER_NVL = (989.4, 494.7), (835.5, 417.7)

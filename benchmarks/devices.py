@@ -1,0 +1,125 @@
+"""The same batches on one device, on eight simulated ones, and on several real processes: how far
+apart are the losses of each step, and the weights at the end? And when one process is lost?
+"""
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+
+from benchmarks.lost_process import EVENTS, interrupt, start_all, wait_all
+from benchmarks.tiny import CATEGORY, NAMES, Tiny, losses
+
+BATCH_SIZE = 8
+# Sums over a batch in another order, through all the steps of Adam.
+LOSS_TOLERANCE = 1e-3  # relative, any step
+WEIGHTS_TOLERANCE = 1e-2  # norm of the difference to the norm, any stage
+CASES = {  # name -> (processes, devices of each, flags)
+    "1 device": (1, 1, ()),
+    "8 devices, data 8": (1, 8, ()),
+    "8 devices, data 4 x fsdp 2": (1, 8, ("--config.mesh.fsdp=2",)),
+    "2 processes": (2, 1, ()),
+    "4 processes": (4, 1, ()),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=30, help="of each stage")
+    parser.add_argument("--json", type=Path, help="also write the figures there")
+    args = parser.parse_args()
+    logging.set_verbosity(logging.ERROR)
+    found: dict[str, dict] = {}
+    with tempfile.TemporaryDirectory(prefix="devices.") as folder:
+        tiny = Tiny(Path(folder) / "data", args.steps, BATCH_SIZE, checkpoint_every=args.steps // 3)
+        if tiny.record(Path(folder) / "log"):
+            raise SystemExit((Path(folder) / "log").read_text())
+        for name, case in CASES.items():
+            started = time.monotonic()
+            workdir = Path(folder) / name
+            wait_all(tiny, start_all(tiny, workdir, *case))
+            found[name] = read(workdir, args.steps)
+            print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
+        lost = []
+        for processes in EVENTS:
+            name = f"{processes} processes"
+            lost += interrupt(tiny, Path(folder) / f"{name}, interrupted", processes)
+            found[f"{name}, interrupted"] = read(Path(folder) / f"{name}, interrupted", args.steps)
+    figures = compare(found) | {
+        "lost": lost,
+        "interrupted_equal_uninterrupted": [
+            equal(found[f"{n} processes"], found[f"{n} processes, interrupted"]) for n in EVENTS
+        ],
+        "steps_a_stage": args.steps,
+        "batch_size": BATCH_SIZE,
+        "loss_tolerance": LOSS_TOLERANCE,
+        "weights_tolerance": WEIGHTS_TOLERANCE,
+        "cpu": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+    }
+    if args.json:
+        curves = {name: case["losses"] for name, case in found.items()}
+        args.json.write_text(json.dumps(figures | {"losses": curves}, indent=1) + "\n")
+    print(json.dumps(figures))
+
+
+def read(workdir: Path, steps: int) -> dict:
+    return {"losses": losses(workdir), "weights": weights(workdir, steps)}
+
+
+def equal(a: dict, b: dict) -> bool:
+    """Bit for bit."""
+    same = all(np.array_equal(a["weights"][n], b["weights"][n]) for n in NAMES)
+    return same and a["losses"] == b["losses"]
+
+
+def weights(workdir: Path, step: int) -> dict[str, np.ndarray]:
+    """Of each stage, as one vector."""
+    found = {}
+    for name in NAMES:
+        folder = (workdir / CATEGORY / name / str(step) / "weights").absolute()
+        # Written on other devices than there are here.
+        template = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(
+                x.shape, x.dtype, sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0])
+            ),
+            ocp.StandardCheckpointer().metadata(folder).item_metadata.tree,
+        )
+        tree = ocp.StandardCheckpointer().restore(folder, template)
+        found[name] = np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
+    return found
+
+
+def compare(found: dict[str, dict]) -> dict:
+    """Prints a table of the differences to the first case."""
+    (_, one), *others = found.items()
+    rows: dict[str, dict] = {}
+    print(f"\n{'':<28} {'loss, largest':>14} {'at last step':>14} {'weights':>14}")
+    for name, case in others:
+        gaps = [np.abs(np.divide(case["losses"][n], one["losses"][n]) - 1) for n in NAMES]
+        norms = [np.linalg.norm(case["weights"][n] - one["weights"][n])
+                 / np.linalg.norm(one["weights"][n]) for n in NAMES]  # fmt: skip
+        rows[name] = {
+            "largest_relative_loss_difference": float(np.max(gaps)),
+            "relative_loss_difference_at_the_last_step": float(np.max([g[-1] for g in gaps])),
+            "relative_weights_difference": float(np.max(norms)),
+        }
+        print(f"{name:<28}" + "".join(f"{v:>15.2e}" for v in rows[name].values()))
+    within = all(
+        r["largest_relative_loss_difference"] <= LOSS_TOLERANCE
+        and r["relative_weights_difference"] <= WEIGHTS_TOLERANCE
+        for r in rows.values()
+    )
+    return {"differences_to_1_device": rows, "within_tolerance": within}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Exported formats against ``predict``: differences, size, load time and latency.
+
+    python -m benchmarks.export --config=configs/mvtec_small.py:bottle --workdir=runs/small
+
+Every format is exported to a temporary folder and run in this process on the category's test
+photos. Rounds are interleaved: each times every format once. The last line is one JSON object.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from diffad_jax import threshold
+from diffad_jax.check_config import check_config
+from diffad_jax.data import images, layouts
+from diffad_jax.detector import Detector
+from diffad_jax.export import exporter
+from diffad_jax.serve import artifact, runtimes
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "FILE:CATEGORY, as for training.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Holds the trained category.", required=True)
+_PHOTOS = flags.DEFINE_integer("photos", 50, "Test photos, evenly spaced.")
+_ROUNDS = flags.DEFINE_integer("rounds", 10, "Of timing.")
+_BATCH = flags.DEFINE_integer("batch", 8, "Photos of the larger batch that is timed.")
+FORMATS = ("stablehlo", "saved_model", "onnx")
+
+
+def main(_) -> None:
+    logging.set_verbosity(logging.WARNING)
+    config, workdir = _CONFIG.value, Path(_WORKDIR.value)
+    check_config(config)
+    category = config.categories[0]
+    records = layouts.read_category(config.data.root, category, config.data.layout)
+    files = [r.file for r in records if r.split == "test"]
+    chosen = np.linspace(0, len(files) - 1, _PHOTOS.value).astype(int)
+    files = [files[i] for i in dict.fromkeys(chosen.tolist())]
+    photos, _, _ = images.read_images(files, config.image_size, config.data.resize)
+    detector = Detector.from_workdir(config, workdir, category)
+    limit = threshold.load_or_choose(config, workdir, category, detector).value
+    wanted = detector.predict_all(photos, _BATCH.value)
+    report = {"photos": len(files), "threshold": limit}
+    report["anomalous"] = int((wanted.score > limit).sum())
+    report["nearest_score_to_threshold"] = float(np.abs(wanted.score - limit).min())
+    detect = {"predict": lambda image: jax.device_get(detector.predict(image).score)}
+    with tempfile.TemporaryDirectory() as root:
+        for name in FORMATS:
+            report[name], run = _export(config, workdir, Path(root) / name, name)
+            detect[name] = lambda image, run=run: run(image)["score"]
+            found = [run(photos[i : i + _BATCH.value]) for i in range(0, len(files), _BATCH.value)]
+            report[name] |= _differences(wanted, found, limit)
+            if name == "saved_model":
+                folder = Path(root) / name / category
+                report["saved_model_bytes"] = _from_bytes(folder, files, wanted, limit)
+        exporter.export(config, workdir, Path(root) / "safetensors", "safetensors")
+        report["safetensors"] = {"mib": _mib(Path(root) / "safetensors" / category)}
+    for size in (1, _BATCH.value):
+        for name, seconds in _time(detect, photos[:size]).items():
+            figures = report.setdefault(name, {})
+            figures[f"batch_{size}_median_ms"] = 1000 * float(np.median(seconds))
+            figures[f"batch_{size}_best_ms"] = 1000 * min(seconds)
+    for name, figures in report.items():
+        print(name, figures)
+    print(json.dumps(report))
+
+
+def _export(config, workdir: Path, output: Path, name: str):
+    """Figures of the export, and the loaded graph."""
+    started = time.perf_counter()
+    exporter.export(config, workdir, output, name)
+    exported = time.perf_counter()
+    folder = output / config.categories[0]
+    card = artifact.read_card(folder)
+    run = runtimes.load(folder, card)
+    figures = {"mib": _mib(folder), "export_seconds": exported - started}
+    figures["load_seconds"] = time.perf_counter() - exported  # with the checksums
+    return figures, lambda image: run(image, card["seed"])
+
+
+def _mib(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
+
+
+def _differences(wanted, found: list[dict], limit: float) -> dict[str, float]:
+    score = np.concatenate([f["score"] for f in found])
+    anomaly_map = np.concatenate([f["anomaly_map"] for f in found])
+    return {
+        "max_score_difference": float(np.abs(score - wanted.score).max()),
+        "max_map_difference": float(np.abs(anomaly_map - wanted.anomaly_map).max()),
+        "verdicts_that_differ": int(((score > limit) != (wanted.score > limit)).sum()),
+    }
+
+
+def _from_bytes(folder: Path, files: list[str], wanted, limit: float) -> dict[str, float]:
+    """The signature that decodes and resizes whole files by itself."""
+    import tensorflow as tf
+
+    model = tf.saved_model.load(str(folder / "1"))
+    data = tf.constant([Path(file).read_bytes() for file in files])
+    found = model.signatures["serving_default"](image_bytes=data)
+    return _differences(wanted, [{k: v.numpy() for k, v in found.items()}], limit)
+
+
+def _time(detect: dict[str, Callable], image: np.ndarray) -> dict[str, list[float]]:
+    """Seconds of each call, after one that compiles."""
+    seconds: dict[str, list[float]] = {name: [] for name in detect}
+    for run in detect.values():
+        run(image)
+    for _ in range(_ROUNDS.value):
+        for name, run in detect.items():
+            started = time.perf_counter()
+            run(image)
+            seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    app.run(main)

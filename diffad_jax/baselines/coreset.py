@@ -1,0 +1,103 @@
+"""A few features that stand for very many, in bounded memory.
+
+Features pass by in batches. Of them a uniform sample is kept (all of them, while there are few),
+and of the sample a coreset is chosen greedily, each time the feature that is farthest from those
+chosen before (Sener and Savarese, ICLR 2018; algorithm 1 of PatchCore).
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_BLOCK = 8192  # rows that are on the device at a time
+
+
+class Candidates:
+    """A uniform sample, without replacement, of all features seen.
+
+    Every feature draws a number, and those with the lowest ones stay, as float16. It takes 2.5
+    bytes a channel for each of ``limit`` features, whatever passes by.
+
+    Args:
+      limit: how many stay at most.
+      channels: of a feature.
+      seed: of the numbers.
+    """
+
+    def __init__(self, limit: int, channels: int, seed: int):
+        self.seen = 0
+        self._limit, self._rng = limit, np.random.default_rng(seed)
+        capacity = limit + max(limit // 4, 1)  # so that dropping is rare
+        self._features = np.empty((capacity, channels), np.float16)
+        self._numbers = np.empty(capacity)
+        self._count, self._bar = 0, 1.0  # a number from the bar on has no chance
+
+    def add(self, features: jax.Array) -> None:
+        """Features of any number, [n, channels]."""
+        rows = np.asarray(features.astype(jnp.float16))
+        self.seen += len(rows)
+        numbers = self._rng.random(len(rows))
+        waiting = np.flatnonzero(numbers < self._bar)
+        while len(waiting):
+            end = min(self._count + len(waiting), len(self._numbers))
+            taken, waiting = np.split(waiting, [end - self._count])
+            self._features[self._count : end] = rows[taken]
+            self._numbers[self._count : end] = numbers[taken]
+            self._count = end
+            if end == len(self._numbers):
+                self._drop()
+                waiting = waiting[numbers[waiting] < self._bar]
+
+    def features(self) -> np.ndarray:
+        """[n, channels] float16, n ≤ limit."""
+        if self._count > self._limit:
+            self._drop()
+        return self._features[: self._count]
+
+    def _drop(self) -> None:
+        """Down to the limit, in place."""
+        kept = np.zeros(self._count, bool)
+        kept[np.argpartition(self._numbers[: self._count], self._limit)[: self._limit]] = True
+        holes = np.flatnonzero(~kept[: self._limit])
+        late = self._limit + np.flatnonzero(kept[self._limit :])
+        self._features[holes] = self._features[late]
+        self._numbers[holes] = self._numbers[late]
+        self._count, self._bar = self._limit, self._numbers[: self._limit].max()
+
+
+def coreset(features: np.ndarray, count: int, dimensions: int, seed: int) -> np.ndarray:
+    """Chooses ``count`` rows of [n, c] float16, count ≤ n; returns [count, c].
+
+    Distances are those of random projections (Johnson and Lindenstrauss) to ``dimensions``, where
+    that is less than c.
+    """
+    key, start_key = jax.random.split(jax.random.key(seed))
+    start = jax.random.randint(start_key, (), 0, len(features))
+    if dimensions < features.shape[1]:
+        matrix = jax.random.normal(key, (features.shape[1], dimensions)) / np.sqrt(dimensions)
+        blocks = (features[i : i + _BLOCK] for i in range(0, len(features), _BLOCK))
+        points = jnp.concatenate([jnp.asarray(b, jnp.float32) @ matrix for b in blocks])
+    else:
+        points = jnp.asarray(features, jnp.float32)
+    return features[np.asarray(greedy(points, start, count))]
+
+
+@functools.partial(jax.jit, static_argnames="count")
+def greedy(points: jax.Array, start: jax.Array | int, count: int) -> jax.Array:
+    """[count] indices of [n, d] points: ``start``, then each time the farthest from those before.
+
+    Of equally far ones the first. It takes n · d · count operations and no more memory than the
+    points themselves.
+    """
+
+    def choose(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        chosen, nearest = carry
+        latest = points[chosen[i - 1]]
+        nearest = jnp.minimum(nearest, jnp.sum((points - latest[None]) ** 2, axis=-1))
+        return chosen.at[i].set(jnp.argmax(nearest)), nearest
+
+    first = jnp.zeros(count, jnp.int32).at[0].set(start)
+    farthest = jnp.full(len(points), jnp.inf)
+    return jax.lax.fori_loop(1, count, choose, (first, farthest))[0]

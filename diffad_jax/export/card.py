@@ -1,0 +1,140 @@
+"""The model card: all that a user of an exported model must know, as JSON and as a README."""
+
+import json
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from diffad_jax import checkpoint, methods
+from diffad_jax.evaluation import metrics_file
+from diffad_jax.export.graph import Model
+from diffad_jax.fingerprint import PHOTOS
+from diffad_jax.threshold import Threshold
+
+_RESIZE = {
+    "bilinear": "from the four nearest pixels, centres at halves (cv2.INTER_LINEAR)",
+    "antialias": "all pixels that an output pixel covers are weighed (Pillow's BILINEAR)",
+}
+
+
+def make(model: Model, format_name: str, runtime: tuple[str, ...], digest: str,
+         limit: Threshold | None) -> dict[str, Any]:  # fmt: skip
+    """The card as JSON.
+
+    Args:
+      model: what is exported.
+      format_name: how.
+      runtime: the packages that it needs.
+      digest: of the weights.
+      limit: from which score on a photo is anomalous; None where none could be chosen.
+    """
+    config, side = model.config, model.config.image_size
+    method = methods.of(config)
+    bounds = " in [0, 1]" if method.MAP_RANGE == (0.0, 1.0) else ""
+    return {
+        "format": format_name,
+        "category": model.category,
+        "method": config.method,
+        "runtime": list(runtime),
+        "inputs": {
+            "image": f"[b, {side}, {side}, 3], any b",
+            "seed": "[], of what the method draws, which is the same for every photo",
+        },
+        "outputs": {
+            "score": f"[b] float32{bounds}: larger is more anomalous",
+            "anomaly_map": f"[b, {side}, {side}] float32{bounds}: of each pixel",
+        },
+        "seed": model.seed,
+        "preprocessing": {
+            "side": side,
+            "resize": config.data.resize,
+            "resize_in_words": f"to a square, {_RESIZE[config.data.resize]}, rounded to uint8",
+            "range": [0, 255],
+            "dtype": "uint8",
+            "channels": "RGB",
+        },
+        "score": {
+            "smoothing": config.evaluation.to_dict().get("smoothing"),
+            "in_words": method.in_words(config)["score"],
+        },
+        "threshold": _threshold(limit),
+        "data": {
+            "normal_photos": _photos(model) or "not known: imported weights",
+            "licence": config.data.licence or "not stated",
+        },
+        "metrics": _metrics(model),
+        "weights": digest,
+        "config": json.loads(config.to_json_best_effort()),
+        "versions": metrics_file.versions() | _versions(runtime),
+    }
+
+
+def _threshold(limit: Threshold | None) -> dict[str, Any] | None:
+    if limit is None:
+        return None
+    return {
+        "value": limit.value,
+        "in_words": "a photo that scores above it is anomalous; at most "
+        f"{limit.false_alarm_rate:g} of {limit.num_held_out_normal} held-out normal photos do",
+        "false_alarm_rate": limit.false_alarm_rate,
+        "num_held_out_normal": limit.num_held_out_normal,
+    }
+
+
+def _photos(model: Model) -> str:
+    """Names the photos that the last stage was trained on; empty for imported weights."""
+    last = methods.of(model.config).STAGES[-1]
+    checkpoints = checkpoint.Checkpoints(model.workdir / model.category / last.NAME)
+    try:
+        return checkpoints.fingerprint(checkpoints.newest_sound_step())[PHOTOS]
+    finally:
+        checkpoints.close()
+
+
+def _metrics(model: Model) -> dict[str, Any] | None:
+    """The category's figures of the last evaluation in the work directory."""
+    path = model.workdir / "metrics.json"
+    if not path.exists():
+        return None
+    return json.loads(path.read_text())["categories"].get(model.category)
+
+
+def _versions(packages: tuple[str, ...]) -> dict[str, str]:
+    """Of those that are installed; tensorflow_cpu is TensorFlow."""
+    found = {d.metadata["Name"]: d.version for d in metadata.distributions()}
+    return {k: v for k, v in found.items() if k.removesuffix("_cpu") in packages}
+
+
+def readme(card: dict[str, Any], text: str) -> str:
+    """The folder's README: what holds for all formats, around one format's ``text``."""
+    limit, rules = card["threshold"], card["preprocessing"]
+    size = f"{rules['side']} × {rules['side']}"
+    verdict = f"{limit['value']:.6g}: {limit['in_words']}" if limit else "none was chosen"
+    figures = card["metrics"] or {}
+    shown = [f"{k} {figures[k]:.4f}" for k in ("image_auroc", "pixel_auroc", "pixel_ap")
+             if figures.get(k) is not None]  # fmt: skip
+    return f"""# Anomaly detector for {card["category"]} ({card["format"]})
+
+{text}
+## What goes in and comes out
+
+| | |
+|---|---|
+| photo | {rules["channels"]}, {size}; resized {rules["resize_in_words"]} |
+| score | {card["score"]["in_words"]} |
+| threshold | {verdict} |
+| seed | of what the method draws, {card["seed"]} by default; the same seed gives the same score |
+| normal photos | {card["data"]["normal_photos"]}; licence: {card["data"]["licence"]} |
+| figures on its test photos | {", ".join(shown) or "not evaluated"} |
+| written with | {", ".join(f"{k} {v}" for k, v in card["versions"].items())} |
+
+`model.json` holds all of it, with the whole config. `sha256sum -c SHA256SUMS` says whether a file
+has changed; that finds damage, not forgery. Nothing here is a pickle.
+"""
+
+
+def write(folder: Path, card: dict[str, Any], text: str) -> None:
+    """Writes ``model.json`` and ``README.md``."""
+    content = json.dumps(card, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    (folder / "model.json").write_text(content, encoding="utf-8")
+    (folder / "README.md").write_text(readme(card, text), encoding="utf-8")

@@ -1,0 +1,7 @@
+"""What the whole package raises."""
+
+from diffad_jax.errors import UserError
+
+
+class ExportError(UserError):
+    """A model cannot be exported; the message names the cause and the remedy."""

@@ -1,0 +1,74 @@
+"""A TensorFlow SavedModel with three signatures, in the folder layout of TensorFlow Serving."""
+
+from pathlib import Path
+
+from diffad_jax.export.errors import ExportError
+from diffad_jax.export.graph import Model
+from diffad_jax.export.stablehlo import PLATFORMS
+
+RUNTIME = ("tensorflow",)
+VERSION = "1"  # TensorFlow Serving takes the folder with the largest number
+
+
+def write(model: Model, folder: Path) -> None:
+    """Writes ``1/saved_model.pb`` and ``1/variables``.
+
+    All signatures give ``score`` [b] and ``anomaly_map`` [b, side, side]:
+
+    - ``serving_default`` takes ``image_bytes`` [b] string, whole files, and does the
+      pre-processing of ``data.photo`` itself;
+    - ``pixels`` takes ``image`` [b, side, side, 3] float32 RGB in [0, 1], resized;
+    - ``seeded`` takes ``image`` and ``seed`` [] int64 in 0 … 2³² − 1.
+
+    Raises:
+      ExportError: TensorFlow is not installed.
+    """
+    try:
+        import tensorflow as tf
+        from jax.experimental import jax2tf
+
+        from diffad_jax.export import tensorflow_photo
+    except ImportError as error:
+        raise ExportError(
+            "--format=saved_model needs TensorFlow: pip install 'diffad-jax[export]'"
+        ) from error
+    side, rule = model.config.image_size, model.config.data.resize
+    graph = jax2tf.convert(
+        model.__call__,
+        polymorphic_shapes=[None, f"(b, {side}, {side}, 3)", None],
+        with_gradient=False,
+        native_serialization_platforms=PLATFORMS,
+    )
+    module = tf.Module()
+    module.weights = {name: tf.Variable(value) for name, value in model.weights.items()}
+
+    image_bytes = tf.TensorSpec((None,), tf.string, "image_bytes")
+    image = tf.TensorSpec((None, side, side, 3), tf.float32, "image")
+    seed = tf.TensorSpec((), tf.int64, "seed")
+    default = tf.constant(model.seed, tf.int64)
+
+    @tf.function(autograph=False, input_signature=[image, seed])  # so the graph is stored once
+    def detect(levels: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        return graph(dict(module.weights), levels, tf.cast(seed, tf.uint32))
+
+    def from_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        photos = tf.map_fn(
+            lambda data: tensorflow_photo.read(data, side, rule),
+            image_bytes,
+            fn_output_signature=tf.TensorSpec((side, side, 3), tf.uint8),
+        )
+        return detect(tf.cast(photos, tf.float32), default)
+
+    signatures = {
+        "serving_default": (from_bytes, [image_bytes]),
+        "pixels": (lambda image: detect(255.0 * image, default), [image]),
+        "seeded": (lambda image, seed: detect(255.0 * image, seed), [image, seed]),
+    }
+    tf.saved_model.save(
+        module,
+        str(folder / VERSION),
+        signatures={
+            name: tf.function(f, autograph=False, input_signature=inputs).get_concrete_function()
+            for name, (f, inputs) in signatures.items()
+        },
+    )

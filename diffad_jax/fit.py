@@ -1,0 +1,52 @@
+"""Fits the stages that take no gradient steps; saves them like those that do."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import ml_collections
+import numpy as np
+
+from diffad_jax.check_config import ConfigError
+from diffad_jax.checkpoint import Checkpoints
+from diffad_jax.contracts import FittedStage
+from diffad_jax.fingerprint import fingerprint
+from diffad_jax.train_state import Params
+
+
+def fit_stage(
+    stage: FittedStage,
+    config: ml_collections.FrozenConfigDict,
+    frozen: Callable[[], dict[str, Params]],
+    directory: Path,
+    photos: Callable[[], Iterator[np.ndarray]],
+    described: str,
+) -> bool:
+    """Fits ``stage`` unless its folder holds it already; says whether there was anything to do.
+
+    Args:
+      stage: what to fit.
+      config: the whole config.
+      frozen: loads what ``stage.fit`` stands on.
+      directory: the category's folder; the checkpoint goes to ``directory / NAME``, as step 1 of 1.
+      photos: reads the normal training photos, see ``FittedStage.fit``.
+      described: names them, see ``fingerprint.describe_photos``.
+
+    Raises:
+      ConfigError: there are several processes.
+    """
+    if jax.process_count() > 1:
+        raise ConfigError(
+            f"config.method = {config.method!r} is fitted by one process: start a single one"
+        )
+    checkpoints = Checkpoints(directory / stage.NAME, writes=True)
+    try:
+        if checkpoints.newest_sound_step():
+            return False
+        found = frozen()
+        weights = stage.fit(config, photos(), found)
+        mark = fingerprint(stage, config, found, described)
+        checkpoints.save(1, None, weights, mark, planned_steps=1, figures={}, best_by="")
+        return True
+    finally:
+        checkpoints.close()

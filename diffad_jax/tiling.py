@@ -1,0 +1,65 @@
+"""A large photo seen window by window at its own resolution, and put together again."""
+
+import numpy as np
+
+
+class Tiles:
+    """A photo cut into overlapping squares, and the blend of what is found in them.
+
+    Windows lie evenly and overlap their neighbours by a quarter of a side or more; the outer ones
+    end at the photo's borders. A photo smaller than a window is continued by its mirror image, of
+    which the blend shows nothing. Where windows overlap, each counts by the distance to its own
+    border, where a network sees least.
+    """
+
+    def __init__(self, photo: np.ndarray, side: int):
+        """``photo``: [h, w, 3]; ``side``: of a window in pixels."""
+        self._side = side
+        height, width = photo.shape[:2]
+        missing = [(0, max(side - n, 0)) for n in (height, width)]
+        self._photo = np.pad(photo, (*missing, (0, 0)), "symmetric") if np.any(missing) else photo
+        self._rows, self._columns = _starts(height, side), _starts(width, side)
+        self._row_weights = _weights(height, side, self._rows)
+        self._column_weights = _weights(width, side, self._columns)
+        self.blend: np.ndarray | None = None  # [h, w, c] float32, as large as the photo
+
+    def __len__(self) -> int:
+        return len(self._rows) * len(self._columns)
+
+    def window(self, i: int) -> np.ndarray:
+        """[side, side, 3] of the photo's type; row by row from the top left."""
+        row, column = divmod(i, len(self._columns))
+        return self._photo[self._span(self._rows[row]), self._span(self._columns[column])]
+
+    def add(self, i: int, found: np.ndarray) -> None:
+        """Adds what was found in window i, [side, side, c] float32, to the blend; once for each."""
+        row, column = divmod(i, len(self._columns))
+        down, right = self._span(self._rows[row]), self._span(self._columns[column])
+        if self.blend is None:
+            shape = self._row_weights.shape[1], self._column_weights.shape[1], found.shape[-1]
+            self.blend = np.zeros(shape, np.float32)
+        weight = np.outer(self._row_weights[row, down], self._column_weights[column, right])
+        self.blend[down, right] += weight[..., None] * found[: len(weight), : len(weight[0])]
+
+    def _span(self, start: int) -> slice:
+        return slice(start, start + self._side)
+
+
+def _starts(length: int, side: int) -> list[int]:
+    """Where windows begin along one axis."""
+    step = side - side // 4
+    count = 1 + max(-(-(length - side) // step), 0)
+    return np.round(np.linspace(0, max(length - side, 0), count)).astype(int).tolist()
+
+
+def _weights(length: int, side: int, starts: list[int]) -> np.ndarray:
+    """[windows, length] float32: how much each counts at each pixel; 1 in all at every pixel.
+
+    Along both axes their product is the weight in the photo.
+    """
+    tent = np.minimum(np.arange(1, side + 1), np.arange(side, 0, -1)).astype(np.float32)
+    weights = np.zeros((len(starts), length), np.float32)
+    for row, start in zip(weights, starts, strict=True):
+        inside = row[start : start + side]
+        inside[:] = tent[: len(inside)]
+    return weights / weights.sum(axis=0)

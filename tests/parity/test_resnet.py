@@ -1,0 +1,86 @@
+"""ResNet against PyTorch with the same weights, which it reads from a file as torchvision's."""
+
+import importlib.util
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from parity_cases import GOLDEN, TOLERANCE, relative_error
+from resnet_cases import IMAGE, NAMES, NETWORKS, tensors
+
+from diffad_jax.convert import torch_file
+from diffad_jax.convert.backbone import read_backbone
+from diffad_jax.convert.errors import ConvertError
+from diffad_jax.models.resnet import resnet18, wide_resnet50_2
+
+each = pytest.mark.parametrize("name", NETWORKS)
+
+
+def features(name, tmp_path):
+    network, file = NETWORKS[name], tmp_path / "weights.pth"
+    torch_file.write(file, tensors(network), bare=True)
+    params = read_backbone(file, network)
+    return jax.jit(network.apply)({"params": params}, IMAGE)
+
+
+@each
+def test_features_equal_the_recorded_ones(name, tmp_path):
+    golden, ours = np.load(GOLDEN / f"{name}.npz"), features(name, tmp_path)
+    for layer in NAMES:
+        assert relative_error(ours[layer], golden[layer]) <= TOLERANCE, layer
+
+
+@each
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
+def test_features_equal_those_of_pytorch(name, tmp_path):
+    import torch_resnet
+
+    theirs, ours = (
+        torch_resnet.run(NETWORKS[name], tensors(NETWORKS[name]), IMAGE),
+        features(name, tmp_path),
+    )
+    for layer in NAMES:
+        assert relative_error(ours[layer], theirs[layer]) <= TOLERANCE, layer
+
+
+def test_safetensors_and_pth_give_the_same(tmp_path):
+    network = NETWORKS["resnet_basic"]
+    safetensors.numpy.save_file(tensors(network), tmp_path / "weights.safetensors")
+    torch_file.write(tmp_path / "weights.pth", tensors(network), bare=True)
+    a, b = (read_backbone(tmp_path / f"weights.{s}", network) for s in ("safetensors", "pth"))
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("layer2.1.bn2.running_var"), "layer2.1.bn2.running_var is missing"),
+        (lambda t: t.update({"bn1.bias": np.zeros(9)}), r"bn1.bias is \[9\], not \[4\]"),
+        (lambda t: t.update({"bn1.bias": np.full(4, np.nan)}), "not finite, in conv1/bias"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused(change, message, tmp_path):
+    state = tensors(NETWORKS["resnet_basic"])
+    change(state)
+    torch_file.write(tmp_path / "weights.pth", state, bare=True)
+    with pytest.raises(ConvertError, match=f"weights.pth .*{message}"):
+        read_backbone(tmp_path / "weights.pth", NETWORKS["resnet_basic"])
+
+
+def test_unknown_layers_are_named():
+    network = NETWORKS["resnet_basic"].clone(names=("layer5",))
+    with pytest.raises(ValueError, match="got 'layer5': layer1, layer2, layer3, layer4"):
+        jax.eval_shape(network.init, jax.random.key(0), IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("build", "features", "published"),
+    [(resnet18, 512, 11_689_512), (wide_resnet50_2, 2048, 68_883_240)],
+)
+def test_parameters_are_as_many_as_torchvision_documents(build, features, published):
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
+    shapes = jax.eval_shape(build(("layer4",)).init, jax.random.key(0), image)["params"]
+    kernels = sum(leaves["kernel"].size for leaves in shapes.values())
+    norms = 2 * sum(leaves["bias"].size for leaves in shapes.values())  # γ and β, folded here
+    assert kernels + norms + 1000 * features + 1000 == published
