@@ -90,14 +90,16 @@ def measure(config: Config, name: str, plan: Plan) -> dict:
         "flop_per_step": flop,
     }
     try:
-        ours = Ours(stage, config, state, frozen, batch)
-        ours.check_fits(plan.memory_gib * _GIB or _memory_bytes())
+        ours = Ours(stage, config, state, frozen)
+        if "jax" in plan.runs:
+            ours.compile(batch)
+            ours.check_fits(plan.memory_gib * _GIB or _memory_bytes())
         ours.begin(plan.seed)
     except (RuntimeError, UserError) as error:
         runs = dict.fromkeys(plan.runs, {"reason": _reason(error)})
         return row | {"runs": runs, "ratio": None}
     figures, live = _first_steps(ours, plan)
-    seconds = _take_turns(live, plan, getattr(stage.settings(config), "accumulation", 1))
+    seconds = _take_turns(live, plan, stage.settings(config).accumulation)
     for run, taken in seconds.items():
         figures[run] |= _rates(taken, row, flop)
     if "jax" in live:
@@ -106,29 +108,25 @@ def measure(config: Config, name: str, plan: Plan) -> dict:
 
 
 class Ours:
-    """The stage's step, compiled as ``train.py`` does it: state given up, all devices in a mesh.
+    """A stage's training as ``train.py`` sets it up; ``state`` and ``frozen`` are shapes."""
 
-    Args:
-      state, frozen, batch: shapes, see ``benchmarks.flops.shapes``.
-    """
-
-    def __init__(
-        self, stage: types.ModuleType, config: Config, state: TrainState, frozen: dict, batch: dict
-    ):
+    def __init__(self, stage: types.ModuleType, config: Config, state: TrainState, frozen: dict):
         self.stage, self.config, self.mesh = stage, config, sharding.make_mesh(config)
         size = stage.settings(config).batch_size
         sharding.check_batch_size(self.mesh, size, f"batch size of the {stage.NAME}")
         self.shardings = sharding.of_weights(self.mesh, (state, frozen))
-        split = dict.fromkeys(batch, sharding.of_batch(self.mesh))
         self.shapes = sharding.with_shardings((state, frozen), self.shardings)
-        batch = sharding.with_shardings(batch, split)
+
+    def compile(self, batch: dict) -> None:
+        """The step for a batch of these shapes; it gives its input's state up."""
+        split = dict.fromkeys(batch, sharding.of_batch(self.mesh))
         started = time.perf_counter()
         step = jax.jit(
-            functools.partial(stage.train_step, config=config),
+            functools.partial(self.stage.train_step, config=self.config),
             donate_argnums=0,
             out_shardings=(self.shardings[0], None),
         )
-        self.step = step.lower(*self.shapes, batch).compile()
+        self.step = step.lower(*self.shapes, sharding.with_shardings(batch, split)).compile()
         self.compile_seconds = time.perf_counter() - started
         m = self.step.memory_analysis()
         self.needed_bytes = (
@@ -197,7 +195,7 @@ def random_batch(config: Config, batch_size: int, seed: int) -> dict[str, np.nda
 
 def _first_steps(ours: Ours, plan: Plan) -> tuple[dict[str, dict], dict[str, Run]]:
     """Takes the first step of each run: what is known by then, and the runs that came through."""
-    theirs = functools.cache(lambda: _theirs(ours))
+    theirs = functools.cache(lambda: _theirs(ours, plan))
     starts: dict[str, Callable[[], tuple[Run, dict]]] = {
         "jax": lambda: (
             ours.run,
@@ -216,12 +214,15 @@ def _first_steps(ours: Ours, plan: Plan) -> tuple[dict[str, dict], dict[str, Run
     return {k: figures[k] for k in plan.runs}, {k: live[k] for k in plan.runs if k in live}
 
 
-def _theirs(ours: Ours):
+def _theirs(ours: Ours, plan: Plan):
+    """PyTorch's training with our weights; alone, it has the memory to itself."""
     from benchmarks import torch_training
 
     state, platform_name = ours.state, jax.local_devices()[0].platform
     arrays = jax.device_get((state.params, state.variables, ours.frozen, ours.batch))
-    return torch_training.Training(ours.stage, ours.config, *arrays, platform_name)
+    if "jax" not in plan.runs:
+        del ours.state, ours.frozen, state
+    return torch_training.Training(ours.stage, ours.config, *arrays, platform_name, plan.seed)
 
 
 def _first_step(training, *, compiled: bool) -> tuple[Run, dict]:

@@ -32,7 +32,9 @@ _COVERED = {
     "autoencoder.perceptual": ("lpips", "none"),
     "diffusion.condition_noise": ("independent",),
     "reconstruction.condition": ("clean",),
+    "reconstruction.interpolation": ((0.5,),),
     "training.gradient_clip": (0.0,),
+    "training.remat": (False,),
 }
 
 
@@ -57,6 +59,7 @@ class Training:
       config: the whole config.
       params, variables, frozen, batch: ours, as host arrays.
       platform: JAX's, ``cpu`` or ``gpu``.
+      seed: of the draws.
 
     Raises:
       UserError: the config asks for what the losses do not cover, or PyTorch lacks the device.
@@ -71,8 +74,10 @@ class Training:
         frozen: dict,
         batch: dict[str, np.ndarray],
         platform: str,
+        seed: int,
     ):
         _check(config)
+        torch.manual_seed(seed)  # dropout takes no generator
         self.device, self.config = device_for(platform), config
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True
@@ -98,7 +103,7 @@ class Training:
         self.average = copy.deepcopy(self.model) if stage is latent_diffusion else None
         self.loss = getattr(self, f"_{stage.NAME}")
         self.optimizer = _optimizer(stage, config, self.model)
-        self.accumulation = config.autoencoder.accumulation if stage is autoencoder else 1
+        self.accumulation = stage.settings(config).accumulation
         self.steps, self.marked = 0, False
 
     def _network(self, module: object, variables: dict) -> nn.Module:
@@ -133,12 +138,15 @@ class Training:
         (loss / self.accumulation).backward()
         self.steps += 1
         if self.steps % self.accumulation == 0:
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-        if self.average:
-            decay = self.config.diffusion.ema_decay
-            torch_losses.move_average(self.average, self.model, self.steps, decay)
+            self._update()
         return loss.detach()
+
+    def _update(self) -> None:
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.average:
+            updates, decay = self.steps // self.accumulation, self.config.diffusion.ema_decay
+            torch_losses.move_average(self.average, self.model, updates, decay)
 
     def _autoencoder(self) -> torch.Tensor:
         c, image = self.config.autoencoder, self._pixels("image")
