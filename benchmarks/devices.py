@@ -20,7 +20,7 @@ from benchmarks.tiny import CATEGORY, NAMES, Tiny, losses
 
 BATCH_SIZE = 8
 # Sums over a batch in another order, through all the steps of Adam.
-LOSS_TOLERANCE = 1e-3  # relative, any step
+LOSS_TOLERANCE = 1e-5  # relative, any step
 WEIGHTS_TOLERANCE = 1e-2  # norm of the difference to the norm, any stage
 CASES = {  # name -> (processes, devices of each, flags)
     "1 device": (1, 1, ()),

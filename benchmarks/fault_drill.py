@@ -196,7 +196,7 @@ class _Drill:
         disk = self.folder / "disk"
         disk.mkdir()
         needed = sum(f.stat().st_size for f in self.finished.rglob("*") if f.is_file()) // 1024
-        for share in (0.3, 0.8):
+        for share in (0.03, 0.3, 0.8):
             options = f"size={int(share * needed)}k"
             subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], check=True)
             try:
