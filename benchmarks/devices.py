@@ -14,14 +14,18 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from jax.sharding import AbstractMesh, AxisType
 
 from benchmarks.lost_process import EVENTS, interrupt, start_all, wait_all
 from benchmarks.tiny import CATEGORY, NAMES, Tiny, losses
+from diffad_jax import sharding
 
 BATCH_SIZE = 8
 # Sums over a batch in another order, through all the steps of Adam.
 LOSS_TOLERANCE = 1e-5  # relative, any step
 WEIGHTS_TOLERANCE = 1e-2  # norm of the difference to the norm, any stage
+# Wide enough for arrays that fsdp splits.
+WIDER = {"autoencoder.channels": 32, "diffusion.channels": 32, "segmentation.channels": 16}
 CASES = {  # name -> (processes, devices of each, flags)
     "1 device": (1, 1, ()),
     "8 devices, data 8": (1, 8, ()),
@@ -39,7 +43,7 @@ def main() -> None:
     logging.set_verbosity(logging.ERROR)
     found: dict[str, dict] = {}
     with tempfile.TemporaryDirectory(prefix="devices.") as folder:
-        tiny = Tiny(Path(folder) / "data", args.steps, BATCH_SIZE, checkpoint_every=args.steps // 3)
+        tiny = Tiny(Path(folder) / "data", args.steps, BATCH_SIZE, args.steps // 3, WIDER)
         if tiny.record(Path(folder) / "log"):
             raise SystemExit((Path(folder) / "log").read_text())
         for name, case in CASES.items():
@@ -58,6 +62,7 @@ def main() -> None:
         "interrupted_equal_uninterrupted": [
             equal(found[f"{n} processes"], found[f"{n} processes, interrupted"]) for n in EVENTS
         ],
+        "share_of_the_weights_that_fsdp_splits": split_share(workdir, args.steps),
         "steps_a_stage": args.steps,
         "batch_size": BATCH_SIZE,
         "loss_tolerance": LOSS_TOLERANCE,
@@ -69,6 +74,22 @@ def main() -> None:
         curves = {name: case["losses"] for name, case in found.items()}
         args.json.write_text(json.dumps(figures | {"losses": curves}, indent=1) + "\n")
     print(json.dumps(figures))
+
+
+def split_share(workdir: Path, step: int) -> float:
+    """Of all values, those in arrays that ``fsdp = 2`` splits."""
+    mesh = AbstractMesh((4, 2), ("data", "fsdp"), (AxisType.Auto, AxisType.Auto))
+    arrays = [x for name in NAMES for x in jax.tree.leaves(shapes(workdir, name, step))]
+    split = [x.size for x in arrays if any(sharding.of_weights(mesh, x).spec)]
+    return sum(split) / sum(x.size for x in arrays)
+
+
+def shapes(workdir: Path, name: str, step: int) -> dict:
+    """Of a stage's weights, to be restored on one device, whatever they were written on."""
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    folder = (workdir / CATEGORY / name / str(step) / "weights").absolute()
+    found = ocp.StandardCheckpointer().metadata(folder).item_metadata.tree
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), found)
 
 
 def read(workdir: Path, steps: int) -> dict:
@@ -86,14 +107,7 @@ def weights(workdir: Path, step: int) -> dict[str, np.ndarray]:
     found = {}
     for name in NAMES:
         folder = (workdir / CATEGORY / name / str(step) / "weights").absolute()
-        # Written on other devices than there are here.
-        template = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(
-                x.shape, x.dtype, sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0])
-            ),
-            ocp.StandardCheckpointer().metadata(folder).item_metadata.tree,
-        )
-        tree = ocp.StandardCheckpointer().restore(folder, template)
+        tree = ocp.StandardCheckpointer().restore(folder, shapes(workdir, name, step))
         found[name] = np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
     return found
 

@@ -39,14 +39,22 @@ class Tiny:
       steps: of each stage.
       batch_size: of each stage.
       checkpoint_every: steps.
+      settings: of the config, over ``SETTINGS``.
     """
 
-    def __init__(self, folder: Path, steps: int, batch_size: int, checkpoint_every: int):
+    def __init__(
+        self,
+        folder: Path,
+        steps: int,
+        batch_size: int,
+        checkpoint_every: int,
+        settings: dict | None = None,
+    ):
         self.folder = folder
         self.steps = steps
         self.recording = folder / "examples.zip"
         stages = ("autoencoder", "diffusion", "segmentation")
-        settings = SETTINGS | {"training.checkpoint_every": checkpoint_every}
+        settings = SETTINGS | (settings or {}) | {"training.checkpoint_every": checkpoint_every}
         settings |= {f"{s}.steps": steps for s in stages}
         settings |= {f"{s}.batch_size": batch_size for s in stages}
         self._flags = [f"--config.{k}={v}" for k, v in settings.items()]
