@@ -52,7 +52,8 @@ def train_and_evaluate(
     ``profile`` names steps to trace, see ``profiling``.
     """
     prepare(config)
-    if config.data.recorded:
+    # Methods that are fitted see the photos alone.
+    if "recorded" in config.data and config.data.recorded:
         recorded.Recording(config.data.recorded)  # it is there, and whole
     for category in config.categories:
         train_category(config, workdir / category, category, profile)
