@@ -202,7 +202,7 @@ class _Drill:
             try:
                 status = self.train(disk / "run")
                 text = self.log.read_text()
-                clear = status == 1 and ("disk is full" in text or "No space left" in text)
+                clear = status == 1 and f"{disk}" in text and "disk is full. Make room" in text
                 if not clear or "Traceback" in text:
                     self.note("full disk", "no clear error", f"status {status}: {text[-300:]}")
                 subprocess.run(["mount", "-o", "remount,size=1g", disk], check=True)

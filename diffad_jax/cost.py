@@ -44,5 +44,5 @@ def of_detector(
 
 def _over(combined: Callable, stages: list[dict], name: str) -> Figure:
     if not stages or any(stage.get(name) is None for stage in stages):
-        return Figure(None, "not trained here, or by an earlier version")
+        return Figure(None, "not trained here, by an earlier version, or by a run that was killed")
     return Figure(combined(stage[name] for stage in stages), "")

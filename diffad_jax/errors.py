@@ -1,6 +1,8 @@
 """What a user can put right; the program ends with the message instead of a traceback."""
 
 import errno
+import logging
+import sys
 
 
 class UserError(ValueError):
@@ -13,3 +15,21 @@ def is_disk_full(error: BaseException) -> bool:
     """Whether the system says so, or TensorStore, which tells it in its text alone."""
     number = getattr(error, "errno", None)
     return number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
+
+
+def quieten_full_disk() -> None:
+    """Mutes the tracebacks that Orbax and TensorStore print from their threads where it is full.
+
+    The error itself comes to the one who waits for the checkpoint.
+    """
+    for source in ("absl", "asyncio"):
+        logging.getLogger(source).addFilter(
+            lambda record: not (record.exc_info and is_disk_full(record.exc_info[1]))
+        )
+    sys.unraisablehook = _unraisable
+
+
+def _unraisable(found: "sys.UnraisableHookArgs") -> None:
+    """TensorStore finds that Orbax has given up waiting."""
+    if str(found.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(found)

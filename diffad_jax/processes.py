@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from typing import NoReturn
 
 import absl.flags
 import jax
@@ -62,16 +63,19 @@ def leaving_the_others() -> Iterator[None]:
             raise
         if isinstance(error, jax.errors.JaxRuntimeError) and any(s in str(error) for s in _GONE):
             _say_that_another_is_gone(error)
-            status = LOST_STATUS
-        else:
-            status = _say_what_failed(error)
-            # The others may fail alike; then all end together.
-            together = threading.Thread(target=jax.distributed.shutdown, daemon=True)
-            together.start()
-            together.join(HEARTBEAT_SECONDS)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)  # past what JAX does at the exit
+            os._exit(LOST_STATUS)
+        end(_say_what_failed(error))
+
+
+def end(status: int) -> NoReturn:
+    """Ends the program at once, past what JAX and threads in the background do at the exit."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if jax.distributed.is_initialized():  # the others may fail alike; then all end together
+        together = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+        together.start()
+        together.join(HEARTBEAT_SECONDS)
+    os._exit(status)
 
 
 def _say_that_another_is_gone(error: jax.errors.JaxRuntimeError) -> None:

@@ -58,7 +58,10 @@ def read_csv(path):
 def figures(workdir):
     """But for what the run cost."""
     categories = json.loads((workdir / "metrics.json").read_text())["categories"]
-    return {c: {k: v for k, v in f.items() if k != "cost"} for c, f in categories.items()}
+    return {
+        c: {k: v for k, v in f.items() if k not in ("cost", "reasons")}
+        for c, f in categories.items()
+    }
 
 
 def assert_alike(ours, theirs):
