@@ -22,7 +22,7 @@ from diffad_jax import sharding
 
 BATCH_SIZE = 8
 # Sums over a batch in another order, through all the steps of Adam.
-LOSS_TOLERANCE = 1e-5  # relative, any step
+LOSS_TOLERANCE = 1e-3  # relative, any step
 WEIGHTS_TOLERANCE = 1e-2  # norm of the difference to the norm, any stage
 # Wide enough for arrays that fsdp splits.
 WIDER = {"autoencoder.channels": 32, "diffusion.channels": 32, "segmentation.channels": 16}
