@@ -3,7 +3,6 @@ the compiler's memory analysis says of the training step. Nothing is run.
 """
 
 import argparse
-import json
 import os
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from benchmarks.last_line import finish
 from configs import mvtec
 from diffad_jax import sharding
 from diffad_jax.checkpoint import abstract_state
@@ -40,9 +40,7 @@ def main() -> None:
         print(f"{fsdp:>5}" + "".join(f" {s / 2**20:>12.1f}" for s in sizes), flush=True)
     one, eight = figures["fsdp_1"], figures["fsdp_8"]
     figures["ratio"] = eight["compiled_state_bytes"] / one["compiled_state_bytes"]
-    if args.json:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n")
-    print(json.dumps(figures))
+    finish(figures, args.json)
 
 
 def measure(fsdp: int, batch_size: int) -> dict:

@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import pictures
+from benchmarks.last_line import finish
 
 # Name -> (measurement, cores, what it is).
 RUNS = {
@@ -49,10 +50,7 @@ def main() -> None:
         }
     report = _summarize(rounds) | {"parts_ms": parts}
     _print_table(report)
-    line = json.dumps(report)
-    if args.json:
-        Path(args.json).write_text(line + "\n")
-    print(line)
+    finish(report, args.json)
 
 
 def _arguments() -> argparse.Namespace:

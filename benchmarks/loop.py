@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import optax
 
 from configs import mvtec
 from diffad_jax import train, train_state
@@ -43,9 +42,6 @@ class Sleeper:
 
     def settings(self, config):
         return config.autoencoder
-
-    def make_optimizer(self, config):
-        return optax.identity()
 
     def init_state(self, config, key, frozen, batch):
         return train_state.create(

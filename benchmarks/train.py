@@ -16,7 +16,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
+
+from benchmarks.last_line import finish
 
 STAGES = ("autoencoder", "denoiser", "segmenter")
 DTYPES = ("float32", "bfloat16")
@@ -44,10 +45,7 @@ def main() -> None:
         **machine,
         "rows": rows,
     }
-    line = json.dumps(report)
-    if args.json:
-        Path(args.json).write_text(line + "\n")
-    print(line)
+    finish(report, args.json)
 
 
 def _arguments() -> argparse.Namespace:

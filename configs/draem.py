@@ -12,24 +12,9 @@ from configs import mvtec
 
 
 def get_config(category: str | None = None) -> ml_collections.ConfigDict:
-    config = trained("draem", category)
+    config = mvtec.trained("draem", category)
     config.draem = draem()
     return config.lock()
-
-
-def trained(method: str, category: str | None) -> ml_collections.ConfigDict:
-    """What all methods share that are trained step by step; unlocked."""
-    config = ml_collections.ConfigDict()
-    config.seed = 0
-    config.method = method
-    config.categories = tuple(category.split(",")) if category else mvtec.CATEGORIES
-    config.image_size = 256
-    config.data = mvtec.data()
-    config.synthesis = mvtec.synthesis()
-    config.evaluation = mvtec.evaluation()
-    config.training = mvtec.training()
-    config.mesh = mvtec.mesh()
-    return config
 
 
 def draem() -> ml_collections.ConfigDict:

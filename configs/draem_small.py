@@ -9,13 +9,11 @@ Result:    not measured
 
 import ml_collections
 
-from configs import draem
+from configs import draem, mvtec_small
 
 
 def get_config(category: str | None = None) -> ml_collections.ConfigDict:
-    config = draem.get_config(category)
-    config.image_size = 64
-    config.data.resize = "antialias"
+    config = mvtec_small.small_photos(draem.get_config(category))
     config.draem.reconstructor_channels = 64
     config.draem.reconstructor_multipliers = (1, 2, 2, 2)
     config.draem.segmenter_channels = 32
@@ -25,6 +23,4 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config.draem.learning_rate = 1e-3
     config.draem.warmup_steps = 50
     config.draem.decay = "cosine"
-    config.evaluation.smoothing = 5  # of 64 pixels, as 21 of 256
-    config.evaluation.mask_rule = "half"
     return config

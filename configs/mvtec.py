@@ -21,22 +21,33 @@ CATEGORIES = (
 
 def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     """The published recipe; ``category`` (or a comma list of them) replaces all fifteen."""
-    config = ml_collections.ConfigDict()
-    config.seed = 0
-    config.method = "diffad"  # a name in diffad_jax/methods.py
-    config.categories = tuple(category.split(",")) if category else CATEGORIES
-    config.image_size = 256  # photos are resized to a square of this many pixels
-
-    config.data = data()
-    config.synthesis = synthesis()
+    config = trained("diffad", category)
     config.autoencoder = autoencoder()
     config.diffusion = diffusion()
     config.reconstruction = reconstruction()
     config.segmentation = segmentation()
-    config.evaluation = evaluation()
-    config.training = training()
-    config.mesh = mesh()
     return config.lock()
+
+
+def trained(method: str, category: str | None) -> ml_collections.ConfigDict:
+    """What all methods share that are trained step by step; unlocked."""
+    config = shared(method, category)
+    config.data = data()
+    config.synthesis = synthesis()
+    config.training = training()
+    return config
+
+
+def shared(method: str, category: str | None) -> ml_collections.ConfigDict:
+    """What all methods share; unlocked."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.method = method  # a name in diffad_jax/methods.py
+    config.categories = tuple(category.split(",")) if category else CATEGORIES
+    config.image_size = 256  # photos are resized to a square of this many pixels
+    config.evaluation = evaluation()
+    config.mesh = mesh()
+    return config
 
 
 def photos() -> ml_collections.ConfigDict:

@@ -17,9 +17,7 @@ from configs import mvtec
 
 
 def get_config(category: str | None = None) -> ml_collections.ConfigDict:
-    config = mvtec.get_config(category)
-    config.image_size = 64
-    config.data.resize = "antialias"
+    config = small_photos(mvtec.get_config(category))
 
     # 16 × 16 × 8 latents from 4 × 4 patches: channels sit on small maps, where a CPU is quick.
     config.autoencoder.channels = 96
@@ -64,7 +62,13 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config.segmentation.batch_size = 8
     config.segmentation.warmup_steps = 50
     config.segmentation.decay = "cosine"
+    return config
 
+
+def small_photos(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """``config`` with photos of 64 × 64 pixels, and what follows from it."""
+    config.image_size = 64
+    config.data.resize = "antialias"
     config.evaluation.smoothing = 5  # of 64 pixels, as 21 of 256
     config.evaluation.mask_rule = "half"
     return config

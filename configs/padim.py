@@ -25,15 +25,9 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
 
 def fitted(method: str, category: str | None) -> ml_collections.ConfigDict:
     """What all methods share that are fitted, not trained; unlocked."""
-    config = ml_collections.ConfigDict()
-    config.seed = 0
-    config.method = method
-    config.categories = tuple(category.split(",")) if category else mvtec.CATEGORIES
-    config.image_size = 256
+    config = mvtec.shared(method, category)
     config.data = mvtec.photos()
-    config.evaluation = mvtec.evaluation()
     config.training = mvtec.computing()
-    config.mesh = mvtec.mesh()
     del config.evaluation.smoothing  # of probabilities; distances have a smoothing_sigma
     return config
 

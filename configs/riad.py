@@ -10,11 +10,11 @@ Result:    not measured (DiffAD's paper reports 91.7 image AUROC, 94.2/48.2 pixe
 
 import ml_collections
 
-from configs import draem
+from configs import mvtec
 
 
 def get_config(category: str | None = None) -> ml_collections.ConfigDict:
-    config = draem.trained("riad", category)
+    config = mvtec.trained("riad", category)
     config.riad = riad()
     # It learns from normal photos as they are; anomalies are for its validation alone.
     config.synthesis.rotation_probability = 0.0

@@ -9,13 +9,11 @@ Result:    not measured
 
 import ml_collections
 
-from configs import riad
+from configs import mvtec_small, riad
 
 
 def get_config(category: str | None = None) -> ml_collections.ConfigDict:
-    config = riad.get_config(category)
-    config.image_size = 64
-    config.data.resize = "antialias"
+    config = mvtec_small.small_photos(riad.get_config(category))
     config.riad.channels = 32
     config.riad.multipliers = (1, 2, 4, 4)
     config.riad.square_sizes = (2, 4, 8)
@@ -24,6 +22,4 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config.riad.learning_rate = 1e-3
     config.riad.warmup_steps = 50
     config.riad.decay = "cosine"
-    config.evaluation.smoothing = 5  # of 64 pixels, as 21 of 256
-    config.evaluation.mask_rule = "half"
     return config

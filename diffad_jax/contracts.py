@@ -6,7 +6,6 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import ml_collections
 import numpy as np
-import optax
 
 from diffad_jax.train_state import Params, TrainState
 from diffad_jax.types import Batch, Prediction, Validation
@@ -28,7 +27,6 @@ class Stage(Protocol):
     BEST_BY: str
 
     def settings(self, config: Config) -> Config: ...
-    def make_optimizer(self, config: Config) -> optax.GradientTransformation: ...
     def init_state(
         self, config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch
     ) -> TrainState: ...

@@ -1,5 +1,7 @@
 """The networks that a config describes. Building a module costs nothing; it holds no weights."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import ml_collections
 
@@ -7,6 +9,7 @@ from diffad_jax.models.autoencoder import Autoencoder
 from diffad_jax.models.discriminator import Discriminator
 from diffad_jax.models.inception import InceptionDistance
 from diffad_jax.models.lpips import Lpips
+from diffad_jax.models.reconstructor import Reconstructor
 from diffad_jax.models.segmenter import Segmenter
 from diffad_jax.models.unet import UNet
 
@@ -55,14 +58,21 @@ def perceptual(config: Config) -> Lpips | InceptionDistance:
 
 
 def segmenter(config: Config) -> Segmenter:
-    c = config.segmentation
-    return Segmenter(
-        channels=c.channels,
-        multipliers=tuple(c.multipliers),
-        patch_size=c.patch_size,
-        dtype=_dtype(config),
-        remat=config.training.remat,
-    )
+    return Segmenter(**_levels(config, config.segmentation))
+
+
+def reconstructor(config: Config) -> Reconstructor:
+    """DRAEM's first network."""
+    return Reconstructor(**_levels(config, config.draem, "reconstructor_"))
+
+
+def draem_segmenter(config: Config) -> Segmenter:
+    return Segmenter(**_levels(config, config.draem, "segmenter_"))
+
+
+def inpainter(config: Config) -> Segmenter:
+    """RIAD's: its classes are the colours."""
+    return Segmenter(**_levels(config, config.riad), num_classes=3)
 
 
 def latent_shape(config: Config) -> tuple[int, int, int]:
@@ -76,6 +86,17 @@ def latent_shape(config: Config) -> tuple[int, int, int]:
             "by which config.autoencoder.patch_size and .multipliers shrink a photo"
         )
     return side, side, c.latent_channels
+
+
+def _levels(config: Config, section: Config, prefix: str = "") -> dict[str, Any]:
+    """Arguments of a network of convolution blocks on several levels."""
+    return {
+        "channels": section[f"{prefix}channels"],
+        "multipliers": tuple(section[f"{prefix}multipliers"]),
+        "patch_size": section.patch_size,
+        "dtype": _dtype(config),
+        "remat": config.training.remat,
+    }
 
 
 def _dtype(config: Config) -> jnp.dtype:

@@ -1,5 +1,6 @@
 """What a stage carries from step to step, and the optimisers that move it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -102,15 +103,32 @@ def learning_rate(stage: ml_collections.ConfigDict, updates: int) -> optax.Sched
     return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), after], [warmup])
 
 
-def accumulating(
-    optimizer: optax.GradientTransformation, batches: int
+def optimizer(
+    stage: ml_collections.ConfigDict,
+    gradient_clip: float,
+    make: Callable[[optax.Schedule], optax.GradientTransformation] = optax.adam,
 ) -> optax.GradientTransformation:
-    """``optimizer`` moved by the mean gradient of so many batches, each time they are complete."""
-    if batches == 1:
-        return optimizer
-    return optax.MultiSteps(optimizer, batches).gradient_transformation()
+    """``make``'s, at the stage's learning rate.
+
+    Args:
+      stage: the stage's section: steps, accumulation and what ``learning_rate`` reads.
+      gradient_clip: to this global norm; 0 leaves the gradients alone.
+      make: gives the optimiser of a schedule.
+
+    Returns:
+      One that moves each time ``stage.accumulation`` batches are complete, by their mean gradient.
+    """
+    found = make(learning_rate(stage, stage.steps // stage.accumulation))
+    if gradient_clip:
+        found = optax.chain(optax.clip_by_global_norm(gradient_clip), found)
+    if stage.accumulation == 1:
+        return found
+    return optax.MultiSteps(found, stage.accumulation).gradient_transformation()
 
 
-def clipped(optimizer: optax.GradientTransformation, norm: float) -> optax.GradientTransformation:
-    """``optimizer`` behind a clip to the global ``norm``; 0 leaves the gradients alone."""
-    return optax.chain(optax.clip_by_global_norm(norm), optimizer) if norm else optimizer
+def of_variables(
+    variables: Params, optimizer: optax.GradientTransformation, key: jax.Array
+) -> TrainState:
+    """A fresh state of one network with batch statistics."""
+    params, statistics = variables["params"], {"batch_stats": variables["batch_stats"]}
+    return create(params, optimizer.init(params), key, variables=statistics)

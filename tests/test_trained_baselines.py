@@ -13,7 +13,7 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffad_jax import losses, similarity
+from diffad_jax import losses, networks, similarity
 from diffad_jax.baselines import draem, riad
 from diffad_jax.convert import names, translate
 from diffad_jax.convert.errors import ConvertError
@@ -138,8 +138,8 @@ def test_published_weights_of_draem_are_taken_over(tmp_path):
     c = config(draem, patch_size=1)
     state = draem.init_state(c, jax.random.key(1), {}, batch())
     made = {
-        "reconstructor": names.reconstructor(draem.reconstructor(c)),
-        "segmenter": names.segmenter(draem.segmenter(c), channels=6),
+        "reconstructor": names.reconstructor(networks.reconstructor(c)),
+        "segmenter": names.segmenter(networks.draem_segmenter(c), channels=6),
     }
     files = []
     for name, pairs in made.items():

@@ -8,10 +8,8 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from diffad_jax import losses, similarity, train_state, validation
+from diffad_jax import losses, networks, similarity, train_state, validation
 from diffad_jax.evaluation.score import image_score, mean_filter
-from diffad_jax.models.reconstructor import Reconstructor
-from diffad_jax.models.segmenter import Segmenter
 from diffad_jax.train_state import Params, TrainState
 from diffad_jax.types import Batch, Prediction, Validation, to_float
 
@@ -28,10 +26,7 @@ def settings(config: Config) -> ml_collections.FrozenConfigDict:
 
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
-    c = config.draem
-    adam = optax.adam(train_state.learning_rate(c, c.steps // c.accumulation))
-    adam = train_state.clipped(adam, config.training.gradient_clip)
-    return train_state.accumulating(adam, c.accumulation)
+    return train_state.optimizer(config.draem, config.training.gradient_clip)
 
 
 def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):
@@ -40,8 +35,8 @@ def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch:
     image = jnp.zeros((1, config.image_size, config.image_size, 3))
     both = jnp.concatenate([image, image], axis=-1)
     made = {
-        "reconstructor": reconstructor(config).init(keys[0], image, train=False),
-        "segmenter": segmenter(config).init(keys[1], both, train=False),
+        "reconstructor": networks.reconstructor(config).init(keys[0], image, train=False),
+        "segmenter": networks.draem_segmenter(config).init(keys[1], both, train=False),
     }
     params = {name: variables["params"] for name, variables in made.items()}
     statistics = {name: variables["batch_stats"] for name, variables in made.items()}
@@ -138,31 +133,9 @@ def _run(
         after[name] = changed["batch_stats"]
         return result
 
-    repaired = apply("reconstructor", reconstructor(config), image)
+    repaired = apply("reconstructor", networks.reconstructor(config), image)
     both = jnp.concatenate([repaired, image], axis=-1)
-    return repaired, apply("segmenter", segmenter(config), both), after
-
-
-def reconstructor(config: Config) -> Reconstructor:
-    c = config.draem
-    return Reconstructor(
-        channels=c.reconstructor_channels,
-        multipliers=tuple(c.reconstructor_multipliers),
-        patch_size=c.patch_size,
-        dtype=jnp.dtype(config.training.compute_dtype),
-        remat=config.training.remat,
-    )
-
-
-def segmenter(config: Config) -> Segmenter:
-    c = config.draem
-    return Segmenter(
-        channels=c.segmenter_channels,
-        multipliers=tuple(c.segmenter_multipliers),
-        patch_size=c.patch_size,
-        dtype=jnp.dtype(config.training.compute_dtype),
-        remat=config.training.remat,
-    )
+    return repaired, apply("segmenter", networks.draem_segmenter(config), both), after
 
 
 STAGES = (sys.modules[__name__],)  # the module is its own only stage

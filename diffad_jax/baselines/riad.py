@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from diffad_jax import similarity, train_state, validation
+from diffad_jax import networks, similarity, train_state, validation
 from diffad_jax.evaluation.score import mean_filter
-from diffad_jax.models.segmenter import Segmenter
 from diffad_jax.train_state import Params, TrainState
 from diffad_jax.types import Batch, Prediction, Validation, to_float
 
@@ -30,23 +29,15 @@ def settings(config: Config) -> ml_collections.FrozenConfigDict:
 
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
-    c = config.riad
-    adam = optax.adam(train_state.learning_rate(c, c.steps // c.accumulation))
-    adam = train_state.clipped(adam, config.training.gradient_clip)
-    return train_state.accumulating(adam, c.accumulation)
+    return train_state.optimizer(config.riad, config.training.gradient_clip)
 
 
 def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):
     del frozen, batch
     init_key, run_key = jax.random.split(key)
     image = jnp.zeros((1, config.image_size, config.image_size, 3))
-    variables = _network(config).init(init_key, image, train=False)
-    return train_state.create(
-        variables["params"],
-        make_optimizer(config).init(variables["params"]),
-        run_key,
-        variables={"batch_stats": variables["batch_stats"]},
-    )
+    variables = networks.inpainter(config).init(init_key, image, train=False)
+    return train_state.of_variables(variables, make_optimizer(config), run_key)
 
 
 def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, config: Config):
@@ -179,7 +170,7 @@ def _inpaint(
     ``masks`` is [n, h, w, 1]; the n parts are one batch.
     """
     shown = masks[:, None] * image[None]
-    logits, changed = _network(config).apply(
+    logits, changed = networks.inpainter(config).apply(
         {"params": params, **statistics},
         shown.reshape(-1, *image.shape[1:]),
         train=train,
@@ -187,19 +178,6 @@ def _inpaint(
     )
     guessed = jax.nn.sigmoid(logits).reshape(shown.shape)
     return jnp.sum((1.0 - masks[:, None]) * guessed, axis=0), changed
-
-
-def _network(config: Config) -> Segmenter:
-    """A U-Net whose classes are the colours."""
-    c = config.riad
-    return Segmenter(
-        channels=c.channels,
-        multipliers=tuple(c.multipliers),
-        patch_size=c.patch_size,
-        num_classes=3,
-        dtype=jnp.dtype(config.training.compute_dtype),
-        remat=config.training.remat,
-    )
 
 
 STAGES = (sys.modules[__name__],)  # the module is its own only stage

@@ -1,5 +1,6 @@
 """Stage 1: the KL autoencoder E, D learns to copy photos through a small latent."""
 
+import functools
 import math
 
 import jax
@@ -25,9 +26,8 @@ def settings(config: Config) -> ml_collections.FrozenConfigDict:
 def make_optimizer(config: Config) -> optax.GradientTransformation:
     """Of the autoencoder and, with a state of its own, of the discriminator."""
     c = config.autoencoder
-    rate = train_state.learning_rate(c, c.steps // c.accumulation)
-    adam = train_state.clipped(optax.adam(rate, *c.betas), config.training.gradient_clip)
-    return train_state.accumulating(adam, c.accumulation)
+    adam = functools.partial(optax.adam, b1=c.betas[0], b2=c.betas[1])
+    return train_state.optimizer(c, config.training.gradient_clip, adam)
 
 
 def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):

@@ -1,5 +1,7 @@
 """Stage 2: the denoiser ε_θ learns normal latents, given a noisy, perhaps defective one."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -24,10 +26,8 @@ def settings(config: Config) -> ml_collections.FrozenConfigDict:
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
     c = config.diffusion
-    rate = train_state.learning_rate(c, c.steps // c.accumulation)
-    adamw = optax.adamw(rate, weight_decay=c.weight_decay)
-    adamw = train_state.clipped(adamw, config.training.gradient_clip)
-    return train_state.accumulating(adamw, c.accumulation)
+    adamw = functools.partial(optax.adamw, weight_decay=c.weight_decay)
+    return train_state.optimizer(c, config.training.gradient_clip, adamw)
 
 
 def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):

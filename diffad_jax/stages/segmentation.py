@@ -22,10 +22,7 @@ def settings(config: Config) -> ml_collections.FrozenConfigDict:
 
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
-    c = config.segmentation
-    adam = optax.adam(train_state.learning_rate(c, c.steps // c.accumulation))
-    adam = train_state.clipped(adam, config.training.gradient_clip)
-    return train_state.accumulating(adam, c.accumulation)
+    return train_state.optimizer(config.segmentation, config.training.gradient_clip)
 
 
 def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):
@@ -34,12 +31,7 @@ def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch:
     channels = 3 * (2 + len(config.reconstruction.interpolation))
     inputs = jnp.zeros((1, config.image_size, config.image_size, channels))
     variables = networks.segmenter(config).init(init_key, inputs, train=False)
-    return train_state.create(
-        variables["params"],
-        make_optimizer(config).init(variables["params"]),
-        run_key,
-        variables={"batch_stats": variables["batch_stats"]},
-    )
+    return train_state.of_variables(variables, make_optimizer(config), run_key)
 
 
 def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, config: Config):
