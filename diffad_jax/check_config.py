@@ -116,6 +116,10 @@ def _check_diffad(config: ml_collections.ConfigDict) -> None:
         raise ConfigError(
             f"config.reconstruction.interpolation = {c.interpolation}: each must lie in 0 … 1"
         )
+    if len(set(c.interpolation)) < len(c.interpolation):
+        raise ConfigError(
+            f"config.reconstruction.interpolation = {c.interpolation}: each must be there once"
+        )
     first, end = c.condition_timesteps
     if not 0 <= first < end <= config.diffusion.timesteps:
         raise ConfigError(

@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import ml_collections
 
+from diffad_jax.errors import UserError
 from diffad_jax.models.autoencoder import Autoencoder
 from diffad_jax.models.discriminator import Discriminator
 from diffad_jax.models.inception import InceptionDistance
@@ -81,7 +82,7 @@ def latent_shape(config: Config) -> tuple[int, int, int]:
     reduction = c.patch_size * 2 ** (len(c.multipliers) - 1)
     side, left = divmod(config.image_size, reduction)
     if left:
-        raise ValueError(
+        raise UserError(
             f"config.image_size = {config.image_size} must be a multiple of {reduction}, "
             "by which config.autoencoder.patch_size and .multipliers shrink a photo"
         )

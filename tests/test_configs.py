@@ -67,6 +67,7 @@ def test_the_default_is_all_fifteen():
         ("segmentation.steps", -1, "config.segmentation.steps = -1: must be 1 or more"),
         ("segmentation.epochs", 0, "or 0 with config.segmentation.epochs = 0 at 1 or more"),
         ("reconstruction.interpolation", (0.5, 1.5), "each must lie in 0 … 1"),
+        ("reconstruction.interpolation", (0.5, 0.5), "each must be there once"),
         ("reconstruction.condition_timesteps", (500, 400), "must rise within 0 … 1000"),
         ("autoencoder.perceptual", "inception", "name their file in config.autoencoder.percept"),
         ("data.validation_share", 1.5, "config.data.validation_share = 1.5: must lie in 0 … 1"),

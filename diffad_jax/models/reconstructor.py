@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from diffad_jax.models import layers
 from diffad_jax.models.layers import Dtype
-from diffad_jax.models.segmenter import ConvBlock
+from diffad_jax.models.segmenter import ConvBlock, check_size
 
 
 class Reconstructor(nn.Module):
@@ -37,6 +37,7 @@ class Reconstructor(nn.Module):
           image: h and w multiples of patch_size · 2^(levels - 1).
           train: see ``Segmenter``.
         """
+        check_size(image, self.patch_size, len(self.multipliers))
         block = nn.remat(ConvBlock, static_argnums=(2,)) if self.remat else ConvBlock
         block = functools.partial(block, dtype=self.dtype)
         widths = [self.channels * multiplier for multiplier in self.multipliers]

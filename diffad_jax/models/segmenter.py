@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from diffad_jax.errors import UserError
 from diffad_jax.models import layers
 from diffad_jax.models.layers import Dtype
 
@@ -31,6 +32,18 @@ class ConvBlock(nn.Module):
             x = layers.batch_norm(x, name=f"norm_{i}", dtype=self.dtype, train=train)
             x = nn.relu(x)
         return x
+
+
+def check_size(image: jax.Array, patch_size: int, levels: int) -> None:
+    """Raises UserError if the network cannot halve [b, h, w, c] so often."""
+    _, height, width, _ = image.shape
+    factor = patch_size * 2 ** (levels - 1)
+    if height % factor or width % factor:
+        raise UserError(
+            f"the network shrinks an image by {factor} (patch_size {patch_size}, "
+            f"{levels} levels), which does not divide {height} x {width}: "
+            "give it fewer levels or another image size"
+        )
 
 
 class Segmenter(nn.Module):
@@ -67,7 +80,7 @@ class Segmenter(nn.Module):
         Returns:
           [b, h, w, num_classes] float32.
         """
-        self._check_size(*x.shape[1:3])
+        check_size(x, self.patch_size, len(self.multipliers))
         block = nn.remat(ConvBlock, static_argnums=(2,)) if self.remat else ConvBlock
         block = functools.partial(block, dtype=self.dtype)
         widths = [self.channels * multiplier for multiplier in self.multipliers]
@@ -95,12 +108,3 @@ class Segmenter(nn.Module):
             kernel_init=layers.normal_around(0.0, 0.02),
         )
         return layers.pixel_shuffle(logits.astype(jnp.float32), self.patch_size)
-
-    def _check_size(self, height: int, width: int) -> None:
-        factor = self.patch_size * 2 ** (len(self.multipliers) - 1)
-        if height % factor or width % factor:
-            raise ValueError(
-                f"the segmenter shrinks an image by {factor} (patch_size {self.patch_size}, "
-                f"{len(self.multipliers)} levels), which does not divide {height} x {width}: "
-                "give it fewer levels or another image size"
-            )

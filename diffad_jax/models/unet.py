@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from diffad_jax.errors import UserError
 from diffad_jax.models import layers
 from diffad_jax.models.layers import Dtype
 
@@ -65,8 +66,9 @@ class AttentionBlock(nn.Module):
         batch, height, width, channels = x.shape
         heads, left = divmod(channels, self.head_channels)
         if left:
-            raise ValueError(
-                f"attention at {channels} channels cannot have heads of {self.head_channels}"
+            raise UserError(
+                f"attention at {channels} channels cannot have heads of {self.head_channels}: set "
+                "config.diffusion.head_channels to a divisor of its channels at every level"
             )
         h = layers.GroupNorm(EPSILON, self.dtype, name="norm")(x)
         qkv = layers.conv(h, 3 * channels, name="qkv", dtype=self.dtype, kernel=1)
