@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from plain_pixels import pixel_f1_max, pixel_figures
 
 from diffad_jax.evaluation import bootstrap, pixels
 from diffad_jax.evaluation.bootstrap import image_intervals, resamples
-from diffad_jax.evaluation.f1 import image_f1_max, pixel_f1_max
-from diffad_jax.evaluation.ranking import image_figures, pixel_figures
+from diffad_jax.evaluation.f1 import image_f1_max
+from diffad_jax.evaluation.ranking import image_figures
 
 
 def scored_photos(n: int, levels: int = 10**6) -> tuple[np.ndarray, np.ndarray]:

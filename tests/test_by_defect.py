@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from plain_pixels import pixel_figures
 
 from diffad_jax.evaluation import by_defect, pixels
-from diffad_jax.evaluation.ranking import image_figures, pixel_figures
+from diffad_jax.evaluation.ranking import image_figures
 
 TYPES = ("good", "scratch", "good", "dent", "scratch")
 LABELS = np.array([False, True, False, True, True])

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from plain_pixels import pixel_figures, pro
 
 from diffad_jax.evaluation import curve, curve_points
-from diffad_jax.evaluation.pro import LIMIT, pro, region_weights
-from diffad_jax.evaluation.ranking import image_figures, pixel_figures
+from diffad_jax.evaluation.pro import LIMIT, region_weights
+from diffad_jax.evaluation.ranking import image_figures
 
 
 def area(points):

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_pixels import pixel_f1_max
 from sklearn.metrics import f1_score, precision_recall_curve
 
-from diffad_jax.evaluation.f1 import image_f1_max, pixel_f1_max
+from diffad_jax.evaluation.f1 import image_f1_max
 from diffad_jax.evaluation.ranking import Figure
 
 RANKED = st.lists(st.tuples(st.booleans(), st.integers(0, 12)), min_size=2, max_size=30).filter(

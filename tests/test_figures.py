@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_pixels import pixel_f1_max, pixel_figures, pro
 
 from diffad_jax.evaluation import figures, metrics_file, pimo, pixels
-from diffad_jax.evaluation.f1 import pixel_f1_max
-from diffad_jax.evaluation.pro import pro
-from diffad_jax.evaluation.ranking import NO_MASKS, image_figures, pixel_figures
+from diffad_jax.evaluation.ranking import NO_MASKS, image_figures
 from diffad_jax.evaluation.stack import Stack
 
 SIDE = 12

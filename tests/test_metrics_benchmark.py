@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from plain_pixels import pro
 
 from benchmarks import metrics
-from diffad_jax.evaluation.pro import pro
 
 
 def test_every_run_is_timed_and_figures_agree():

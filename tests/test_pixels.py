@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_pixels import pixel_f1_max, pixel_figures, pro
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from diffad_jax.evaluation import curve, pixels
-from diffad_jax.evaluation.f1 import pixel_f1_max
-from diffad_jax.evaluation.pro import pro
-from diffad_jax.evaluation.ranking import pixel_figures
 
 LEVELS = st.sampled_from([1, 3, 20, 10**6])
 

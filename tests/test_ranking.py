@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from diffad_jax.evaluation.ranking import Figure, image_figures, mean_figures, pixel_figures
+from diffad_jax.evaluation import pixels
+from diffad_jax.evaluation.ranking import Figure, image_figures, mean_figures
 
 RANKED = st.lists(st.tuples(st.booleans(), st.integers(0, 12)), min_size=2, max_size=30).filter(
     lambda pairs: len({label for label, _ in pairs}) == 2
@@ -15,6 +16,15 @@ RANKED = st.lists(st.tuples(st.booleans(), st.integers(0, 12)), min_size=2, max_
 
 def values(figures: dict[str, Figure]) -> dict[str, float | None]:
     return {name: figure.value for name, figure in figures.items()}
+
+
+def pixel_figures(masks: np.ndarray | None, maps: np.ndarray) -> dict[str, Figure]:
+    """As evaluation has them, from the counts of all photos."""
+    names = ("pixel_auroc", "pixel_ap")
+    counts = pixels.count(masks, maps, ["a kind"] * len(maps), 64)
+    if isinstance(counts, str):
+        return dict.fromkeys(names, Figure(None, counts))
+    return {name: counts.figures()[name] for name in names}
 
 
 def arrays(pairs) -> tuple[np.ndarray, np.ndarray]:
@@ -153,7 +163,7 @@ def test_pixel_figures_without_masks_or_defects():
 
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match=r"labels \(2, 4, 4\) and scores \(4, 4, 2\) differ"):
-        pixel_figures(np.zeros((2, 4, 4), bool), np.zeros((4, 4, 2)))
+        image_figures(np.zeros((2, 4, 4), bool), np.zeros((4, 4, 2)))
 
 
 def test_means_count_only_where_a_figure_is_defined():

@@ -11,9 +11,10 @@ from diffad_jax.evaluation import curve, pixels, pro
 from diffad_jax.evaluation.bootstrap import Interval, image_intervals, pixel_intervals
 from diffad_jax.evaluation.by_defect import figures_by_defect
 from diffad_jax.evaluation.curve_points import Points, precision_recall, roc, thinned, up_to
+from diffad_jax.evaluation.f1 import image_f1_max
 from diffad_jax.evaluation.pimo import aupimo
 from diffad_jax.evaluation.pixels import Counts, Maps
-from diffad_jax.evaluation.ranking import Figure, chance, undefined
+from diffad_jax.evaluation.ranking import Figure, image_figures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,14 +101,11 @@ def find(test: TestSet, scores: np.ndarray, maps: Maps, seed: int, memory_mib: i
 
 
 def _of_images(labels: np.ndarray, scores: np.ndarray) -> tuple[dict[str, Figure], Curves]:
-    """``ranking.image_figures`` and F1-max, from one curve."""
-    names = ("image_auroc", "image_ap", "image_f1_max")
-    if reason := undefined("test photos", labels, scores):
-        return dict.fromkeys(names, Figure(None, reason)), Curves({}, None, reason)
-    c = curve.exact(labels, scores)
-    values = (curve.auroc(c), curve.average_precision(c), np.max(curve.f1(c)))
-    note = chance("test photos", scores)
-    return {n: Figure(float(v), note) for n, v in zip(names, values, strict=True)}, _drawn(c)
+    f1, _ = image_f1_max(labels, scores)
+    found = image_figures(labels, scores) | {"image_f1_max": f1}
+    if f1.value is None:
+        return found, Curves({}, None, f1.reason)
+    return found, _drawn(curve.exact(labels, scores))
 
 
 def _of_pixels(counts: Counts | str) -> tuple[dict[str, Figure], Curves]:

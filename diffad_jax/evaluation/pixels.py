@@ -91,7 +91,7 @@ class Counts:
 
     def figures(self, chosen: np.ndarray | slice = slice(None)) -> dict[str, Figure]:
         """Those named in ``NAMES``, of the chosen photos as in ``curves``; undefined as
-        ``ranking.pixel_figures``. Beside those that are not exact stand their bounds."""
+        ``ranking.image_figures``. Beside those that are not exact stand their bounds."""
         if reason := self.seen.undefined(chosen):
             return dict.fromkeys(NAMES, Figure(None, reason))
         pixels, regions = self.curves(chosen)
@@ -114,7 +114,7 @@ class Counts:
 
 
 def count(masks: Maps | None, maps: Maps, kinds: Sequence[str], memory_mib: int) -> Counts | str:
-    """Reads all photos twice; the reason where there are no counts, as ``ranking.pixel_figures``.
+    """Reads all photos twice; the reason where there are no counts, as ``ranking.image_figures``.
 
     Args:
       masks: [n, h, w] bool, true where anomalous; None where defect photos lack them.

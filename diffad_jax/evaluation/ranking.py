@@ -1,4 +1,5 @@
-"""Image and pixel AUROC and average precision (the paper's figures), exact, ties included."""
+"""Image AUROC and average precision (the paper's figures), exact, ties included; and what all
+figures have in common."""
 
 import dataclasses
 import math
@@ -43,22 +44,12 @@ def image_figures(labels: np.ndarray, scores: np.ndarray) -> dict[str, Figure]:
     Raises:
       ValueError: the shapes differ.
     """
-    return _figures("image", "test photos", labels, scores)
-
-
-def pixel_figures(masks: np.ndarray | None, maps: np.ndarray) -> dict[str, Figure]:
-    """``pixel_auroc`` and ``pixel_ap`` over all pixels of all photos, as ``image_figures``.
-
-    Args:
-      masks: [n, h, w] bool, true where anomalous; None where defect photos lack them.
-      maps: [n, h, w], larger is more anomalous; as published they are not smoothed.
-
-    Raises:
-      ValueError: the shapes differ.
-    """
-    if masks is None:
-        return dict.fromkeys(("pixel_auroc", "pixel_ap"), Figure(None, NO_MASKS))
-    return _figures("pixel", "pixels", masks, maps)
+    names = ("image_auroc", "image_ap")
+    if reason := undefined("test photos", labels, scores):
+        return dict.fromkeys(names, Figure(None, reason))
+    c = curve.exact(labels, scores)
+    values, note = (curve.auroc(c), curve.average_precision(c)), chance("test photos", scores)
+    return {n: Figure(float(v), note) for n, v in zip(names, values, strict=True)}
 
 
 def mean_figures(categories: Iterable[Mapping[str, Figure]]) -> dict[str, Figure]:
@@ -102,12 +93,3 @@ def undefined_by_counts(what: str, total: int, anomalous: int, broken: int) -> s
 def chance(what: str, scores: np.ndarray) -> str:
     """A note where all scores are equal: silence must not look like a bad detector; else empty."""
     return f"all {what} have the same score" if scores.min() == scores.max() else ""
-
-
-def _figures(kind: str, what: str, labels: np.ndarray, scores: np.ndarray) -> dict[str, Figure]:
-    names = (f"{kind}_auroc", f"{kind}_ap")
-    if reason := undefined(what, labels, scores):
-        return dict.fromkeys(names, Figure(None, reason))
-    c = curve.exact(labels, scores)
-    values, note = (curve.auroc(c), curve.average_precision(c)), chance(what, scores)
-    return {n: Figure(float(v), note) for n, v in zip(names, values, strict=True)}
