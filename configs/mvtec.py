@@ -94,6 +94,8 @@ def synthesis() -> ml_collections.ConfigDict:
     c.posterize_bits_range = (1, 8)  # bits kept a channel
     c.autocontrast_cutoff_range = (0, 20)  # per cent of the pixels cut at either end
     c.texture_rotation_degrees = 45.0  # the texture is rotated by up to this much either way
+    c.own_texture_probability = 0.0  # the texture is the photo itself, moved and turned
+    c.grey_as_photo = False  # grey photos get grey textures
     return c
 
 
@@ -141,7 +143,8 @@ def diffusion() -> ml_collections.ConfigDict:
     c.beta_start = 0.0015
     c.beta_end = 0.02
     c.prediction = "epsilon"  # epsilon (published) | v (samples well in one to five steps)
-    c.condition_noise = "independent"  # independent (code) | shared (poster) | none (ablation)
+    # independent (code) | shared (poster); ablations: none, hidden (it learns without a condition)
+    c.condition_noise = "independent"
     c.latent_scale = 1.0  # z is multiplied by it; 0: 1 / (the latents' standard deviation)
     c.epochs = 4000
     c.steps = 0
@@ -162,6 +165,7 @@ def reconstruction() -> ml_collections.ConfigDict:
     c.test_steps = 10  # DDIM steps at test
     c.spacing = "leading"  # leading (published) | trailing (starts at pure noise; for few steps)
     c.condition = "clean"  # clean (published code) | noisy (its README, for severe deformations)
+    c.start_timestep = 500  # of the photo's own latent, where condition_noise is hidden
     c.condition_timesteps = (400, 500)  # a noisy one's timestep, from the first to below the last
     c.interpolation = (0.5,)  # lambda: z_inter = lambda c + (1 - lambda) z_r, a channel for each
     return c

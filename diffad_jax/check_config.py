@@ -21,7 +21,7 @@ _CHOICES = {
     "autoencoder.input": ("image", "augmented_image"),
     "autoencoder.perceptual": ("lpips", "inception", "none"),
     "autoencoder.decay": ("constant", "cosine", "steps"),
-    "diffusion.condition_noise": ("independent", "shared", "none"),
+    "diffusion.condition_noise": ("independent", "shared", "none", "hidden"),
     "diffusion.prediction": ("epsilon", "v"),
     "diffusion.decay": ("constant", "cosine", "steps"),
     "reconstruction.spacing": ("leading", "trailing"),
@@ -50,6 +50,7 @@ _AT_LEAST_ONE = (
 )  # fmt: skip
 _SHARES = (
     "data.validation_share", "synthesis.normal_probability", "synthesis.rotation_probability",
+    "synthesis.own_texture_probability",
     "evaluation.false_alarm_rate", "diffusion.ema_decay", "patchcore.bank_share",
 )  # fmt: skip
 
@@ -119,6 +120,11 @@ def _check_diffad(config: ml_collections.ConfigDict) -> None:
     if len(set(c.interpolation)) < len(c.interpolation):
         raise ConfigError(
             f"config.reconstruction.interpolation = {c.interpolation}: each must be there once"
+        )
+    if not 0 <= c.start_timestep < config.diffusion.timesteps:
+        raise ConfigError(
+            f"config.reconstruction.start_timestep = {c.start_timestep}: must lie in 0 … "
+            f"{config.diffusion.timesteps - 1}"
         )
     first, end = c.condition_timesteps
     if not 0 <= first < end <= config.diffusion.timesteps:

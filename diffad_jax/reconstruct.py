@@ -63,7 +63,9 @@ def denoise(
     """A normal latent z_r of the shape of ``latent``, which is the condition, by DDIM.
 
     ``config.reconstruction.condition = "noisy"`` hides the condition in noise of a timestep drawn
-    from ``condition_timesteps``, as in training. Arguments as for ``reconstruct``.
+    from ``condition_timesteps``, as in training. A denoiser that has learned without a condition
+    starts at ``latent`` noised to ``start_timestep`` instead of pure noise (the paper's "forward
+    and reverse"). Arguments as for ``reconstruct``.
     """
     denoiser, alpha_bar = networks.denoiser(config), noise_schedule(config)
     c = config.reconstruction
@@ -73,8 +75,12 @@ def denoise(
     def normal(key):
         return jnp.broadcast_to(jax.random.normal(key, (drawn, *latent.shape[1:])), latent.shape)
 
-    condition = latent
-    if c.condition == "noisy":
+    condition, start, last = latent, normal(noise_key), config.diffusion.timesteps
+    if config.diffusion.condition_noise == "hidden":
+        timestep = jnp.full(latent.shape[:1], c.start_timestep)
+        start = schedule.q_sample(latent, timestep, start, alpha_bar)
+        condition, last = jnp.zeros_like(latent), c.start_timestep + 1
+    elif c.condition == "noisy":
         s = jax.random.randint(timestep_key, (drawn,), *c.condition_timesteps)
         s = jnp.broadcast_to(s, latent.shape[:1])
         condition = schedule.q_sample(latent, s, normal(condition_key), alpha_bar)
@@ -84,8 +90,8 @@ def denoise(
         output = denoiser.apply({"params": weights["denoiser"]["params"]}, inputs, t)
         return schedule.predicted_noise(config.diffusion.prediction, output, z_t, t, alpha_bar)
 
-    visited = ddim.sampling_timesteps(config.diffusion.timesteps, num_steps, c.spacing)
-    return ddim.ddim_sample(predict_noise, normal(noise_key), visited, alpha_bar)
+    visited = ddim.sampling_timesteps(last, num_steps, c.spacing)
+    return ddim.ddim_sample(predict_noise, start, visited, alpha_bar)
 
 
 def decode(weights: dict, latent: jax.Array, z_r: jax.Array, *, config: Config) -> Reconstruction:

@@ -146,3 +146,16 @@ def test_the_decoder_runs_once(weights, interpolation):
     with nn.intercept_methods(count):
         jax.eval_shape(fn, weights, PHOTOS, KEY)
     assert decoded == [len(PHOTOS) * (1 + len(interpolation))]
+
+
+def test_without_a_condition_it_starts_at_the_photos_own_noised_latent(weights):
+    config = ml_collections.ConfigDict(small_config(start_timestep=0))
+    config.diffusion.condition_noise = "hidden"
+    config = ml_collections.FrozenConfigDict(config)
+    latent = reconstruct.encode(weights, PHOTOS, config=config)
+    denoise = functools.partial(reconstruct.denoise, weights, key=KEY, config=config, num_steps=1)
+    # From timestep 0 to ᾱ_0: nothing is left to do, so what began comes back.
+    signal = np.sqrt(reconstruct.noise_schedule(config)[0])
+    began = (denoise(latent) - denoise(0.0 * latent)) / signal
+    np.testing.assert_allclose(began, latent, rtol=1e-4, atol=1e-4)
+    assert not np.allclose(denoise(latent), latent, atol=1e-3)

@@ -178,3 +178,29 @@ def test_any_size(size):
         num_augmenters=0,
     )
     assert got["augmented_image"].shape == (1, size, size, 3)
+
+
+def test_its_own_texture_has_the_photos_pixels():
+    got = run(8, own_texture_probability=1.0, num_augmenters=0, **ALWAYS)
+    for texture in got["texture"]:
+        assert not np.array_equal(texture, PHOTO)
+        pixels = [np.sort(np.ascontiguousarray(x).reshape(-1, 3), 0) for x in (texture, PHOTO)]
+        np.testing.assert_array_equal(*pixels)
+    assert len({t.tobytes() for t in got["texture"]}) == 8
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.5])
+def test_how_often_the_texture_is_its_own(probability):
+    got = run(200, own_texture_probability=probability, num_augmenters=0, **ALWAYS)
+    own = [not np.array_equal(t, TEXTURE) for t in got["texture"]]
+    assert abs(np.mean(own) - probability) <= 0.1
+
+
+def test_grey_photos_get_grey_textures():
+    grey = np.repeat(PHOTO[..., :1], 3, axis=-1)
+    for photo, is_grey in ((grey, True), (PHOTO, False)):
+        got = run(8, photo=photo, grey_as_photo=True, **ALWAYS)
+        assert np.ptp(got["texture"], axis=-1).any() != is_grey
+    got = run(1, photo=grey, grey_as_photo=True, num_augmenters=0, **ALWAYS)
+    luma = np.round(TEXTURE @ np.array([0.299, 0.587, 0.114]))
+    np.testing.assert_allclose(got["texture"][0, ..., 0], luma, atol=1)

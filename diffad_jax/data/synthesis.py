@@ -1,10 +1,11 @@
 """DRAEM's synthetic anomalies (Zavrtanik et al., ICCV 2021): photo + texture + seed -> example."""
 
 import ml_collections
+import numpy as np
 import tensorflow as tf
 
 from diffad_jax.data.augment import augment
-from diffad_jax.data.geometry import between, rotate, stream, uniform
+from diffad_jax.data.geometry import between, rotate, stream, uniform, whole_between
 from diffad_jax.data.perlin import anomaly_mask
 from diffad_jax.data.textures import TextureSource
 
@@ -15,6 +16,9 @@ def synthesize(
     """One training example: x_a = (1 − m) x + m ((1 − β) texture + β x).
 
     A share of the examples stays normal: by ``normal_probability``, and where the mask is empty.
+    By ``own_texture_probability`` the texture is the photo itself, moved and turned (as in MemSeg,
+    Yang et al. 2022); with ``grey_as_photo`` it is grey wherever the photo is, since otherwise
+    colour alone tells an anomaly from a grey photo.
 
     Args:
       image: [s, s, 3] uint8, a normal photo.
@@ -26,7 +30,7 @@ def synthesize(
       image, augmented_image and texture [s, s, 3] uint8; anomaly_mask [s, s, 1] uint8 in {0, 1}.
     """
     size = image.shape[0]
-    turns, turn, stays, opacity = tf.unstack(uniform([4], seed))
+    turns, turn, stays, opacity, own = tf.unstack(uniform([5], seed))
     degrees = between(turn, -config.rotation_degrees, config.rotation_degrees)
     image = tf.cond(
         turns < config.rotation_probability,
@@ -35,7 +39,14 @@ def synthesize(
     )
 
     def anomalous() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        texture = augment(source(stream(seed, 1)), stream(seed, 2), config)
+        texture = tf.cond(
+            own < config.own_texture_probability,
+            lambda: _moved(image, stream(seed, 5)),
+            lambda: source(stream(seed, 1)),
+        )
+        texture = augment(tf.ensure_shape(texture, image.shape), stream(seed, 2), config)
+        if config.grey_as_photo:
+            texture = tf.cond(_is_grey(image), lambda: _luma(texture), lambda: texture)
         mask = anomaly_mask(size, stream(seed, 3), config)
         augmented = blend(image, texture, mask, between(opacity, 0.0, config.max_beta))
         return augmented, tf.cast(mask, tf.uint8), tf.cast(texture, tf.uint8)
@@ -51,6 +62,25 @@ def synthesize(
         k: tf.ensure_shape(v, (size, size, 1 if k == "anomaly_mask" else 3))
         for k, v in example.items()
     }
+
+
+def _moved(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """[s, s, 3] uint8 -> float32: shifted with wrap-around, perhaps transposed and mirrored."""
+    u = uniform([5], seed)
+    image = tf.roll(image, whole_between(u[:2], 0, image.shape[0] - 1), axis=[0, 1])
+    image = tf.cond(u[2] < 0.5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+    image = tf.cond(u[3] < 0.5, lambda: image[::-1], lambda: image)
+    image = tf.cond(u[4] < 0.5, lambda: image[:, ::-1], lambda: image)
+    return tf.cast(image, tf.float32)
+
+
+def _is_grey(image: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_all(image == image[..., :1])
+
+
+def _luma(x: tf.Tensor) -> tf.Tensor:
+    """ITU-R 601, rounded, in all three channels."""
+    return tf.round(tf.linalg.matmul(x, np.outer([0.299, 0.587, 0.114], np.ones(3)).astype("f4")))
 
 
 # Compiled, as in geometry.py: one loop instead of eight.

@@ -54,8 +54,8 @@ def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, co
     ``config.diffusion.prediction = "v"`` has the denoiser predict v in place of ε.
 
     z ~ q(z|x) is sampled, the condition c is the mode of q(z|x_a); t and s are uniform, drawn
-    apart (``independent``, the published code), s = t (``shared``, the poster's equation), or
-    the condition stays clean (``none``, the paper's ablation).
+    apart (``independent``, the published code), s = t (``shared``, the poster's equation), the
+    condition stays clean (``none``), or there is none (``hidden``; both are the paper's ablations).
 
     Returns:
       The next state and scalar metrics.
@@ -71,7 +71,9 @@ def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, co
     t = jax.random.randint(keys[1], z.shape[:1], 0, c.timesteps)
     noise = jax.random.normal(keys[2], z.shape)
     z_t = schedule.q_sample(z, t, noise, alpha_bar)
-    if c.condition_noise != "none":
+    if c.condition_noise == "hidden":
+        condition = jnp.zeros_like(condition)
+    elif c.condition_noise != "none":
         s = t
         if c.condition_noise == "independent":
             s = jax.random.randint(keys[3], z.shape[:1], 0, c.timesteps)
@@ -130,6 +132,8 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Val
         c_t = schedule.q_sample(
             condition, steps, jax.random.normal(condition_key, z.shape), alpha_bar
         )
+        if config.diffusion.condition_noise == "hidden":
+            c_t = jnp.zeros_like(c_t)
         output = networks.denoiser(config).apply(
             {"params": weights[NAME]["params"]}, jnp.concatenate([z_t, c_t], axis=-1), steps
         )

@@ -1,0 +1,117 @@
+"""Defects that no training sees, drawn on normal photos: to choose settings without labels."""
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+SIZE = 256  # of the photos that they are drawn on
+Draw = Callable[[np.random.Generator, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def draw(kind: str, photo: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """One defect.
+
+    Args:
+      kind: a key of ``KINDS``.
+      photo: [s, s, 3] uint8.
+      seed: of everything that is drawn.
+
+    Returns:
+      The photo with the defect, [s, s, 3] uint8, and its mask, [s, s] bool.
+    """
+    random = np.random.default_rng([seed, *kind.encode()])
+    changed, share = KINDS[kind](random, photo.astype(np.float64))
+    blended = share[..., None] * changed + (1.0 - share[..., None]) * photo
+    return np.round(np.clip(blended, 0.0, 255.0)).astype(np.uint8), share >= 0.5
+
+
+def _scratch(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A thin crooked line, darker or brighter."""
+    size = len(photo)
+    steps = np.cumsum(random.normal(0.0, 0.4, 12)) + random.uniform(0.0, 2.0 * np.pi)
+    length = size * random.uniform(0.15, 0.5) / len(steps)
+    path = np.cumsum(length * np.stack([np.cos(steps), np.sin(steps)], -1), axis=0)
+    path += _place(random, size) - path.mean(0)
+    width = max(1, round(size * random.uniform(0.008, 0.02)))
+    return _shifted(random, photo), _drawn(size, lambda d: d.line(list(path.ravel()), 255, width))
+
+
+def _spots(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One to four small discs, darker or brighter."""
+    size = len(photo)
+
+    def discs(d: ImageDraw.ImageDraw) -> None:
+        for _ in range(random.integers(1, 5)):
+            (x, y), r = _place(random, size), size * random.uniform(0.01, 0.035)
+            d.ellipse([x - r, y - r, x + r, y + r], fill=255)
+
+    return _shifted(random, photo), _drawn(size, discs)
+
+
+def _shade(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A soft-edged area under other light."""
+    gain = random.choice([random.uniform(0.5, 0.75), random.uniform(1.35, 1.8)])
+    return gain * photo, _blob(random, len(photo), (0.1, 0.25), softness=0.03)
+
+
+def _blur(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An area whose texture is worn off."""
+    image = Image.fromarray(photo.astype(np.uint8))
+    worn = image.filter(ImageFilter.GaussianBlur(len(photo) * random.uniform(0.02, 0.04)))
+    return np.asarray(worn, np.float64), _blob(random, len(photo), (0.08, 0.2), softness=0.01)
+
+
+def _paste(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A piece of the photo where it does not belong, turned by a quarter."""
+    size = len(photo)
+    moved = np.roll(np.rot90(photo), random.integers(size // 4, 3 * size // 4, 2), axis=(0, 1))
+    return moved, _blob(random, size, (0.06, 0.15), softness=0.0)
+
+
+def _missing(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A piece broken off: black or white, with a faint grain."""
+    size = len(photo)
+    level = random.choice([random.uniform(0.0, 40.0), random.uniform(215.0, 255.0)])
+    grain = random.normal(level, 5.0, (size, size, 1)).repeat(3, -1)
+    return grain, _blob(random, size, (0.05, 0.15), softness=0.0)
+
+
+KINDS: dict[str, Draw] = {
+    "scratch": _scratch, "spots": _spots, "shade": _shade, "blur": _blur, "paste": _paste,
+    "missing": _missing,
+}  # fmt: skip
+
+
+def _place(random: np.random.Generator, size: int) -> np.ndarray:
+    return size * random.uniform(0.25, 0.75, 2)
+
+
+def _shifted(random: np.random.Generator, photo: np.ndarray) -> np.ndarray:
+    """Darker or brighter, whichever there is room for."""
+    change = random.uniform(40.0, 100.0)
+    return photo + (change if photo.mean() + random.normal(0.0, 60.0) < 128 else -change)
+
+
+def _drawn(size: int, shape: Callable[[ImageDraw.ImageDraw], None]) -> np.ndarray:
+    mask = Image.new("L", (size, size))
+    shape(ImageDraw.Draw(mask))
+    return np.asarray(mask, np.float64) / 255.0
+
+
+def _blob(
+    random: np.random.Generator, size: int, radii: tuple[float, float], softness: float
+) -> np.ndarray:
+    """A rough disc of a radius drawn from ``radii``, in shares of ``size``: 1 inside."""
+    angles = np.linspace(0.0, 2.0 * np.pi, 24, endpoint=False)
+    waves = sum(
+        random.normal(0.0, 0.2 / k) * np.cos(k * angles + random.uniform(0.0, 2.0 * np.pi))
+        for k in (1, 2, 3)
+    )
+    radius = size * random.uniform(*radii) * np.maximum(1.0 + waves, 0.2)
+    edge = _place(random, size) + radius[:, None] * np.stack([np.cos(angles), np.sin(angles)], -1)
+    mask = _drawn(size, lambda d: d.polygon(list(edge.ravel()), fill=255))
+    if not softness:
+        return mask
+    image = Image.fromarray(np.round(255.0 * mask).astype(np.uint8))
+    return np.asarray(image.filter(ImageFilter.GaussianBlur(softness * size)), np.float64) / 255.0

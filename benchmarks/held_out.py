@@ -1,0 +1,131 @@
+"""Takes a trained DiffAD apart on held-out normal photos with defects that no training saw.
+
+    python -m benchmarks.held_out --config=configs/mvtec_small.py:bottle --workdir=runs/small \
+      --config.data.root=data/mvtec
+
+Settings are chosen by it, since it needs no labelled photo. Defects are drawn at
+``defect_kinds.SIZE`` pixels and then resized, so that runs of different sizes see the same ones.
+"""
+
+import functools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from absl import app, flags
+from ml_collections import config_flags
+from PIL import Image
+
+from benchmarks import defect_kinds
+from benchmarks.last_line import finish
+from diffad_jax.data import images, layouts
+from diffad_jax.detector import Detector
+from diffad_jax.diffad import judge
+from diffad_jax.evaluation import curve
+from diffad_jax.reconstruct import Reconstruction, decode, encode, reconstruct
+from diffad_jax.types import to_float
+from diffad_jax.validation import psnr
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "FILE:CATEGORY, as for training.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where it was trained.")
+_BATCH = 8
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    config = _CONFIG.value
+    for category in config.categories:
+        detector = Detector.from_workdir(config, Path(_WORKDIR.value), category)
+        figures = take_apart(detector.weights, detector.config, category)
+        print_table(category, figures)
+        finish({"category": category, "figures": figures})
+
+
+def take_apart(
+    weights: dict, config: ml_collections.FrozenConfigDict, category: str
+) -> dict[str, dict[str, float]]:
+    """Figures by kind of defect, and over all of them.
+
+    ``image_auroc`` is that of photos with against those without the defect. ``pixel_ap`` is given
+    as it is, and with what the segmenter compares the photo to replaced: by the defect-free photo
+    (``ap_of_normal``, a perfect reconstruction) and by the autoencoder's copy of the photo itself
+    (``ap_of_copy``, none). ``damaged``, ``inside`` and ``outside`` are PSNRs in dB against the
+    defect-free photo: of the photo inside the mask, and of its reconstruction in- and outside.
+    """
+    files = [r.file for r in layouts.normal_photos(config, category)[1]]
+    photos = np.stack([images.read_image(f, defect_kinds.SIZE, config.data.resize) for f in files])
+    side = config.image_size
+    normal = np.stack([_resized(p, side) for p in photos])
+    run = jax.jit(functools.partial(_run, config=config))
+    good = _in_batches(run, weights, normal, normal)
+    found = {}
+    for kind in defect_kinds.KINDS:
+        drawn = [defect_kinds.draw(kind, p, i) for i, p in enumerate(photos)]
+        damaged = np.stack([_resized(p, side) for p, _ in drawn])
+        masks = np.stack([_resized(255 * m.astype(np.uint8), side) >= 128 for _, m in drawn])
+        bad = _in_batches(run, weights, damaged, normal)
+        found[kind] = _figures(normal, damaged, masks, good, bad)
+    found["mean"] = {k: float(np.mean([f[k] for f in found.values()])) for k in found["blur"]}
+    return found
+
+
+def print_table(category: str, figures: dict[str, dict[str, float]]) -> None:
+    names = list(figures["mean"])
+    print(f"\n{category:<16}" + "".join(f"{n:>14}" for n in names))
+    for kind, row in figures.items():
+        print(f"{kind:<16}" + "".join(f"{row[n]:>14.3f}" for n in names))
+
+
+def _run(weights: dict, pixels: jax.Array, normal: jax.Array, *, config) -> dict[str, jax.Array]:
+    image, key = to_float(pixels), jax.random.key(config.seed)
+    repaired = reconstruct(
+        weights, image, key, config=config, num_steps=config.reconstruction.test_steps
+    )
+    latent = encode(weights, image, config=config)
+    perfect = to_float(normal)
+    share = jnp.array(config.reconstruction.interpolation).reshape(1, -1, 1, 1, 1)
+    mixed = share * image[:, None] + (1.0 - share) * perfect[:, None]
+    seen = {
+        "pixel_ap": repaired,
+        "ap_of_normal": Reconstruction(perfect, mixed),
+        "ap_of_copy": decode(weights, latent, latent, config=config),
+    }
+    judged = {k: judge(weights, image, r, config=config) for k, r in seen.items()}
+    maps = {k: p.anomaly_map for k, p in judged.items()}
+    return maps | {"score": judged["pixel_ap"].score, "repaired": repaired.reconstruction}
+
+
+def _in_batches(run, weights: dict, pixels: np.ndarray, normal: np.ndarray) -> dict:
+    count, padding = len(pixels), -len(pixels) % _BATCH
+    pixels, normal = (np.concatenate([x, x[:1].repeat(padding, 0)]) for x in (pixels, normal))
+    parts = [
+        jax.device_get(run(weights, pixels[i : i + _BATCH], normal[i : i + _BATCH]))
+        for i in range(0, len(pixels), _BATCH)
+    ]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
+
+
+def _figures(normal, damaged, masks, good: dict, bad: dict) -> dict[str, float]:
+    labels = np.repeat([False, True], len(normal))
+    scores = np.concatenate([good["score"], bad["score"]])
+    truth = np.concatenate([np.zeros_like(masks), masks]).ravel()
+    figures = {"image_auroc": curve.auroc(curve.exact(labels, scores))}
+    for name in ("pixel_ap", "ap_of_normal", "ap_of_copy"):
+        maps = np.concatenate([good[name], bad[name]]).ravel()
+        figures[name] = curve.average_precision(curve.exact(truth, maps))
+    original, where = normal / 255.0, masks[..., None].astype(np.float64)
+    figures["damaged"] = psnr(damaged / 255.0, original, where)
+    figures["inside"] = psnr(bad["repaired"], original, where)
+    figures["outside"] = psnr(bad["repaired"], original, 1.0 - where)
+    return {k: float(v) for k, v in figures.items()}
+
+
+def _resized(pixels: np.ndarray, side: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BOX))
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main)

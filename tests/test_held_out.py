@@ -1,0 +1,75 @@
+"""Defects drawn for choosing settings, and what taking a detector apart says of known ones."""
+
+import jax
+import ml_collections
+import numpy as np
+import pytest
+
+from benchmarks import defect_kinds, held_out
+from diffad_jax.reconstruct import Reconstruction
+
+PHOTO = np.random.default_rng(0).integers(90, 160, (64, 64, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", defect_kinds.KINDS)
+def test_a_defect_is_where_its_mask_says(kind):
+    for seed in range(20):
+        damaged, mask = defect_kinds.draw(kind, PHOTO, seed)
+        assert damaged.shape == PHOTO.shape and damaged.dtype == np.uint8
+        assert mask.shape == (64, 64) and mask.dtype == bool
+        assert 0 < mask.mean() < 0.5
+        change = np.abs(damaged.astype(int) - PHOTO).mean(-1)
+        assert change[mask].mean() > 8 * change[~mask].mean()
+        assert change[mask].mean() > 5
+
+
+@pytest.mark.parametrize("kind", defect_kinds.KINDS)
+def test_the_seed_decides(kind):
+    first, again, other = (defect_kinds.draw(kind, PHOTO, s)[0] for s in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.fixture
+def figures(tiny_config, monkeypatch):
+    """Of a detector whose reconstruction is grey, and whose map is the difference to it."""
+    tiny_config.data.validation_share, tiny_config.image_size = 0.3, 64
+
+    def judge(weights, image, repaired, *, config):
+        del weights, config
+        difference = jax.numpy.abs(repaired.reconstruction - image).mean(-1)
+        return ml_collections.ConfigDict(
+            {"anomaly_map": difference, "score": difference.max((1, 2))}
+        )
+
+    def grey(weights, image, key, *, config, num_steps):
+        del weights, key
+        assert num_steps == config.reconstruction.test_steps
+        half = jax.numpy.full_like(image, 0.5)
+        return Reconstruction(half, half[:, None])
+
+    monkeypatch.setattr(held_out, "judge", judge)
+    monkeypatch.setattr(held_out, "reconstruct", grey)
+    monkeypatch.setattr(held_out, "encode", lambda weights, image, config: image)
+    monkeypatch.setattr(
+        held_out, "decode", lambda weights, c, z, config: Reconstruction(c, c[:, None])
+    )
+    return held_out.take_apart({}, ml_collections.FrozenConfigDict(tiny_config), "tiles")
+
+
+def test_a_perfect_reconstruction_finds_all_and_a_copy_nothing(figures):
+    assert set(figures) == {*defect_kinds.KINDS, "mean"}
+    for row in figures.values():
+        assert row["ap_of_normal"] > 0.9
+        assert row["ap_of_copy"] < 0.2
+
+
+def test_decibels_are_of_the_grey_reconstruction(figures):
+    for row in figures.values():
+        assert row["inside"] == pytest.approx(row["outside"], abs=6)
+        assert 0 < row["damaged"] < 50
+
+
+def test_mean_is_over_the_kinds(figures):
+    kinds = [figures[k]["image_auroc"] for k in defect_kinds.KINDS]
+    assert figures["mean"]["image_auroc"] == pytest.approx(np.mean(kinds))
