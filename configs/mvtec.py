@@ -140,11 +140,13 @@ def diffusion() -> ml_collections.ConfigDict:
     c.attention_downsampling = (1, 2, 4)  # attention where the latent is this much smaller
     c.head_channels = 32
     c.timesteps = 1000
+    c.trained_timesteps = (0, 1000)  # t is drawn from the first to below the last
     c.beta_start = 0.0015
     c.beta_end = 0.02
     c.prediction = "epsilon"  # epsilon (published) | v (samples well in one to five steps)
     # independent (code) | shared (poster); ablations: none, hidden (it learns without a condition)
     c.condition_noise = "independent"
+    c.condition_timesteps = (0, 1000)  # independent: s is drawn from the first to below the last
     c.latent_scale = 1.0  # z is multiplied by it; 0: 1 / (the latents' standard deviation)
     c.epochs = 4000
     c.steps = 0

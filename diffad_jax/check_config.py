@@ -126,12 +126,18 @@ def _check_diffad(config: ml_collections.ConfigDict) -> None:
             f"config.reconstruction.start_timestep = {c.start_timestep}: must lie in 0 … "
             f"{config.diffusion.timesteps - 1}"
         )
-    first, end = c.condition_timesteps
-    if not 0 <= first < end <= config.diffusion.timesteps:
-        raise ConfigError(
-            f"config.reconstruction.condition_timesteps = {c.condition_timesteps}: must rise "
-            f"within 0 … {config.diffusion.timesteps}"
-        )
+    for field in (
+        "reconstruction.condition_timesteps",
+        "diffusion.condition_timesteps",
+        "diffusion.trained_timesteps",
+    ):
+        section, _, name = field.partition(".")
+        first, end = config[section][name]
+        if not 0 <= first < end <= config.diffusion.timesteps:
+            raise ConfigError(
+                f"config.{field} = {(first, end)}: must rise within 0 … "
+                f"{config.diffusion.timesteps}"
+            )
 
 
 def _present(config: ml_collections.ConfigDict, fields: Iterable[str]) -> Iterator[tuple[str, Any]]:

@@ -53,9 +53,10 @@ def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, co
 
     ``config.diffusion.prediction = "v"`` has the denoiser predict v in place of ε.
 
-    z ~ q(z|x) is sampled, the condition c is the mode of q(z|x_a); t and s are uniform, drawn
-    apart (``independent``, the published code), s = t (``shared``, the poster's equation), the
-    condition stays clean (``none``), or there is none (``hidden``; both are the paper's ablations).
+    z ~ q(z|x) is sampled, the condition c is the mode of q(z|x_a); t is uniform on
+    ``trained_timesteps``. s is uniform on ``condition_timesteps`` (``independent``, the published
+    code), or s = t (``shared``, the poster's equation), or the condition stays clean (``none``), or
+    there is none (``hidden``; both are the paper's ablations).
 
     Returns:
       The next state and scalar metrics.
@@ -68,7 +69,7 @@ def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, co
     condition = scale * _encode(config, frozen, batch["augmented_image"])[0]
 
     alpha_bar = noise_schedule(config)
-    t = jax.random.randint(keys[1], z.shape[:1], 0, c.timesteps)
+    t = jax.random.randint(keys[1], z.shape[:1], *c.trained_timesteps)
     noise = jax.random.normal(keys[2], z.shape)
     z_t = schedule.q_sample(z, t, noise, alpha_bar)
     if c.condition_noise == "hidden":
@@ -76,7 +77,7 @@ def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, co
     elif c.condition_noise != "none":
         s = t
         if c.condition_noise == "independent":
-            s = jax.random.randint(keys[3], z.shape[:1], 0, c.timesteps)
+            s = jax.random.randint(keys[3], z.shape[:1], *c.condition_timesteps)
         condition_noise = jax.random.normal(keys[4], z.shape)
         condition = schedule.q_sample(condition, s, condition_noise, alpha_bar)
 
