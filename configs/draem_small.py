@@ -1,4 +1,4 @@
-"""DRAEM shrunk to two CPU cores, as ``mvtec_small`` shrinks DiffAD: 64 × 64 photos.
+"""DRAEM shrunk to two CPU cores, as ``mvtec_small`` shrinks DiffAD: 128 × 128 photos.
 
 Command:   python -m diffad_jax.main --config=configs/draem_small.py:bottle --workdir=runs/draem \\
              --config.data.root=data/mvtec --config.data.textures=data/dtd
@@ -18,7 +18,7 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config.draem.reconstructor_multipliers = (1, 2, 2, 2)
     config.draem.segmenter_channels = 32
     config.draem.segmenter_multipliers = (1, 2, 4, 4)
-    config.draem.patch_size = 2
+    config.draem.patch_size = 4
     config.draem.steps = 6000
     config.draem.learning_rate = 1e-3
     config.draem.warmup_steps = 50

@@ -25,6 +25,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 TINY = {
     "image_size": 16,
     "autoencoder.channels": 8,
+    "autoencoder.patch_size": 4,
+    "autoencoder.latent_channels": 8,
     "autoencoder.steps": 4,
     "autoencoder.batch_size": 2,
     "autoencoder.num_res_blocks": 1,
@@ -36,6 +38,7 @@ TINY = {
     "reconstruction.training_steps": 2,
     "reconstruction.test_steps": 2,
     "segmentation.channels": 4,
+    "segmentation.patch_size": 2,
     "segmentation.multipliers": (1, 2),
     "segmentation.steps": 4,
     "segmentation.batch_size": 2,
