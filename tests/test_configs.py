@@ -8,7 +8,7 @@ import pytest
 from configs import mvtec
 from diffad_jax.check_config import ConfigError, check_config
 
-NAMES = ("mvtec", "mvtec_small", "demo", "folder")
+NAMES = ("mvtec", "mvtec_fast", "mvtec_small", "demo", "folder")
 OTHERS = ("draem", "draem_small", "riad", "riad_small", "padim", "patchcore")
 
 
@@ -51,7 +51,7 @@ def test_the_argument_chooses_categories(name):
 def test_squares_must_tile_the_photo():
     config = load("riad_small")
     config.riad.square_sizes = (2, 5)
-    with pytest.raises(ConfigError, match="each must divide config.image_size = 64"):
+    with pytest.raises(ConfigError, match="each must divide config.image_size = 128"):
         check_config(config)
 
 
