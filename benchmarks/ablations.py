@@ -8,27 +8,37 @@ that it does not change. It goes on where it stopped. ``--only=A,B``
 takes these variants alone.
 """
 
+import functools
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import ml_collections
 from absl import app, flags
 from ml_collections import config_flags
 
 from benchmarks.last_line import finish
-from diffad_jax import workflow
-from diffad_jax.evaluate import evaluate
+from diffad_jax import diffad, evaluate_photos, workflow
+from diffad_jax.detector import Detector
+from diffad_jax.evaluate import evaluate, load_inception
+from diffad_jax.evaluation import fid, figures
+from diffad_jax.reconstruct import Reconstruction, decode, encode, reconstruct
+from diffad_jax.types import Prediction, to_float
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "FILE:CATEGORY, as for training.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where everything goes.")
 _ONLY = flags.DEFINE_list("only", None, "These variants instead of all.")
-_FIGURES = ("image_auroc", "pixel_auroc", "pixel_ap", "pro", "direct_copy_frame_psnr")
+_SEVERAL = 5  # reconstructions of a photo
+_FIGURES = ("image_auroc", "pixel_auroc", "pixel_ap", "pro", "direct_copy_masked_psnr",
+            "direct_copy_frame_psnr")  # fmt: skip
 
 
 class Variant(NamedTuple):
     shared: int  # it has so many of the stages in common with ``full``
     changes: dict[str, Any]
+    compare_to: str = ""  # what the segmenter compares the photo to instead, see ``replacement``
 
 
 VARIANTS = {
@@ -44,6 +54,10 @@ VARIANTS = {
     "5 steps in training": Variant(2, {"reconstruction.training_steps": 5}),
 } | {
     f"{n} steps at test": Variant(3, {"reconstruction.test_steps": n}) for n in (1, 3, 5, 10, 50)
+} | {
+    "mean of 5": Variant(3, {}, "mean"),
+    "nearest of 5": Variant(3, {}, "nearest"),
+    "autoencoder alone": Variant(3, {}, "copy"),
 }  # fmt: skip
 
 
@@ -54,35 +68,105 @@ def main(argv: list[str]) -> None:
     names = _ONLY.value or list(VARIANTS)
     if unknown := set(names) - set(VARIANTS):
         raise app.UsageError(f"no variant {unknown.pop()!r}: choose of {', '.join(VARIANTS)}")
-    figures = {}
+    table = {}
     for name in dict.fromkeys(["full", *names]):
-        figures[name] = run(config, workdir, category, name)
-        print(f"{name:<24}" + "".join(f"{figures[name][f]:>10.4f}" for f in _FIGURES), flush=True)
-    print(f"\n{category:<24}" + "".join(f"{f[:9]:>10}" for f in _FIGURES))
-    for name, found in figures.items():
-        print(f"{name:<24}" + "".join(f"{found[f]:>10.4f}" for f in _FIGURES))
-    finish({"category": category, "figures": figures})
+        table[name] = run(config, workdir, category, name)
+    shown = names_of_figures(config)
+    print(f"\n{category:<24}" + "".join(f"{f:>24}" for f in shown))
+    for name, found in table.items():
+        print(f"{name:<24}" + "".join(f"{_cell(found[f]):>24}" for f in shown))
+    finish({"category": category, "figures": table})
+
+
+def _cell(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
 
 
 def run(
     config: ml_collections.ConfigDict, workdir: Path, category: str, name: str
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Trains what ``name`` changes, unless it is there, and evaluates."""
-    changed = config.copy_and_resolve_references()
-    for field, value in VARIANTS[name].changes.items():
-        section, _, key = field.rpartition(".")
-        changed[section][key] = value
+    if VARIANTS[name].compare_to:
+        trained = Detector.from_workdir(config, workdir / "full", category)
+        return _figures_of(_Replaced(trained, VARIANTS[name].compare_to), category, workdir)
     here = workdir / name.replace(" ", "_")
     result = here / "metrics.json"
     if not result.exists():
-        _share(workdir / "full" / category, here / category, VARIANTS[name].shared)
-        workflow.train_category(changed, here / category, category, None)
-        evaluate(changed, here)
+        share(workdir / "full" / category, here / category, VARIANTS[name].shared)
+        workflow.train_category(changed(config, name), here / category, category, None)
+        evaluate(changed(config, name), here)
     found = json.loads(result.read_text())["categories"][category]
-    return {f: found[f] for f in _FIGURES}
+    return {f: found.get(f) for f in names_of_figures(config)}
 
 
-def _share(full: Path, here: Path, count: int) -> None:
+class _Replaced(Detector):
+    """Judges photos by something else than one reconstruction."""
+
+    def __init__(self, trained: Detector, compare_to: str):
+        super().__init__(trained.config, trained.weights)
+        self._predict = jax.jit(
+            functools.partial(_predict, config=self.config, compare_to=compare_to)
+        )
+
+
+def _predict(weights: dict, pixels: jax.Array, *, config, compare_to: str) -> Prediction:
+    image = to_float(pixels)
+    replaced = replacement(weights, image, compare_to, config=config)
+    return diffad.judge(weights, image, replaced, config=config)
+
+
+def replacement(weights: dict, image: jax.Array, how: str, *, config) -> Reconstruction:
+    """``copy`` is what the autoencoder makes of the photo; else several reconstructions in one:
+    ``mean`` of each pixel, or ``nearest``, which takes it from the one that is most like the photo
+    there (the smallest of the differences).
+    """
+    if how == "copy":
+        latent = encode(weights, image, config=config)
+        return decode(weights, latent, latent, config=config)
+    steps = config.reconstruction.test_steps
+    drawn = jax.lax.map(
+        lambda key: reconstruct(weights, image, key, config=config, num_steps=steps),
+        jax.random.split(jax.random.key(config.seed), _SEVERAL),
+    )
+    if how == "mean":
+        return jax.tree.map(lambda x: jnp.mean(x, 0), drawn)
+    distance = jnp.sum((drawn.reconstruction - image[None]) ** 2, -1, keepdims=True)
+    best = jnp.argmin(distance, 0)[None]  # [1, b, h, w, 1]
+    return Reconstruction(
+        jnp.take_along_axis(drawn.reconstruction, best, 0)[0],
+        jnp.take_along_axis(drawn.interpolated, best[:, :, None], 0)[0],
+    )
+
+
+def names_of_figures(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+    c = config.evaluation
+    return (*_FIGURES, f"fid_{c.fid_dimension}") if c.inception_weights else _FIGURES
+
+
+def _figures_of(detector: Detector, category: str, folder: Path) -> dict[str, float | None]:
+    config = detector.config
+    inception = load_inception(config)
+    results = evaluate_photos.run(config, category, detector, inception, folder)
+    memory = config.evaluation.memory_mib
+    found = figures.find(results.test, results.scores, results.maps, config.seed, memory).figures
+    found |= results.direct_copy
+    if inception is not None:
+        seen = evaluate_photos.training_features(config, category, inception)
+        found |= fid.fid(results.features, seen)
+    return {f: found[f].value for f in names_of_figures(config)}
+
+
+def changed(config: ml_collections.ConfigDict, name: str) -> ml_collections.ConfigDict:
+    """The config of a variant."""
+    config = config.copy_and_resolve_references()
+    for field, value in VARIANTS[name].changes.items():
+        section, _, key = field.rpartition(".")
+        config[section][key] = value
+    return config
+
+
+def share(full: Path, here: Path, count: int) -> None:
+    """Links the first stages of ``full``, a category's folder, into another."""
     here.mkdir(parents=True, exist_ok=True)
     for stage in ("autoencoder", "denoiser", "segmenter")[:count]:
         if not (here / stage).exists():

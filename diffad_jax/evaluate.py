@@ -45,7 +45,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: Path, compare: Sequence
     """
     started = time.monotonic()
     others = [comparison.read_run(Path(name)) for name in compare if name != PAPER]
-    inception = _load_inception(config)
+    inception = load_inception(config)
     results = {}
     for category in config.categories:
         results[category] = evaluate_category(config, workdir, category, inception)
@@ -136,7 +136,12 @@ def _thresholds(
     return found
 
 
-def _load_inception(config: ml_collections.ConfigDict) -> dict[str, Any] | None:
+def load_inception(config: ml_collections.ConfigDict) -> dict[str, Any] | None:
+    """Inception's weights for FID; None where the config names none.
+
+    Raises:
+      ConfigError: the file is missing or does not hold them.
+    """
     c = config.evaluation
     if not c.inception_weights:
         return None
