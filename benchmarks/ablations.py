@@ -3,9 +3,9 @@
     python -m benchmarks.ablations --config=configs/mvtec_small.py:bottle --workdir=runs/ablations \
       --config.data.root=data/mvtec --config.data.textures=data/dtd
 
-Every variant has the seed, the budget and the examples of ``full``, and shares with it the stages
-that it does not change. It goes on where it stopped. ``--only=A,B``
-takes these variants alone.
+Every variant has the seed, the budget and the examples of ``full``, the config as it is, and shares
+with it, or with another variant, the stages that it does not change. It goes on where it stopped.
+``--only=A,B`` takes these variants alone.
 """
 
 import functools
@@ -36,29 +36,40 @@ _FIGURES = ("image_auroc", "pixel_auroc", "pixel_ap", "pro", "direct_copy_masked
 
 
 class Variant(NamedTuple):
-    shared: int  # it has so many of the stages in common with ``full``
-    changes: dict[str, Any]
+    shared: int  # it has so many of the stages in common with ``base``
+    changes: dict[str, Any]  # to the config of ``base``
     compare_to: str = ""  # what the segmenter compares the photo to instead, see ``replacement``
+    base: str = "full"
 
 
+_ALL = {"diffusion.trained_timesteps": (0, 1000)}
 VARIANTS = {
     "full": Variant(0, {}),
-    "forward and reverse": Variant(1, {"diffusion.condition_noise": "hidden"}),
+    "all timesteps": Variant(1, _ALL),
+    "all condition noise": Variant(1, {"diffusion.condition_timesteps": (0, 1000)}),
+    "forward and reverse": Variant(1, _ALL | {"diffusion.condition_noise": "hidden"}),
     "clean condition": Variant(1, {"diffusion.condition_noise": "none"}),
-    "shared timestep": Variant(1, {"diffusion.condition_noise": "shared"}),
-    "noisy at test too": Variant(2, {"reconstruction.condition": "noisy"}),
+    "shared timestep": Variant(1, _ALL | {"diffusion.condition_noise": "shared"}),
+    "noisy at test too": Variant(
+        2,
+        {
+            "reconstruction.condition": "noisy",
+            "reconstruction.condition_timesteps": (200, 250),
+        },
+    ),
     "no third channel": Variant(2, {"reconstruction.interpolation": ()}),
     "autoencoder's channel": Variant(2, {"reconstruction.interpolation": (1.0,)}),
     "three lambdas": Variant(2, {"reconstruction.interpolation": (0.25, 0.5, 0.75)}),
     "1 step in training": Variant(2, {"reconstruction.training_steps": 1}),
-    "5 steps in training": Variant(2, {"reconstruction.training_steps": 5}),
-} | {
-    f"{n} steps at test": Variant(3, {"reconstruction.test_steps": n}) for n in (1, 3, 5, 10, 50)
-} | {
+    "5 steps in training": Variant(2, {"reconstruction.training_steps": 5}, base="all timesteps"),
+    **{
+        f"{n} steps at test": Variant(3, {"reconstruction.test_steps": n}, base="all timesteps")
+        for n in (1, 3, 5, 10, 50)
+    },
     "mean of 5": Variant(3, {}, "mean"),
     "nearest of 5": Variant(3, {}, "nearest"),
     "autoencoder alone": Variant(3, {}, "copy"),
-}  # fmt: skip
+}
 
 
 def main(argv: list[str]) -> None:
@@ -69,7 +80,8 @@ def main(argv: list[str]) -> None:
     if unknown := set(names) - set(VARIANTS):
         raise app.UsageError(f"no variant {unknown.pop()!r}: choose of {', '.join(VARIANTS)}")
     table = {}
-    for name in dict.fromkeys(["full", *names]):
+    bases = [VARIANTS[name].base for name in names]
+    for name in dict.fromkeys(["full", *bases, *names]):
         table[name] = run(config, workdir, category, name)
     shown = names_of_figures(config)
     print(f"\n{category:<24}" + "".join(f"{f:>24}" for f in shown))
@@ -92,7 +104,8 @@ def run(
     here = workdir / name.replace(" ", "_")
     result = here / "metrics.json"
     if not result.exists():
-        share(workdir / "full" / category, here / category, VARIANTS[name].shared)
+        base = workdir / VARIANTS[name].base.replace(" ", "_")
+        share(base / category, here / category, VARIANTS[name].shared)
         workflow.train_category(changed(config, name), here / category, category, None)
         evaluate(changed(config, name), here)
     found = json.loads(result.read_text())["categories"][category]
@@ -158,19 +171,21 @@ def _figures_of(detector: Detector, category: str, folder: Path) -> dict[str, fl
 
 def changed(config: ml_collections.ConfigDict, name: str) -> ml_collections.ConfigDict:
     """The config of a variant."""
-    config = config.copy_and_resolve_references()
+    if name == "full":
+        return config
+    config = changed(config, VARIANTS[name].base).copy_and_resolve_references()
     for field, value in VARIANTS[name].changes.items():
         section, _, key = field.rpartition(".")
         config[section][key] = value
     return config
 
 
-def share(full: Path, here: Path, count: int) -> None:
-    """Links the first stages of ``full``, a category's folder, into another."""
+def share(base: Path, here: Path, count: int) -> None:
+    """Links the first stages of one category's folder into another."""
     here.mkdir(parents=True, exist_ok=True)
     for stage in ("autoencoder", "denoiser", "segmenter")[:count]:
         if not (here / stage).exists():
-            (here / stage).symlink_to(Path("../..") / full.parent.name / full.name / stage)
+            (here / stage).symlink_to(Path("../..") / base.parent.name / base.name / stage)
 
 
 if __name__ == "__main__":

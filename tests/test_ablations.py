@@ -23,7 +23,7 @@ def test_as_many_stages_are_shared_as_can_be(name):
     check_config(changed_config(name))
     before, after = (
         [fingerprint(s, ml_collections.FrozenConfigDict(c), {}) for s in STAGES]
-        for c in (changed_config("full"), changed_config(name))
+        for c in (changed_config(ablations.VARIANTS[name].base), changed_config(name))
     )
     same = [a == b for a, b in zip(before, after, strict=True)]
     shared = ablations.VARIANTS[name].shared if name != "full" else len(STAGES)
