@@ -9,8 +9,8 @@ Hardware:  2 CPU cores
 Minutes:   49 on one core, beside another category on the other (autoencoder 13, denoiser 19,
            segmenter 17)
 Memory:    2.7 GB
-Result:    seed 0, DTD textures, image AUROC, AP, pixel AUROC, AP: bottle 0.976, 0.993, 0.969, 0.766;
-           magnetic_tile 0.714, 0.851, 0.627, 0.142
+Result:    seed 0, DTD textures; image AUROC, AP, pixel AUROC, AP:
+           bottle 0.976, 0.993, 0.969, 0.766; magnetic_tile 0.714, 0.851, 0.627, 0.142
 """
 
 import ml_collections
