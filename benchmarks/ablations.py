@@ -27,9 +27,6 @@ from diffad_jax.evaluation import fid, figures
 from diffad_jax.reconstruct import Reconstruction, decode, encode, reconstruct
 from diffad_jax.types import Prediction, to_float
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "FILE:CATEGORY, as for training.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where everything goes.")
-_ONLY = flags.DEFINE_list("only", None, "These variants instead of all.")
 _SEVERAL = 5  # reconstructions of a photo
 _FIGURES = ("image_auroc", "pixel_auroc", "pixel_ap", "pro", "direct_copy_masked_psnr",
             "direct_copy_frame_psnr")  # fmt: skip
@@ -74,9 +71,9 @@ VARIANTS = {
 
 def main(argv: list[str]) -> None:
     del argv
-    config, workdir = _CONFIG.value, Path(_WORKDIR.value)
+    config, workdir = flags.FLAGS.config, Path(flags.FLAGS.workdir)
     (category,) = config.categories
-    names = _ONLY.value or list(VARIANTS)
+    names = flags.FLAGS.only or list(VARIANTS)
     if unknown := set(names) - set(VARIANTS):
         raise app.UsageError(f"no variant {unknown.pop()!r}: choose of {', '.join(VARIANTS)}")
     table = {}
@@ -189,5 +186,8 @@ def share(base: Path, here: Path, count: int) -> None:
 
 
 if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", None, "FILE:CATEGORY, as for training.")
+    flags.DEFINE_string("workdir", None, "Where everything goes.")
+    flags.DEFINE_list("only", None, "These variants instead of all.")
     flags.mark_flags_as_required(["config", "workdir"])
     app.run(main)

@@ -28,16 +28,14 @@ from diffad_jax.reconstruct import Reconstruction, decode, encode, reconstruct
 from diffad_jax.types import to_float
 from diffad_jax.validation import psnr
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "FILE:CATEGORY, as for training.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where it was trained.")
 _BATCH = 8
 
 
 def main(argv: list[str]) -> None:
     del argv
-    config = _CONFIG.value
+    config, workdir = flags.FLAGS.config, Path(flags.FLAGS.workdir)
     for category in config.categories:
-        detector = Detector.from_workdir(config, Path(_WORKDIR.value), category)
+        detector = Detector.from_workdir(config, workdir, category)
         figures = take_apart(detector.weights, detector.config, category)
         print_table(category, figures)
         finish({"category": category, "figures": figures})
@@ -127,5 +125,7 @@ def _resized(pixels: np.ndarray, side: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", None, "FILE:CATEGORY, as for training.")
+    flags.DEFINE_string("workdir", None, "Where it was trained.")
     flags.mark_flags_as_required(["config", "workdir"])
     app.run(main)

@@ -155,7 +155,11 @@ class Training:
         return likeness + c.kl_weight * kl
 
     def _denoiser(self) -> torch.Tensor:
-        t, s = torch.randint(0, torch_losses.TIMESTEPS, (2, self.latents[0]), device=self.device)
+        c, count = self.config.diffusion, self.latents[:1]
+        t, s = (
+            torch.randint(*drawn_from, count, device=self.device)
+            for drawn_from in (c.trained_timesteps, c.condition_timesteps)
+        )
         draws = self._noise(), t, self._noise(), s, self._noise()
         images = self._pixels("image"), self._pixels("augmented_image")
         return torch_losses.denoising(

@@ -23,8 +23,9 @@ from diffad_jax.types import to_float
 
 SMALL = {
     "draem": {"reconstructor_channels": 8, "reconstructor_multipliers": (1, 2),
-              "segmenter_channels": 8, "segmenter_multipliers": (1, 2)},
-    "riad": {"channels": 8, "multipliers": (1, 2), "square_sizes": (2, 4)},
+              "segmenter_channels": 8, "segmenter_multipliers": (1, 2), "patch_size": 2},
+    "riad": {"channels": 8, "multipliers": (1, 2), "square_sizes": (2, 4),
+             "patch_size": 1, "batch_size": 4},
 }  # fmt: skip
 
 
