@@ -20,15 +20,15 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from benchmarks.last_line import finish
-from diffad_jax import diffad, evaluate_photos, workflow
+from diffad_jax import diffad, workflow
 from diffad_jax.detector import Detector
-from diffad_jax.evaluate import evaluate, load_inception
-from diffad_jax.evaluation import fid, figures
+from diffad_jax.evaluate import evaluate, load_inception, measure
 from diffad_jax.reconstruct import Reconstruction, decode, encode, reconstruct
+from diffad_jax.stages import STAGES
 from diffad_jax.types import Prediction, to_float
 
 _SEVERAL = 5  # reconstructions of a photo
-_FIGURES = ("image_auroc", "pixel_auroc", "pixel_ap", "pro", "direct_copy_masked_psnr",
+_FIGURES = ("image_auroc", "pixel_auroc", "pixel_ap", "pixel_pro", "direct_copy_masked_psnr",
             "direct_copy_frame_psnr")  # fmt: skip
 
 
@@ -63,8 +63,8 @@ VARIANTS = {
         f"{n} steps at test": Variant(3, {"reconstruction.test_steps": n}, base="all timesteps")
         for n in (1, 3, 5, 10, 50)
     },
-    "mean of 5": Variant(3, {}, "mean"),
-    "nearest of 5": Variant(3, {}, "nearest"),
+    f"mean of {_SEVERAL}": Variant(3, {}, "mean"),
+    f"nearest of {_SEVERAL}": Variant(3, {}, "nearest"),
     "autoencoder alone": Variant(3, {}, "copy"),
 }
 
@@ -106,7 +106,7 @@ def run(
         workflow.train_category(changed(config, name), here / category, category, None)
         evaluate(changed(config, name), here)
     found = json.loads(result.read_text())["categories"][category]
-    return {f: found.get(f) for f in names_of_figures(config)}
+    return {f: found[f] for f in names_of_figures(config)}
 
 
 class _Replaced(Detector):
@@ -155,15 +155,8 @@ def names_of_figures(config: ml_collections.ConfigDict) -> tuple[str, ...]:
 
 def _figures_of(detector: Detector, category: str, folder: Path) -> dict[str, float | None]:
     config = detector.config
-    inception = load_inception(config)
-    results = evaluate_photos.run(config, category, detector, inception, folder)
-    memory = config.evaluation.memory_mib
-    found = figures.find(results.test, results.scores, results.maps, config.seed, memory).figures
-    found |= results.direct_copy
-    if inception is not None:
-        seen = evaluate_photos.training_features(config, category, inception)
-        found |= fid.fid(results.features, seen)
-    return {f: found[f].value for f in names_of_figures(config)}
+    _, findings = measure(config, category, detector, load_inception(config), folder)
+    return {f: findings.figures[f].value for f in names_of_figures(config)}
 
 
 def changed(config: ml_collections.ConfigDict, name: str) -> ml_collections.ConfigDict:
@@ -180,9 +173,10 @@ def changed(config: ml_collections.ConfigDict, name: str) -> ml_collections.Conf
 def share(base: Path, here: Path, count: int) -> None:
     """Links the first stages of one category's folder into another."""
     here.mkdir(parents=True, exist_ok=True)
-    for stage in ("autoencoder", "denoiser", "segmenter")[:count]:
-        if not (here / stage).exists():
-            (here / stage).symlink_to(Path("../..") / base.parent.name / base.name / stage)
+    for stage in STAGES[:count]:
+        link = here / stage.NAME
+        if not link.exists():
+            link.symlink_to(Path("../..") / base.parent.name / base.name / stage.NAME)
 
 
 if __name__ == "__main__":

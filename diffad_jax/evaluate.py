@@ -92,10 +92,8 @@ def evaluate_category(
     detector = Detector.from_workdir(config, workdir, category)
     chosen = threshold.load_or_choose(config, workdir, category, detector)
     limits = threshold.load_map_range(config, workdir, category, detector)
-    results = evaluate_photos.run(config, category, detector, inception, workdir / category)
+    results, findings = measure(config, category, detector, inception, workdir / category)
     test, scores = results.test, results.scores
-    findings = figures.find(test, scores, results.maps, config.seed, config.evaluation.memory_mib)
-    findings.figures.update(results.direct_copy | _fid(config, category, results, inception))
     verdicts = [(v, confusion(test.labels, scores, v.value)) for v in _thresholds(chosen, findings)]
     content = report.Content(
         category=category,
@@ -120,6 +118,24 @@ def evaluate_category(
         test_photos=describe_photos(test.files),
         verdicts=verdicts,
     )
+
+
+def measure(
+    config: ml_collections.ConfigDict,
+    category: str,
+    detector: Detector,
+    inception: Mapping[str, Any] | None,
+    folder: Path,
+) -> tuple[evaluate_photos.Results, figures.Findings]:
+    """What the detector makes of a category's test photos, and all figures of it.
+
+    Maps and pictures lie in ``folder`` meanwhile; ``inception`` is as for ``evaluate_category``.
+    """
+    results = evaluate_photos.run(config, category, detector, inception, folder)
+    memory = config.evaluation.memory_mib
+    findings = figures.find(results.test, results.scores, results.maps, config.seed, memory)
+    findings.figures.update(results.direct_copy | _fid(config, category, results, inception))
+    return results, findings
 
 
 def _thresholds(
