@@ -14,17 +14,18 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 from PIL import Image
 
 from benchmarks import defect_kinds
+from benchmarks.ablations import replacement
 from benchmarks.last_line import finish
 from diffad_jax.data import images, layouts
-from diffad_jax.detector import Detector
+from diffad_jax.detector import Detector, in_batches
 from diffad_jax.diffad import judge
 from diffad_jax.evaluation import curve
-from diffad_jax.reconstruct import Reconstruction, decode, encode, reconstruct
+from diffad_jax.reconstruct import Reconstruction, reconstruct
 from diffad_jax.types import to_float
 from diffad_jax.validation import psnr
 
@@ -33,6 +34,7 @@ _BATCH = 8
 
 def main(argv: list[str]) -> None:
     del argv
+    logging.set_verbosity(logging.WARNING)
     config, workdir = flags.FLAGS.config, Path(flags.FLAGS.workdir)
     for category in config.categories:
         detector = Detector.from_workdir(config, workdir, category)
@@ -56,14 +58,14 @@ def take_apart(
     photos = np.stack([images.read_image(f, defect_kinds.SIZE, config.data.resize) for f in files])
     side = config.image_size
     normal = np.stack([_resized(p, side) for p in photos])
-    run = jax.jit(functools.partial(_run, config=config))
-    good = _in_batches(run, weights, normal, normal)
+    run = functools.partial(jax.jit(functools.partial(_run, config=config)), weights)
+    good = in_batches(run, [normal, normal], _BATCH)
     found = {}
     for kind in defect_kinds.KINDS:
         drawn = [defect_kinds.draw(kind, p, i) for i, p in enumerate(photos)]
         damaged = np.stack([_resized(p, side) for p, _ in drawn])
         masks = np.stack([_resized(255 * m.astype(np.uint8), side) >= 128 for _, m in drawn])
-        bad = _in_batches(run, weights, damaged, normal)
+        bad = in_batches(run, [damaged, normal], _BATCH)
         found[kind] = _figures(normal, damaged, masks, good, bad)
     found["mean"] = {k: float(np.mean([f[k] for f in found.values()])) for k in found["blur"]}
     return found
@@ -81,28 +83,17 @@ def _run(weights: dict, pixels: jax.Array, normal: jax.Array, *, config) -> dict
     repaired = reconstruct(
         weights, image, key, config=config, num_steps=config.reconstruction.test_steps
     )
-    latent = encode(weights, image, config=config)
     perfect = to_float(normal)
     share = jnp.array(config.reconstruction.interpolation).reshape(1, -1, 1, 1, 1)
     mixed = share * image[:, None] + (1.0 - share) * perfect[:, None]
     seen = {
         "pixel_ap": repaired,
         "ap_of_normal": Reconstruction(perfect, mixed),
-        "ap_of_copy": decode(weights, latent, latent, config=config),
+        "ap_of_copy": replacement(weights, image, "copy", config=config),
     }
     judged = {k: judge(weights, image, r, config=config) for k, r in seen.items()}
     maps = {k: p.anomaly_map for k, p in judged.items()}
     return maps | {"score": judged["pixel_ap"].score, "repaired": repaired.reconstruction}
-
-
-def _in_batches(run, weights: dict, pixels: np.ndarray, normal: np.ndarray) -> dict:
-    count, padding = len(pixels), -len(pixels) % _BATCH
-    pixels, normal = (np.concatenate([x, x[:1].repeat(padding, 0)]) for x in (pixels, normal))
-    parts = [
-        jax.device_get(run(weights, pixels[i : i + _BATCH], normal[i : i + _BATCH]))
-        for i in range(0, len(pixels), _BATCH)
-    ]
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
 
 
 def _figures(normal, damaged, masks, good: dict, bad: dict) -> dict[str, float]:

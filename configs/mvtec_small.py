@@ -19,11 +19,7 @@ from configs import mvtec
 
 
 def get_config(category: str | None = None) -> ml_collections.ConfigDict:
-    config = small_photos(mvtec.get_config(category))
-
-    # Else colour alone tells an anomaly from a grey photo, and foreign texture alone from any.
-    config.synthesis.grey_as_photo = True
-    config.synthesis.own_texture_probability = 0.3
+    config = few_steps(small_photos(mvtec.get_config(category)))
 
     # 16 × 16 × 16 latents from 8 × 8 patches: channels sit on small maps, where a CPU is quick.
     config.autoencoder.channels = 96
@@ -31,45 +27,56 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config.autoencoder.latent_channels = 16
     config.autoencoder.multipliers = (1,)
     config.autoencoder.patch_size = 8
-    config.autoencoder.dropout = 0.0
-    config.autoencoder.perceptual = "none"
-    config.autoencoder.adversarial_weight = 0.0
     config.autoencoder.steps = 2000
     config.autoencoder.batch_size = 8
-    config.autoencoder.accumulation = 1
     config.autoencoder.learning_rate = 2e-3
     config.autoencoder.warmup_steps = 100
-    config.autoencoder.decay = "cosine"
-    config.autoencoder.betas = (0.9, 0.99)
 
     config.diffusion.channels = 64
     config.diffusion.multipliers = (1, 2)
     config.diffusion.num_res_blocks = 1
     config.diffusion.attention_downsampling = (2,)
+    config.diffusion.steps = 3500
+    config.diffusion.batch_size = 8
+    config.diffusion.learning_rate = 1e-3
+    config.diffusion.warmup_steps = 100
+    config.diffusion.ema_decay = 0.995
+
+    config.segmentation.channels = 32
+    config.segmentation.multipliers = (1, 2, 4, 4)
+    config.segmentation.patch_size = 4
+    config.segmentation.steps = 2500
+    config.segmentation.batch_size = 8
+    config.segmentation.warmup_steps = 50
+    return config
+
+
+def few_steps(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """``config`` with what lets all three stages learn in thousands of steps."""
+    # Else colour alone tells an anomaly from a grey photo, and foreign texture alone from any.
+    config.synthesis.grey_as_photo = True
+    config.synthesis.own_texture_probability = 0.3
+
+    config.autoencoder.dropout = 0.0
+    config.autoencoder.perceptual = "none"
+    config.autoencoder.adversarial_weight = 0.0
+    config.autoencoder.accumulation = 1
+    config.autoencoder.decay = "cosine"
+    config.autoencoder.betas = (0.9, 0.99)
+
     config.diffusion.latent_scale = 0.0
     config.diffusion.prediction = "v"
     # What two trailing steps and a clean condition at test need to know.
     config.diffusion.trained_timesteps = (450, 1000)
     config.diffusion.condition_timesteps = (0, 250)
-    config.diffusion.steps = 3500
-    config.diffusion.batch_size = 8
-    config.diffusion.learning_rate = 1e-3
-    config.diffusion.warmup_steps = 100
     config.diffusion.decay = "cosine"
-    config.diffusion.ema_decay = 0.995
 
     # Few steps need to begin where the latent is pure noise.
     config.reconstruction.training_steps = 2
     config.reconstruction.test_steps = 2
     config.reconstruction.spacing = "trailing"
 
-    config.segmentation.channels = 32
-    config.segmentation.multipliers = (1, 2, 4, 4)
-    config.segmentation.patch_size = 4
     config.segmentation.input = "differences"
-    config.segmentation.steps = 2500
-    config.segmentation.batch_size = 8
-    config.segmentation.warmup_steps = 50
     config.segmentation.decay = "cosine"
     return config
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import ml_collections
 
+from diffad_jax.diffusion.ddim import sampling_timesteps
 from diffad_jax.errors import UserError
 
 _SECTIONS = {  # of each method's config, besides those that all have
@@ -137,6 +138,25 @@ def _check_diffad(config: ml_collections.ConfigDict) -> None:
             raise ConfigError(
                 f"config.{field} = {(first, end)}: must rise within 0 … "
                 f"{config.diffusion.timesteps}"
+            )
+    _check_that_the_denoiser_learns(config)
+
+
+def _check_that_the_denoiser_learns(config: ml_collections.ConfigDict) -> None:
+    """Sampling must not meet noise that training never showed to the denoiser."""
+    c, first = config.reconstruction, config.diffusion.trained_timesteps[0]
+    hidden = config.diffusion.condition_noise == "hidden"
+    last = c.start_timestep + 1 if hidden else config.diffusion.timesteps
+    for field in ("training_steps", "test_steps"):
+        try:
+            lowest = int(sampling_timesteps(last, c[field], c.spacing).min())
+        except ValueError as error:
+            raise ConfigError(f"config.reconstruction.{field}: {error}") from error
+        if lowest < first:
+            raise ConfigError(
+                f"config.reconstruction.{field} = {c[field]} visits timestep {lowest}, which the "
+                f"denoiser does not learn: take fewer steps, or train it with "
+                f"config.diffusion.trained_timesteps = (0, {config.diffusion.timesteps})"
             )
 
 

@@ -1,7 +1,9 @@
 """What users call: photos in, scores and maps out. Runs without TensorFlow."""
 
 import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 import ml_collections
@@ -9,6 +11,8 @@ import numpy as np
 
 from diffad_jax import checkpoint, fingerprint, methods
 from diffad_jax.types import Prediction
+
+T = TypeVar("T")
 
 
 class Detector:
@@ -63,17 +67,28 @@ class Detector:
         Raises:
           checkpoint.CheckpointError: a score is not finite, so the weights are broken.
         """
-        count = len(images)
-        padding = np.repeat(images[-1:], -count % batch_size, axis=0)
-        padded = np.concatenate([images, padding])
-        parts = [
-            jax.device_get(self.predict(padded[i : i + batch_size]))
-            for i in range(0, len(padded), batch_size)
-        ]
-        found = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
+        found = in_batches(self.predict, [images], batch_size)
         if not np.isfinite(found.score).all():
             raise checkpoint.CheckpointError(
                 "the detector's scores are not finite: its weights are broken, train again with a "
                 "lower learning rate or config.training.gradient_clip"
             )
         return found
+
+
+def in_batches(run: Callable[..., T], inputs: Sequence[np.ndarray], batch_size: int) -> T:
+    """``run`` over any number of examples, in batches of one size; results as NumPy.
+
+    Args:
+      run: takes as many arrays as there are ``inputs``, [batch_size, …] each, and returns a tree of
+        arrays [batch_size, …].
+      inputs: [n, …] each; the last batch is filled up with the last example.
+      batch_size: examples of one call.
+    """
+    count = len(inputs[0])
+    padded = [np.concatenate([x, np.repeat(x[-1:], -count % batch_size, axis=0)]) for x in inputs]
+    parts = [
+        jax.device_get(run(*(x[i : i + batch_size] for x in padded)))
+        for i in range(0, count, batch_size)
+    ]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)

@@ -63,6 +63,9 @@ def test_the_default_is_all_fifteen():
     ("field", "value", "message"),
     [
         ("data.resize", "lanczos", "config.data.resize = 'lanczos': choose one of bilinear, anti"),
+        ("reconstruction.test_steps", 1001, "num_steps must lie in 1 … 1000, got 1001"),
+        ("reconstruction.start_timestep", 1000, "must lie in 0 … 999"),
+        ("diffusion.condition_timesteps", (9, 9), "must rise within 0 … 1000"),
         ("diffusion.condition_noise", "some", "choose one of independent, shared, none"),
         ("segmentation.steps", -1, "config.segmentation.steps = -1: must be 1 or more"),
         ("segmentation.epochs", 0, "or 0 with config.segmentation.epochs = 0 at 1 or more"),
@@ -81,3 +84,12 @@ def test_impossible_values_are_named(field, value, message):
     (config[section] if section else config)[name] = value
     with pytest.raises(ConfigError, match=message):
         check_config(config)
+
+
+def test_sampling_never_meets_noise_that_training_left_out():
+    config = load("mvtec_small")
+    config.reconstruction.test_steps = 3
+    with pytest.raises(ConfigError, match="test_steps = 3 visits timestep 332, which the denoiser"):
+        check_config(config)
+    config.diffusion.trained_timesteps = (0, 1000)
+    check_config(config)

@@ -5,7 +5,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from benchmarks import defect_kinds, held_out
+from benchmarks import ablations, defect_kinds, held_out
 from diffad_jax.reconstruct import Reconstruction
 
 PHOTO = np.random.default_rng(0).integers(90, 160, (64, 64, 3)).astype(np.uint8)
@@ -50,9 +50,9 @@ def figures(tiny_config, monkeypatch):
 
     monkeypatch.setattr(held_out, "judge", judge)
     monkeypatch.setattr(held_out, "reconstruct", grey)
-    monkeypatch.setattr(held_out, "encode", lambda weights, image, config: image)
+    monkeypatch.setattr(ablations, "encode", lambda weights, image, config: image)
     monkeypatch.setattr(
-        held_out, "decode", lambda weights, c, z, config: Reconstruction(c, c[:, None])
+        ablations, "decode", lambda weights, c, z, config: Reconstruction(c, c[:, None])
     )
     return held_out.take_apart({}, ml_collections.FrozenConfigDict(tiny_config), "tiles")
 

@@ -72,14 +72,10 @@ def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, co
     t = jax.random.randint(keys[1], z.shape[:1], *c.trained_timesteps)
     noise = jax.random.normal(keys[2], z.shape)
     z_t = schedule.q_sample(z, t, noise, alpha_bar)
-    if c.condition_noise == "hidden":
-        condition = jnp.zeros_like(condition)
-    elif c.condition_noise != "none":
-        s = t
-        if c.condition_noise == "independent":
-            s = jax.random.randint(keys[3], z.shape[:1], *c.condition_timesteps)
-        condition_noise = jax.random.normal(keys[4], z.shape)
-        condition = schedule.q_sample(condition, s, condition_noise, alpha_bar)
+    s = t
+    if c.condition_noise == "independent":
+        s = jax.random.randint(keys[3], z.shape[:1], *c.condition_timesteps)
+    condition = _seen(condition, s, keys[4], config)
 
     target = schedule.target(c.prediction, z, t, noise, alpha_bar)
 
@@ -107,7 +103,7 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Val
 
     ``repaired_…`` is the PSNR in dB against the defect-free photo, inside and outside the mask,
     ``damaged_…`` that of the augmented photo itself. ``loss_t…`` is the mean over a fifth of the
-    timesteps, with the condition at the same noise level.
+    timesteps, with the condition at the same noise level where training noises it.
     """
     image, augmented = to_float(batch["image"]), to_float(batch["augmented_image"])
     mask = to_float(batch["anomaly_mask"]) * 255.0
@@ -130,11 +126,7 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Val
         steps = jnp.full(z.shape[:1], int(t), jnp.int32)
         noise = jax.random.normal(noise_key, z.shape)
         z_t = schedule.q_sample(z, steps, noise, alpha_bar)
-        c_t = schedule.q_sample(
-            condition, steps, jax.random.normal(condition_key, z.shape), alpha_bar
-        )
-        if config.diffusion.condition_noise == "hidden":
-            c_t = jnp.zeros_like(c_t)
+        c_t = _seen(condition, steps, condition_key, config)
         output = networks.denoiser(config).apply(
             {"params": weights[NAME]["params"]}, jnp.concatenate([z_t, c_t], axis=-1), steps
         )
@@ -146,6 +138,16 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Val
         "normal photo": image,
     }
     return Validation(figures, pictures)
+
+
+def _seen(condition: jax.Array, s: jax.Array, key: jax.Array, config: Config) -> jax.Array:
+    """What the denoiser is shown of the condition: noised to timesteps s, clean, or nothing."""
+    if config.diffusion.condition_noise == "hidden":
+        return jnp.zeros_like(condition)
+    if config.diffusion.condition_noise == "none":
+        return condition
+    noise = jax.random.normal(key, condition.shape)
+    return schedule.q_sample(condition, s, noise, noise_schedule(config))
 
 
 def _encode(config: Config, frozen: dict[str, Params], pixels: jax.Array):
