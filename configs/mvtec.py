@@ -108,6 +108,7 @@ def autoencoder() -> ml_collections.ConfigDict:
     c.latent_channels = 4
     c.patch_size = 1  # p > 1: p x p patches in, pixel shuffle out (for CPUs)
     c.dropout = 0.5  # while it trains
+    c.linear_skip = False  # adds linear maps from patches to the latent and back
     c.signed = False  # maps [0, 1] to [-1, 1] before E and back after D (imported kl-f8, diffusers)
     c.input = "image"  # what it learns to copy: image (published) | augmented_image
     c.kl_weight = 1e-6
@@ -139,6 +140,7 @@ def diffusion() -> ml_collections.ConfigDict:
     c.num_res_blocks = 2
     c.attention_downsampling = (1, 2, 4)  # attention where the latent is this much smaller
     c.head_channels = 32
+    c.linear_skip = False  # adds a linear map of z_t and the condition to the output
     c.timesteps = 1000
     c.trained_timesteps = (0, 1000)  # t is drawn from the first to below the last
     c.beta_start = 0.0015

@@ -113,6 +113,13 @@ def _check_diffad(config: ml_collections.ConfigDict) -> None:
             "config.autoencoder.perceptual = 'inception' needs its weights: name their file in "
             "config.autoencoder.perceptual_file"
         )
+    c = config.autoencoder
+    side = c.patch_size * 2 ** (len(c.multipliers) - 1)
+    if c.linear_skip and c.latent_channels > 3 * side**2:
+        raise ConfigError(
+            f"config.autoencoder.latent_channels = {c.latent_channels}: with linear_skip at most "
+            f"{3 * side**2}, the values of a patch of {side} x {side} pixels"
+        )
     c = config.reconstruction
     if not all(0.0 <= weight <= 1.0 for weight in c.interpolation):
         raise ConfigError(

@@ -26,6 +26,7 @@ def autoencoder(config: Config) -> Autoencoder:
         latent_channels=c.latent_channels,
         patch_size=c.patch_size,
         dropout=c.dropout,
+        linear_skip=c.linear_skip,
         signed=c.signed,
         dtype=_dtype(config),
         remat=config.training.remat,
@@ -41,6 +42,7 @@ def denoiser(config: Config) -> UNet:
         attention_downsampling=tuple(c.attention_downsampling),
         head_channels=c.head_channels,
         out_channels=config.autoencoder.latent_channels,
+        linear_skip=c.linear_skip,
         dtype=_dtype(config),
         remat=config.training.remat,
     )

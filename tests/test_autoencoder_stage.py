@@ -19,6 +19,7 @@ from diffad_jax.stages import autoencoder
 BASE = {
     "channels": 4,
     "num_res_blocks": 0,
+    "linear_skip": False,
     "kl_weight": 0.01,
     "learning_rate": 1e-3,
     "warmup_steps": 0,
@@ -264,6 +265,7 @@ STRUCTURE = {
     "num_res_blocks": 2,
     "latent_channels": 3,
     "patch_size": 2,
+    "linear_skip": True,
     "discriminator_channels": 8,
     "discriminator_layers": 2,
     "adversarial_weight": 0.0,
@@ -314,6 +316,30 @@ def test_the_adversarial_weight_scales_its_term(stand_ins, plain_descent):
         for weight in (0.0, 0.5, 1.0)
     )
     _assert_twice(minus(single, none), minus(double, none))
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_with_linear_skips_it_begins_as_the_principal_components_of_the_first_batch(signed):
+    config = stage_config(linear_skip=True, signed=signed, input="augmented_image")
+    params = autoencoder.init_state(config, jax.random.key(0), {}, batch(0)).params["autoencoder"]
+    image = batch(0)["augmented_image"] / np.float32(255.0)
+    patches = image.reshape(2, 4, 4, 4, 4, 3).transpose(0, 1, 3, 2, 4, 5).reshape(32, 48)
+    centre = patches.mean(axis=0)
+    _, singular, axes = np.linalg.svd(patches - centre, full_matrices=False)
+    count = config.autoencoder.latent_channels
+    coordinates = (patches - centre) @ axes[:count].T
+    expected = coordinates @ axes[:count] + centre
+
+    model = networks.autoencoder(config)
+    mean, logvar = model.apply({"params": params}, image, method="encode")
+    copy = model.apply({"params": params}, image)
+    np.testing.assert_allclose(
+        copy, expected.reshape(2, 4, 4, 4, 4, 3).transpose(0, 1, 3, 2, 4, 5).reshape(image.shape),
+        atol=1e-5,
+    )  # fmt: skip
+    np.testing.assert_array_equal(logvar, np.full((2, 4, 4, count), -8.0))
+    deviations = np.std(coordinates, axis=0) * (2.0 if signed else 1.0)
+    np.testing.assert_allclose(np.std(mean, axis=(0, 1, 2)), deviations**0.5, rtol=1e-4)
 
 
 def _assert_twice(single, double):

@@ -86,6 +86,13 @@ def test_impossible_values_are_named(field, value, message):
         check_config(config)
 
 
+def test_more_linear_latents_than_a_patch_has_values_are_refused():
+    config = mvtec.get_config()
+    config.autoencoder.linear_skip, config.autoencoder.latent_channels = True, 193
+    with pytest.raises(ConfigError, match="with linear_skip at most 192, the values of a patch"):
+        check_config(config)
+
+
 def test_sampling_never_meets_noise_that_training_left_out():
     config = load("mvtec_small")
     config.reconstruction.test_steps = 3

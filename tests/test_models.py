@@ -180,6 +180,18 @@ def test_denoiser_sees_the_timestep():
     assert not jnp.array_equal(at_5[1], at_6[1])
 
 
+def test_the_denoisers_linear_skip_passes_its_input_on_and_starts_at_zero():
+    model = SMALL_UNET(linear_skip=True)
+    x, t = random_image(8), jnp.array([7, 900])
+    params = jax.jit(model.init)(KEY, x, t)["params"]
+    run = jax.jit(model.apply)
+    np.testing.assert_array_equal(run({"params": params}, x, t), jnp.zeros((2, 8, 8, 4)))
+    # The condition is the answer: the blocks still add nothing.
+    params["skip"]["kernel"] = jnp.eye(8, 4, -4)[None, None]
+    params["skip_gain"] = jax.tree.map(jnp.zeros_like, params["skip_gain"])
+    np.testing.assert_allclose(run({"params": params}, x, t), x[..., 4:], rtol=1e-6)
+
+
 def test_timestep_embedding_closed_form():
     embedding = timestep_embedding(jnp.array([0, 3]), 4)
     expected = [[1, 1, 0, 0], [np.cos(3), np.cos(0.03), np.sin(3), np.sin(0.03)]]

@@ -12,6 +12,7 @@ from diffad_jax.models.layers import Dtype
 
 EPSILON = 1e-6  # of every GroupNorm here
 DOWNSAMPLING_PADDING = ((0, 1), (0, 1))  # pixels are added below and at the right only
+_INITIAL_LOGVAR = -8.0  # of a posterior that begins as principal components
 
 
 class ResidualBlock(nn.Module):
@@ -63,6 +64,9 @@ class _Half(nn.Module):
       patch_size: p > 1 makes p × p patches into channels before the first conv and undoes it after
         the last one: the same pixels at a p²-th of the cost. Not in the published network.
       dropout: probability, inside every residual block.
+      linear_skip: adds a linear map from patches of f × f pixels to the latent, and one back; the
+        blocks then start at zero and add what is not linear. See
+        ``begin_as_principal_components``. Not in the published network.
       dtype: compute dtype; parameters are float32.
       remat: recompute blocks in the backward pass instead of keeping their activations.
     """
@@ -73,6 +77,7 @@ class _Half(nn.Module):
     latent_channels: int = 4
     patch_size: int = 1
     dropout: float = 0.0
+    linear_skip: bool = False
     dtype: Dtype = jnp.float32
     remat: bool = False
 
@@ -88,7 +93,8 @@ class _Half(nn.Module):
 
     def _out(self, h: jax.Array, features: int) -> jax.Array:
         h = nn.swish(layers.GroupNorm(EPSILON, self.dtype, name="norm_out")(h))
-        return layers.conv(h, features, name="conv_out", dtype=self.dtype).astype(jnp.float32)
+        conv = layers.zero_conv if self.linear_skip else layers.conv
+        return conv(h, features, name="conv_out", dtype=self.dtype).astype(jnp.float32)
 
 
 class Encoder(_Half):
@@ -113,7 +119,11 @@ class Encoder(_Half):
                     padding=DOWNSAMPLING_PADDING,
                 )
         h = self._middle(h, deterministic)
-        return self._out(h, 2 * self.latent_channels)
+        moments = self._out(h, 2 * self.latent_channels)
+        if self.linear_skip:
+            patches, features = layers.space_to_depth(image, _factor(self)), 2 * self.latent_channels
+            moments += layers.dense(patches, features, name="skip", dtype=jnp.float32)
+        return moments
 
 
 class Decoder(_Half):
@@ -131,7 +141,11 @@ class Decoder(_Half):
             if level > 0:
                 h = layers.upsample_nearest(h)
                 h = layers.conv(h, features, name=f"up_{level}_upsample", dtype=self.dtype)
-        return layers.pixel_shuffle(self._out(h, 3 * self.patch_size**2), self.patch_size)
+        image = layers.pixel_shuffle(self._out(h, 3 * self.patch_size**2), self.patch_size)
+        if self.linear_skip:
+            patches = layers.dense(z, 3 * _factor(self) ** 2, name="skip", dtype=jnp.float32)
+            image += layers.pixel_shuffle(patches, _factor(self))
+        return image
 
 
 class Autoencoder(nn.Module):
@@ -148,6 +162,7 @@ class Autoencoder(nn.Module):
     latent_channels: int = 4
     patch_size: int = 1
     dropout: float = 0.0
+    linear_skip: bool = False
     dtype: Dtype = jnp.float32
     remat: bool = False
     signed: bool = False
@@ -160,6 +175,7 @@ class Autoencoder(nn.Module):
             self.latent_channels,
             self.patch_size,
             self.dropout,
+            self.linear_skip,
             self.dtype,
             self.remat,
         )
@@ -195,6 +211,51 @@ class Autoencoder(nn.Module):
         """[b, h, w, 3] -> [b, h, w, 3]: the reconstruction from the mode; touches every weight."""
         mean, _ = self.encode(image)
         return self.decode(mean)
+
+
+def begin_as_principal_components(params: dict, images: jax.Array, model: Autoencoder) -> dict:
+    """Parameters with which D(E(x)) is x but for all but the first components of its patches.
+
+    A component's latent is its coordinate over the root of its standard deviation: half-way to
+    equal variances, so that the denoiser's noise does not drown the fine components.
+
+    Args:
+      params: of ``model``, which has ``linear_skip``.
+      images: [b, h, w, 3] in [0, 1], some that it will learn; h and w multiples of f.
+      model: with at most 3 f² latent channels.
+
+    Returns:
+      ``params`` with both skips and both 1×1 convs set; the posterior's variance is near zero.
+    """
+    count = model.latent_channels
+    images = 2.0 * images - 1.0 if model.signed else images
+    patches = layers.space_to_depth(images, _factor(model))
+    patches = patches.reshape(-1, patches.shape[-1])
+    centre = jnp.mean(patches, axis=0)
+    deviation = patches - centre[None]
+    covariance = jnp.einsum("ni,nj->ij", deviation, deviation, precision="highest") / len(patches)
+    variances, axes = jnp.linalg.eigh(covariance)  # ascending
+    variances, axes = variances[::-1][:count], axes[:, ::-1][:, :count]
+    # An axis may point either way: towards its largest value, that runs on any device agree.
+    axes *= jnp.sign(jnp.take_along_axis(axes, jnp.argmax(jnp.abs(axes), axis=0)[None], axis=0))
+    spread = jnp.maximum(variances, 1e-6)[None] ** 0.25
+    to_latent = axes / spread
+    encode = {
+        "kernel": jnp.concatenate([to_latent, jnp.zeros_like(to_latent)], axis=1),
+        "bias": jnp.concatenate([-centre @ to_latent, jnp.full(count, _INITIAL_LOGVAR)]),
+    }
+    decode = {"kernel": (axes * spread).T, "bias": centre}
+    identity = {
+        name: {"kernel": jnp.eye(size)[None, None], "bias": jnp.zeros(size)}
+        for name, size in (("quant_conv", 2 * count), ("post_quant_conv", count))
+    }
+    encoder, decoder = params["encoder"] | {"skip": encode}, params["decoder"] | {"skip": decode}
+    return params | {"encoder": encoder, "decoder": decoder} | identity
+
+
+def _factor(module: _Half | Autoencoder) -> int:
+    """f, by how much a side of the latent is smaller than the image's."""
+    return module.patch_size * 2 ** (len(module.multipliers) - 1)
 
 
 def _pointwise(in_features: int, features: int, dtype: Dtype) -> nn.Conv:

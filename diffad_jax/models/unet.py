@@ -88,6 +88,9 @@ class UNet(nn.Module):
         times smaller than the input.
       head_channels: of each attention head; must divide the width of every level with attention.
       out_channels: of the output.
+      linear_skip: adds a linear map of the input, with gains that depend on t. Where the condition
+        is the answer but for noise, the blocks, which normalise, then need not learn to copy it.
+        Not in the published network.
       dtype: compute dtype; parameters, time embedding and output are float32.
       remat: recompute blocks in the backward pass instead of keeping their activations.
     """
@@ -98,6 +101,7 @@ class UNet(nn.Module):
     attention_downsampling: tuple[int, ...] = (1, 2, 4)
     head_channels: int = 32
     out_channels: int = 4
+    linear_skip: bool = False
     dtype: Dtype = jnp.float32
     remat: bool = False
 
@@ -141,6 +145,10 @@ class UNet(nn.Module):
 
         h = nn.swish(layers.GroupNorm(EPSILON, dtype, name="norm_out")(h))
         h = layers.zero_conv(h, self.out_channels, name="conv_out", dtype=dtype)
+        if self.linear_skip:
+            gain = layers.dense(nn.swish(time), x.shape[-1], name="skip_gain", dtype=jnp.float32)
+            scaled = x * (1.0 + gain[:, None, None])
+            h += layers.zero_conv(scaled, self.out_channels, name="skip", dtype=dtype, kernel=1)
         return h.astype(jnp.float32)
 
     def _time(self, t: jax.Array) -> jax.Array:

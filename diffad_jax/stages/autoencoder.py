@@ -9,6 +9,7 @@ import ml_collections
 import optax
 
 from diffad_jax import losses, networks, train_state, validation
+from diffad_jax.models.autoencoder import begin_as_principal_components
 from diffad_jax.stages import adversary
 from diffad_jax.train_state import Params, TrainState
 from diffad_jax.types import Batch, Validation, to_float
@@ -31,10 +32,15 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
 
 
 def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):
-    del frozen, batch  # the first stage stands on nothing
+    del frozen  # the first stage stands on nothing
     init_key, adversary_key, run_key = jax.random.split(key, 3)
     image = jnp.zeros((1, config.image_size, config.image_size, 3))
     params = {"autoencoder": networks.autoencoder(config).init(init_key, image)["params"]}
+    if config.autoencoder.linear_skip:
+        photos = to_float(batch[config.autoencoder.input])
+        params["autoencoder"] = begin_as_principal_components(
+            params["autoencoder"], photos, networks.autoencoder(config)
+        )
     variables = {}
     if config.autoencoder.adversarial_weight:
         discriminator = networks.discriminator(config).init(adversary_key, image, train=False)
