@@ -121,8 +121,8 @@ class Encoder(_Half):
         h = self._middle(h, deterministic)
         moments = self._out(h, 2 * self.latent_channels)
         if self.linear_skip:
-            patches, features = layers.space_to_depth(image, _factor(self)), 2 * self.latent_channels
-            moments += layers.dense(patches, features, name="skip", dtype=jnp.float32)
+            patches = layers.space_to_depth(image, _factor(self))
+            moments += layers.dense(patches, moments.shape[-1], name="skip", dtype=jnp.float32)
         return moments
 
 
