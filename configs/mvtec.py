@@ -95,6 +95,8 @@ def synthesis() -> ml_collections.ConfigDict:
     c.autocontrast_cutoff_range = (0, 20)  # per cent of the pixels cut at either end
     c.texture_rotation_degrees = 45.0  # the texture is rotated by up to this much either way
     c.own_texture_probability = 0.0  # the texture is the photo itself, moved and turned
+    c.shade_probability = 0.0  # the texture is the photo itself, darker or brighter ...
+    c.shade_range = (0.4, 0.9)  # ... by a factor drawn from here, or by one over it
     c.grey_as_photo = False  # grey photos get grey textures
     return c
 

@@ -27,16 +27,16 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config.autoencoder.latent_channels = 16
     config.autoencoder.multipliers = (1,)
     config.autoencoder.patch_size = 8
-    config.autoencoder.steps = 2000
+    config.autoencoder.steps = 300
     config.autoencoder.batch_size = 8
-    config.autoencoder.learning_rate = 2e-3
-    config.autoencoder.warmup_steps = 100
+    config.autoencoder.learning_rate = 5e-4
+    config.autoencoder.warmup_steps = 50
 
     config.diffusion.channels = 64
     config.diffusion.multipliers = (1, 2)
     config.diffusion.num_res_blocks = 1
     config.diffusion.attention_downsampling = (2,)
-    config.diffusion.steps = 3500
+    config.diffusion.steps = 4500
     config.diffusion.batch_size = 8
     config.diffusion.learning_rate = 1e-3
     config.diffusion.warmup_steps = 100
@@ -53,10 +53,13 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
 
 def few_steps(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """``config`` with what lets all three stages learn in thousands of steps."""
-    # Else colour alone tells an anomaly from a grey photo, and foreign texture alone from any.
+    # Else colour alone tells an anomaly from a grey photo, and foreign texture alone from any;
+    # and what only changes the light is copied.
     config.synthesis.grey_as_photo = True
     config.synthesis.own_texture_probability = 0.3
+    config.synthesis.shade_probability = 0.2
 
+    config.autoencoder.linear_skip = True
     config.autoencoder.dropout = 0.0
     config.autoencoder.perceptual = "none"
     config.autoencoder.adversarial_weight = 0.0
@@ -64,16 +67,17 @@ def few_steps(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.autoencoder.decay = "cosine"
     config.autoencoder.betas = (0.9, 0.99)
 
+    config.diffusion.linear_skip = True
     config.diffusion.latent_scale = 0.0
     config.diffusion.prediction = "v"
-    # What two trailing steps and a clean condition at test need to know.
-    config.diffusion.trained_timesteps = (450, 1000)
-    config.diffusion.condition_timesteps = (0, 250)
+    # What one step from pure noise and a clean condition at test need to know.
+    config.diffusion.trained_timesteps = (800, 1000)
+    config.diffusion.condition_timesteps = (0, 120)
     config.diffusion.decay = "cosine"
 
     # Few steps need to begin where the latent is pure noise.
-    config.reconstruction.training_steps = 2
-    config.reconstruction.test_steps = 2
+    config.reconstruction.training_steps = 1
+    config.reconstruction.test_steps = 1
     config.reconstruction.spacing = "trailing"
 
     config.segmentation.input = "differences"

@@ -189,6 +189,28 @@ def test_its_own_texture_has_the_photos_pixels():
     assert len({t.tobytes() for t in got["texture"]}) == 8
 
 
+def test_shade_darkens_or_brightens_the_photo_in_its_place():
+    got = run(40, shade_probability=1.0, shade_range=(0.4, 0.9), **ALWAYS)
+    clear = (PHOTO > 20) & (PHOTO < 100)  # neither rounded much nor clipped
+    factors = np.array([np.median(t[clear] / PHOTO[clear]) for t in got["texture"]])
+    for texture, factor in zip(got["texture"], factors, strict=True):
+        np.testing.assert_allclose(texture, np.minimum(factor * PHOTO, 255), atol=4)
+    dark = factors < 1
+    assert 8 <= dark.sum() <= 32
+    stretched = np.where(dark, factors, 1 / factors)
+    assert 0.38 <= stretched.min() <= 0.5 and 0.8 <= stretched.max() <= 0.92
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.5])
+def test_how_often_the_photo_is_shaded(probability):
+    own = 0.3
+    got = run(
+        200, own_texture_probability=own, shade_probability=probability, num_augmenters=0, **ALWAYS
+    )
+    foreign = [np.array_equal(t, TEXTURE) for t in got["texture"]]
+    assert abs(np.mean(foreign) - (1.0 - own - probability)) <= 0.1
+
+
 @pytest.mark.parametrize("probability", [0.0, 0.5])
 def test_how_often_the_texture_is_its_own(probability):
     got = run(200, own_texture_probability=probability, num_augmenters=0, **ALWAYS)

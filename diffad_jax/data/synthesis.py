@@ -17,7 +17,8 @@ def synthesize(
 
     A share of the examples stays normal: by ``normal_probability``, and where the mask is empty.
     By ``own_texture_probability`` the texture is the photo itself, moved and turned (as in MemSeg,
-    Yang et al. 2022); with ``grey_as_photo`` it is grey wherever the photo is, since otherwise
+    Yang et al. 2022); by ``shade_probability`` it is the photo itself, in its place, darker or
+    brighter by a factor, and nothing else changes it; with ``grey_as_photo`` it is grey wherever the photo is, since otherwise
     colour alone tells an anomaly from a grey photo.
 
     Args:
@@ -30,7 +31,8 @@ def synthesize(
       image, augmented_image and texture [s, s, 3] uint8; anomaly_mask [s, s, 1] uint8 in {0, 1}.
     """
     size = image.shape[0]
-    turns, turn, stays, opacity, own = tf.unstack(uniform([5], seed))
+    turns, turn, stays, opacity, kind = tf.unstack(uniform([5], seed))
+    own = config.own_texture_probability
     degrees = between(turn, -config.rotation_degrees, config.rotation_degrees)
     image = tf.cond(
         turns < config.rotation_probability,
@@ -38,15 +40,21 @@ def synthesize(
         lambda: image,
     )
 
-    def anomalous() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def foreign() -> tf.Tensor:
         texture = tf.cond(
-            own < config.own_texture_probability,
-            lambda: _moved(image, stream(seed, 5)),
-            lambda: source(stream(seed, 1)),
+            kind < own, lambda: _moved(image, stream(seed, 5)), lambda: source(stream(seed, 1))
         )
         texture = augment(tf.ensure_shape(texture, image.shape), stream(seed, 2), config)
         if config.grey_as_photo:
             texture = tf.cond(_is_grey(image), lambda: _luma(texture), lambda: texture)
+        return texture
+
+    def anomalous() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        texture = tf.cond(
+            (kind >= own) & (kind < own + config.shade_probability),
+            lambda: _shaded(image, stream(seed, 6), config),
+            foreign,
+        )
         mask = anomaly_mask(size, stream(seed, 3), config)
         augmented = blend(image, texture, mask, between(opacity, 0.0, config.max_beta))
         return augmented, tf.cast(mask, tf.uint8), tf.cast(texture, tf.uint8)
@@ -72,6 +80,14 @@ def _moved(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     image = tf.cond(u[3] < 0.5, lambda: image[::-1], lambda: image)
     image = tf.cond(u[4] < 0.5, lambda: image[:, ::-1], lambda: image)
     return tf.cast(image, tf.float32)
+
+
+def _shaded(image: tf.Tensor, seed: tf.Tensor, config: ml_collections.ConfigDict) -> tf.Tensor:
+    """[s, s, 3] uint8 -> float32: times f or 1 / f, whole values in 0 … 255."""
+    u = uniform([2], seed)
+    factor = between(u[0], *config.shade_range)
+    factor = tf.where(u[1] < 0.5, factor, 1.0 / factor)
+    return tf.minimum(tf.round(factor * tf.cast(image, tf.float32)), 255.0)
 
 
 def _is_grey(image: tf.Tensor) -> tf.Tensor:
