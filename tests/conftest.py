@@ -33,6 +33,7 @@ TINY = {
     "diffusion.channels": 8,
     "diffusion.head_channels": 8,
     "diffusion.multipliers": (1, 2),
+    "diffusion.trained_timesteps": (0, 1000),
     "diffusion.steps": 4,
     "diffusion.batch_size": 2,
     "reconstruction.training_steps": 2,
