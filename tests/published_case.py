@@ -21,6 +21,7 @@ def variables(pairs, seed=0) -> dict:
 def published(tiny_config) -> ml_collections.ConfigDict:
     """The published choices at a tiny size."""
     tiny_config.autoencoder.patch_size = 1
+    tiny_config.autoencoder.linear_skip = tiny_config.diffusion.linear_skip = False
     tiny_config.autoencoder.multipliers = (1, 2)
     tiny_config.autoencoder.latent_channels = 4
     tiny_config.diffusion.prediction = "epsilon"

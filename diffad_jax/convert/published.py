@@ -108,11 +108,12 @@ def require_diffad(config: ml_collections.ConfigDict) -> None:
 
 def require_published(config: Config, kind: str, source: str) -> None:
     """Refuses a config under which weights of this kind would mean something else."""
-    wanted = {"autoencoder.patch_size": 1}
+    wanted = {"autoencoder.patch_size": 1, "autoencoder.linear_skip": False}
     if kind == DIFFUSERS:
         wanted["autoencoder.signed"] = True
     elif kind == LATENT_DIFFUSION:
         wanted |= {"autoencoder.signed": False, "diffusion.prediction": "epsilon"}
+        wanted |= {"diffusion.linear_skip": False}
     elif kind == SEGMENTER:
         wanted = {"segmentation.patch_size": 1, "segmentation.input": "images"}
         if len(config.reconstruction.interpolation) != 1:

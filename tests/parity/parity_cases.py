@@ -125,11 +125,13 @@ def _small_cases() -> tuple[Case, ...]:
         head_channels=8,
         out_channels=4,
     )
+    linear = autoencoder.clone(patch_size=2, latent_channels=6, linear_skip=True)
     segmenter = Segmenter(channels=8, multipliers=(1, 2, 4, 4))
     reconstructor = Reconstructor(channels=8, multipliers=(1, 2, 4))
     discriminator = Discriminator(channels=8)
     lpips = Lpips(channels=8)
     image = formula_uniform("image", (2, 32, 24, 3))
+    noisy = (formula_normal("latents", (2, 8, 6, 8)), np.array([7, 901], np.int32))
     stacked = formula_uniform("stacked", (2, 32, 24, 9))
     # every block sees a map of at least 3 × 2, so that padding and pooling matter
     inception = Inception(("mixed_10",), channels=4)
@@ -139,11 +141,10 @@ def _small_cases() -> tuple[Case, ...]:
     return (
         Case("encoder", autoencoder, (image,), "encode"),
         Case("decoder", autoencoder, (formula_normal("latent", (2, 8, 6, 4)),), "decode"),
-        Case(
-            "unet",
-            unet,
-            (formula_normal("latents", (2, 8, 6, 8)), np.array([7, 901], np.int32)),
-        ),
+        Case("encoder_linear", linear, (image,), "encode"),
+        Case("decoder_linear", linear, (formula_normal("latent", (2, 4, 3, 6)),), "decode"),
+        Case("unet", unet, noisy),
+        Case("unet_linear", unet.clone(linear_skip=True), noisy),
         Case("segmenter_eval", segmenter, (stacked,), train=False),
         Case("segmenter_train", segmenter, (stacked,), train=True),
         Case("reconstructor_eval", reconstructor, (image,), train=False),

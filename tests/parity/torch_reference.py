@@ -63,6 +63,15 @@ def from_patches(x, size):
     return x.reshape(b, c // size**2, h * size, w * size)
 
 
+def dense(linear, x):
+    """A linear layer at every place of [b, c, h, w]."""
+    return linear(x.movedim(1, -1)).movedim(-1, 1)
+
+
+def factor(fields):
+    return fields.patch_size * 2 ** (len(fields.multipliers) - 1)
+
+
 class Norm(nn.GroupNorm):
     def __init__(self, channels, epsilon):
         super().__init__(num_groups(channels), channels, eps=epsilon)
@@ -118,6 +127,8 @@ class Encoder(nn.ModuleDict):
         self["middle_res_1"] = AutoencoderBlock(width, width, dropout)
         self["norm_out"] = Norm(width, 1e-6)
         self["conv_out"] = nn.Conv2d(width, 2 * fields.latent_channels, 3, padding=1)
+        if fields.linear_skip:
+            self["skip"] = nn.Linear(3 * factor(fields) ** 2, 2 * fields.latent_channels)
 
     def forward(self, x):
         h = self["conv_in"](to_patches(x, self.fields.patch_size))
@@ -128,7 +139,10 @@ class Encoder(nn.ModuleDict):
                 h = self[f"down_{level}_downsample"](F.pad(h, (0, 1, 0, 1)))
         for name in ("middle_res_0", "middle_attention", "middle_res_1"):
             h = self[name](h)
-        return self["conv_out"](F.silu(self["norm_out"](h)))
+        h = self["conv_out"](F.silu(self["norm_out"](h)))
+        if self.fields.linear_skip:
+            h = h + dense(self["skip"], to_patches(x, factor(self.fields)))
+        return h
 
 
 class Decoder(nn.ModuleDict):
@@ -149,6 +163,8 @@ class Decoder(nn.ModuleDict):
                 self[f"up_{level}_upsample"] = nn.Conv2d(width, width, 3, padding=1)
         self["norm_out"] = Norm(width, 1e-6)
         self["conv_out"] = nn.Conv2d(width, 3 * fields.patch_size**2, 3, padding=1)
+        if fields.linear_skip:
+            self["skip"] = nn.Linear(fields.latent_channels, 3 * factor(fields) ** 2)
 
     def forward(self, z):
         h = self["conv_in"](z)
@@ -159,7 +175,11 @@ class Decoder(nn.ModuleDict):
                 h = self[f"up_{level}_res_{i}"](h)
             if level > 0:
                 h = self[f"up_{level}_upsample"](F.interpolate(h, scale_factor=2.0))
-        return from_patches(self["conv_out"](F.silu(self["norm_out"](h))), self.fields.patch_size)
+        h = self["conv_out"](F.silu(self["norm_out"](h)))
+        image = from_patches(h, self.fields.patch_size)
+        if self.fields.linear_skip:
+            image = image + from_patches(dense(self["skip"], z), factor(self.fields))
+        return image
 
 
 class Autoencoder(nn.ModuleDict):
@@ -242,6 +262,9 @@ class UNet(nn.ModuleDict):
                 self[f"up_{level}_upsample"] = nn.Conv2d(width, width, 3, padding=1)
         self["norm_out"] = Norm(width, 1e-5)
         self["conv_out"] = nn.Conv2d(width, fields.out_channels, 3, padding=1)
+        if fields.linear_skip:
+            self["skip_gain"] = nn.Linear(4 * fields.channels, 2 * fields.out_channels)
+            self["skip"] = nn.Conv2d(2 * fields.out_channels, fields.out_channels, 1)
 
     def _add(self, place, i, before, after, level):
         self[f"{place}_res_{i}"] = DenoiserBlock(before, after, 4 * self.fields.channels)
@@ -277,7 +300,11 @@ class UNet(nn.ModuleDict):
                 h = self._apply_blocks(f"up_{level}", i, h, time)
             if level > 0:
                 h = self[f"up_{level}_upsample"](F.interpolate(h, scale_factor=2.0))
-        return self["conv_out"](F.silu(self["norm_out"](h)))
+        h = self["conv_out"](F.silu(self["norm_out"](h)))
+        if self.fields.linear_skip:
+            gain = 1 + self["skip_gain"](F.silu(time)).unsqueeze(-1).unsqueeze(-1)
+            h = h + self["skip"](x * gain)
+        return h
 
 
 class SegmenterBlock(nn.ModuleDict):
