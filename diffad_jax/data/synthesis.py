@@ -17,9 +17,9 @@ def synthesize(
 
     A share of the examples stays normal: by ``normal_probability``, and where the mask is empty.
     By ``own_texture_probability`` the texture is the photo itself, moved and turned (as in MemSeg,
-    Yang et al. 2022); by ``shade_probability`` it is the photo itself, in its place, darker or
-    brighter by a factor, and nothing else changes it; with ``grey_as_photo`` it is grey wherever the photo is, since otherwise
-    colour alone tells an anomaly from a grey photo.
+    Yang et al. 2022); by ``shade_probability`` it is the photo in its place, darker or brighter by
+    a factor, and nothing else changes it. With ``grey_as_photo`` it is grey wherever the photo is,
+    since otherwise colour alone tells an anomaly from a grey photo.
 
     Args:
       image: [s, s, 3] uint8, a normal photo.
