@@ -3,8 +3,10 @@
 Command:   python -m diffad_jax.main --config=configs/draem_small.py:bottle --workdir=runs/draem \\
              --config.data.root=data/mvtec --config.data.textures=data/dtd
 Hardware:  2 CPU cores
-Minutes:   not measured
-Result:    not measured
+Minutes:   45 on one core, beside other work on the other
+Memory:    2.2 GB
+Result:    seed 0, DTD textures; image AUROC, AP, pixel AUROC, AP:
+           bottle 0.985, 0.995, 0.983, 0.846; magnetic_tile not measured
 """
 
 import ml_collections
