@@ -7,6 +7,7 @@ import ml_collections
 
 from diffad_jax.diffusion.ddim import sampling_timesteps
 from diffad_jax.errors import UserError
+from diffad_jax.models.layers import reduction
 
 _SECTIONS = {  # of each method's config, besides those that all have
     "diffad": ("synthesis", "autoencoder", "diffusion", "reconstruction", "segmentation"),
@@ -95,6 +96,8 @@ def check_config(config: ml_collections.ConfigDict) -> None:
                 f"config.{stage}.steps = {c.steps}: must be 1 or more, or 0 with "
                 f"config.{stage}.epochs = {c.epochs} at 1 or more"
             )
+    if "synthesis" in config:
+        _check_kinds_of_anomalies(config.synthesis)
     if config.method == "diffad":
         _check_diffad(config)
     if config.method == "riad" and any(config.image_size % n for n in config.riad.square_sizes):
@@ -107,6 +110,19 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             raise ConfigError(f"config.{field} = {value}: must be odd")
 
 
+def _check_kinds_of_anomalies(c: ml_collections.ConfigDict) -> None:
+    if c.own_texture_probability + c.shade_probability > 1.0:
+        raise ConfigError(
+            f"config.synthesis.own_texture_probability = {c.own_texture_probability} and "
+            f"shade_probability = {c.shade_probability}: together at most 1"
+        )
+    if not 0.0 < c.shade_range[0] <= c.shade_range[1] <= 1.0:
+        raise ConfigError(
+            f"config.synthesis.shade_range = {tuple(c.shade_range)}: must rise within 0 … 1, "
+            "above 0"
+        )
+
+
 def _check_diffad(config: ml_collections.ConfigDict) -> None:
     if config.autoencoder.perceptual == "inception" and not config.autoencoder.perceptual_file:
         raise ConfigError(
@@ -114,7 +130,7 @@ def _check_diffad(config: ml_collections.ConfigDict) -> None:
             "config.autoencoder.perceptual_file"
         )
     c = config.autoencoder
-    side = c.patch_size * 2 ** (len(c.multipliers) - 1)
+    side = reduction(c.patch_size, len(c.multipliers))
     if c.linear_skip and c.latent_channels > 3 * side**2:
         raise ConfigError(
             f"config.autoencoder.latent_channels = {c.latent_channels}: with linear_skip at most "

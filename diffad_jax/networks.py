@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from diffad_jax.errors import UserError
+from diffad_jax.models import layers
 from diffad_jax.models.autoencoder import Autoencoder
 from diffad_jax.models.discriminator import Discriminator
 from diffad_jax.models.inception import InceptionDistance
@@ -81,7 +82,7 @@ def inpainter(config: Config) -> Segmenter:
 def latent_shape(config: Config) -> tuple[int, int, int]:
     """(height, width, channels) of the latent of one photo."""
     c = config.autoencoder
-    reduction = c.patch_size * 2 ** (len(c.multipliers) - 1)
+    reduction = layers.reduction(c.patch_size, len(c.multipliers))
     side, left = divmod(config.image_size, reduction)
     if left:
         raise UserError(

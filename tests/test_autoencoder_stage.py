@@ -325,7 +325,7 @@ def test_with_linear_skips_it_begins_as_the_principal_components_of_the_first_ba
     image = batch(0)["augmented_image"] / np.float32(255.0)
     patches = image.reshape(2, 4, 4, 4, 4, 3).transpose(0, 1, 3, 2, 4, 5).reshape(32, 48)
     centre = patches.mean(axis=0)
-    _, singular, axes = np.linalg.svd(patches - centre, full_matrices=False)
+    _, _, axes = np.linalg.svd(patches - centre, full_matrices=False)
     count = config.autoencoder.latent_channels
     coordinates = (patches - centre) @ axes[:count].T
     expected = coordinates @ axes[:count] + centre

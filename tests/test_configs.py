@@ -73,6 +73,7 @@ def test_the_default_is_all_fifteen():
         ("reconstruction.interpolation", (0.5, 0.5), "each must be there once"),
         ("reconstruction.condition_timesteps", (500, 400), "must rise within 0 … 1000"),
         ("autoencoder.perceptual", "inception", "name their file in config.autoencoder.percept"),
+        ("synthesis.shade_range", (0.0, 0.9), "must rise within 0 … 1, above 0"),
         ("data.validation_share", 1.5, "config.data.validation_share = 1.5: must lie in 0 … 1"),
         ("evaluation.smoothing", 4, "config.evaluation.smoothing = 4: must be odd"),
         ("categories", (), "config.categories is empty"),
@@ -83,6 +84,13 @@ def test_impossible_values_are_named(field, value, message):
     section, _, name = field.rpartition(".")
     (config[section] if section else config)[name] = value
     with pytest.raises(ConfigError, match=message):
+        check_config(config)
+
+
+def test_kinds_of_anomalies_share_one_whole():
+    config = mvtec.get_config()
+    config.synthesis.own_texture_probability, config.synthesis.shade_probability = 0.6, 0.5
+    with pytest.raises(ConfigError, match="= 0.6 and shade_probability = 0.5: together at most 1"):
         check_config(config)
 
 

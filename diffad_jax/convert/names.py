@@ -13,6 +13,7 @@ import flax.traverse_util
 import jax
 import numpy as np
 
+from diffad_jax.models import layers
 from diffad_jax.models.autoencoder import Autoencoder
 from diffad_jax.models.discriminator import Discriminator
 from diffad_jax.models.lpips import DEPTHS, Lpips
@@ -186,7 +187,7 @@ def _autoencoder(
         "decoder/conv_out/kernel": 3,
         "decoder/conv_out/bias": 0,
     }
-    image = _zeros(module.patch_size * 2 ** (len(module.multipliers) - 1), 3)
+    image = _zeros(layers.reduction(module.patch_size, len(module.multipliers)), 3)
     return _pairs(module, (image,), words, layout, colours)
 
 

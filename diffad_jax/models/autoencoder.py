@@ -255,7 +255,7 @@ def begin_as_principal_components(params: dict, images: jax.Array, model: Autoen
 
 def _factor(module: _Half | Autoencoder) -> int:
     """f, by how much a side of the latent is smaller than the image's."""
-    return module.patch_size * 2 ** (len(module.multipliers) - 1)
+    return layers.reduction(module.patch_size, len(module.multipliers))
 
 
 def _pointwise(in_features: int, features: int, dtype: Dtype) -> nn.Conv:

@@ -207,6 +207,11 @@ def max_pool(x: jax.Array) -> jax.Array:
     return jnp.where(top >= bottom, top, bottom)
 
 
+def reduction(patch_size: int, levels: int) -> int:
+    """By how much patches and ``levels`` of a network, all but the last halving, shrink a side."""
+    return patch_size * 2 ** (levels - 1)
+
+
 def space_to_depth(x: jax.Array, patch_size: int) -> jax.Array:
     """[b, h, w, c] -> [b, h/p, w/p, p²c], channels ordered (row, column, channel)."""
     if patch_size == 1:

@@ -37,7 +37,7 @@ class ConvBlock(nn.Module):
 def check_size(image: jax.Array, patch_size: int, levels: int) -> None:
     """Raises UserError if the network cannot halve [b, h, w, c] so often."""
     _, height, width, _ = image.shape
-    factor = patch_size * 2 ** (levels - 1)
+    factor = layers.reduction(patch_size, levels)
     if height % factor or width % factor:
         raise UserError(
             f"the network shrinks an image by {factor} (patch_size {patch_size}, "

@@ -35,12 +35,12 @@ def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch:
     del frozen  # the first stage stands on nothing
     init_key, adversary_key, run_key = jax.random.split(key, 3)
     image = jnp.zeros((1, config.image_size, config.image_size, 3))
-    params = {"autoencoder": networks.autoencoder(config).init(init_key, image)["params"]}
+    model = networks.autoencoder(config)
+    weights = model.init(init_key, image)["params"]
     if config.autoencoder.linear_skip:
         photos = to_float(batch[config.autoencoder.input])
-        params["autoencoder"] = begin_as_principal_components(
-            params["autoencoder"], photos, networks.autoencoder(config)
-        )
+        weights = begin_as_principal_components(weights, photos, model)
+    params = {"autoencoder": weights}
     variables = {}
     if config.autoencoder.adversarial_weight:
         discriminator = networks.discriminator(config).init(adversary_key, image, train=False)
