@@ -151,6 +151,7 @@ def diffusion() -> ml_collections.ConfigDict:
     # independent (code) | shared (poster); ablations: none, hidden (it learns without a condition)
     c.condition_noise = "independent"
     c.condition_timesteps = (0, 1000)  # independent: s is drawn from the first to below the last
+    c.anomaly_weight = 1.0  # the loss counts so many times where the example is anomalous
     c.latent_scale = 1.0  # z is multiplied by it; 0: 1 / (the latents' standard deviation)
     c.epochs = 4000
     c.steps = 0

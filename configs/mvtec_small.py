@@ -69,6 +69,7 @@ def few_steps(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.autoencoder.betas = (0.9, 0.99)
 
     config.diffusion.linear_skip = True
+    config.diffusion.anomaly_weight = 5.0  # of all pixels few are to be repaired
     config.diffusion.latent_scale = 0.0
     config.diffusion.prediction = "v"
     # What one step from pure noise and a clean condition at test need to know.

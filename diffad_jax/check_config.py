@@ -150,6 +150,11 @@ def _check_diffad(config: ml_collections.ConfigDict) -> None:
             f"config.reconstruction.start_timestep = {c.start_timestep}: must lie in 0 … "
             f"{config.diffusion.timesteps - 1}"
         )
+    weight = config.diffusion.anomaly_weight
+    if not 0.0 < weight < float("inf"):
+        raise ConfigError(
+            f"config.diffusion.anomaly_weight = {weight}: must be above 0, and finite"
+        )
     for field in (
         "reconstruction.condition_timesteps",
         "diffusion.condition_timesteps",

@@ -16,10 +16,16 @@ def kl(mean: jax.Array, logvar: jax.Array) -> jax.Array:
     return 0.5 * jnp.sum(mean**2 + jnp.exp(logvar) - 1.0 - logvar, axis=(1, 2, 3))
 
 
-def squared_error(target: jax.Array, prediction: jax.Array) -> jax.Array:
-    """‖ε − ε_θ‖² averaged over the latent: [b, h, w, c] twice -> [b]."""
+def squared_error(
+    target: jax.Array, prediction: jax.Array, weight: jax.Array | None = None
+) -> jax.Array:
+    """‖ε − ε_θ‖² averaged over the latent: [b, h, w, c] twice -> [b].
+
+    ``weight`` [b, h, w, 1] multiplies the square at each position; 1 where it is None.
+    """
     _same_shape(target, prediction)
-    return jnp.mean((target - prediction) ** 2, axis=(1, 2, 3))
+    squares = (target - prediction) ** 2
+    return jnp.mean(squares if weight is None else weight * squares, axis=(1, 2, 3))
 
 
 def hinge_discriminator(real: jax.Array, fake: jax.Array) -> jax.Array:

@@ -66,6 +66,8 @@ def test_the_default_is_all_fifteen():
         ("reconstruction.test_steps", 1001, "num_steps must lie in 1 … 1000, got 1001"),
         ("reconstruction.start_timestep", 1000, "must lie in 0 … 999"),
         ("diffusion.condition_timesteps", (9, 9), "must rise within 0 … 1000"),
+        ("diffusion.anomaly_weight", 0.0, "anomaly_weight = 0.0: must be above 0, and finite"),
+        ("diffusion.anomaly_weight", float("nan"), "anomaly_weight = nan: must be above 0"),
         ("diffusion.condition_noise", "some", "choose one of independent, shared, none"),
         ("segmentation.steps", -1, "config.segmentation.steps = -1: must be 1 or more"),
         ("segmentation.epochs", 0, "or 0 with config.segmentation.epochs = 0 at 1 or more"),

@@ -28,7 +28,8 @@ def batch(seed=0):
     image, augmented = (
         np.random.default_rng(s).integers(0, 256, (32, 16, 16, 3), np.uint8) for s in (0, seed)
     )
-    return {"image": image, "augmented_image": augmented}
+    mask = np.zeros((32, 16, 16, 1), np.uint8)
+    return {"image": image, "augmented_image": augmented, "anomaly_mask": mask}
 
 
 @pytest.fixture
@@ -75,3 +76,17 @@ def test_a_hidden_condition_is_not_seen(tiny_config):
     step = jax.jit(functools.partial(latent_diffusion.train_step, config=config))
     one, other = (step(state, frozen, batch(seed))[1]["loss"] for seed in (1, 2))
     assert one == other
+
+
+def test_anomalies_count_by_their_weight_and_their_share_of_a_patch(tiny_config):
+    config, state, frozen = given(tiny_config, anomaly_weight=5.0)
+    step = jax.jit(functools.partial(latent_diffusion.train_step, config=config))
+
+    def loss(mask):
+        return step(state, frozen, batch() | {"anomaly_mask": mask})[1]["loss"]
+
+    normal = np.zeros((32, 16, 16, 1), np.uint8)
+    striped = normal.copy()
+    striped[:, :, ::2] = 1
+    np.testing.assert_allclose(loss(normal + 1), 5.0 * loss(normal), rtol=1e-5)
+    np.testing.assert_allclose(loss(striped), 3.0 * loss(normal), rtol=1e-5)

@@ -21,6 +21,8 @@ def test_l1_and_squared_error():
     a, b = jnp.zeros((2, 2, 2, 3)), jnp.full((2, 2, 2, 3), 0.5)
     np.testing.assert_allclose(losses.l1(a, b), [6.0, 6.0])
     np.testing.assert_allclose(losses.squared_error(a, b), [0.25, 0.25])
+    weight = jnp.ones((*a.shape[:3], 1)).at[0, 0, 0].set(1.0 + a.shape[1] * a.shape[2])
+    np.testing.assert_allclose(losses.squared_error(a, b, weight), [0.5, 0.25])
 
 
 def test_focal_golden_value():

@@ -190,6 +190,11 @@ def test_the_denoisers_linear_skip_passes_its_input_on_and_starts_at_zero():
     params["skip"]["kernel"] = jnp.eye(8, 4, -4)[None, None]
     params["skip_gain"] = jax.tree.map(jnp.zeros_like, params["skip_gain"])
     np.testing.assert_allclose(run({"params": params}, x, t), x[..., 4:], rtol=1e-6)
+    # However far the condition is off, a gate can shut it out.
+    params["skip_gate"]["bias"] = jnp.array([-20.0, 0.0, 0.0, 0.0])
+    shut = run({"params": params}, 1e3 * x, t)
+    np.testing.assert_allclose(shut[..., 0], jnp.zeros((2, 8, 8)), atol=1e-4)
+    np.testing.assert_allclose(shut[..., 1:], 1e3 * x[..., 5:], rtol=1e-6)
 
 
 def test_timestep_embedding_closed_form():

@@ -88,9 +88,10 @@ class UNet(nn.Module):
         times smaller than the input.
       head_channels: of each attention head; must divide the width of every level with attention.
       out_channels: of the output.
-      linear_skip: adds a linear map of the input, with gains that depend on t. Where the condition
-        is the answer but for noise, the blocks, which normalise, then need not learn to copy it.
-        Not in the published network.
+      linear_skip: adds a linear map of the input, with gains that depend on t, through gates from 0
+        to 2 that the blocks set at each position. Where the condition is the answer but for noise,
+        the blocks, which normalise, then need not learn to copy it; where it shows a defect, they
+        need not undo the copy. Not in the published network.
       dtype: compute dtype; parameters, time embedding and output are float32.
       remat: recompute blocks in the backward pass instead of keeping their activations.
     """
@@ -144,12 +145,14 @@ class UNet(nn.Module):
                 h = layers.conv(h, features, name=f"up_{level}_upsample", dtype=dtype)
 
         h = nn.swish(layers.GroupNorm(EPSILON, dtype, name="norm_out")(h))
-        h = layers.zero_conv(h, self.out_channels, name="conv_out", dtype=dtype)
+        out = layers.zero_conv(h, self.out_channels, name="conv_out", dtype=dtype)
         if self.linear_skip:
             gain = layers.dense(nn.swish(time), x.shape[-1], name="skip_gain", dtype=jnp.float32)
             scaled = x * (1.0 + gain[:, None, None])
-            h += layers.zero_conv(scaled, self.out_channels, name="skip", dtype=dtype, kernel=1)
-        return h.astype(jnp.float32)
+            skip = layers.zero_conv(scaled, self.out_channels, name="skip", dtype=dtype, kernel=1)
+            gate = layers.zero_conv(h, self.out_channels, name="skip_gate", dtype=dtype)
+            out += 2.0 * nn.sigmoid(gate) * skip
+        return out.astype(jnp.float32)
 
     def _time(self, t: jax.Array) -> jax.Array:
         """[b] -> [b, 4 · channels]."""

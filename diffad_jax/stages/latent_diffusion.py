@@ -56,7 +56,8 @@ def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, co
     z ~ q(z|x) is sampled, the condition c is the mode of q(z|x_a); t is uniform on
     ``trained_timesteps``. s is uniform on ``condition_timesteps`` (``independent``, the published
     code), or s = t (``shared``, the poster's equation), or the condition stays clean (``none``), or
-    there is none (``hidden``; both are the paper's ablations).
+    there is none (``hidden``; both are the paper's ablations). Errors count ``anomaly_weight``
+    times where the example is anomalous (1 as published): there the condition is no answer.
 
     Returns:
       The next state and scalar metrics.
@@ -78,11 +79,12 @@ def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, co
     condition = _seen(condition, s, keys[4], config)
 
     target = schedule.target(c.prediction, z, t, noise, alpha_bar)
+    weight = 1.0 + (c.anomaly_weight - 1.0) * _share_of_anomaly(batch["anomaly_mask"], z.shape)
 
     def loss_fn(params):
         inputs = jnp.concatenate([z_t, condition], axis=-1)
         output = networks.denoiser(config).apply({"params": params}, inputs, t)
-        return jnp.mean(losses.squared_error(target, output))
+        return jnp.mean(losses.squared_error(target, output, weight))
 
     loss, gradients = jax.value_and_grad(loss_fn)(state.params)
     state = train_state.apply_gradients(state, gradients, make_optimizer(config))
@@ -148,6 +150,13 @@ def _seen(condition: jax.Array, s: jax.Array, key: jax.Array, config: Config) ->
         return condition
     noise = jax.random.normal(key, condition.shape)
     return schedule.q_sample(condition, s, noise, noise_schedule(config))
+
+
+def _share_of_anomaly(mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """How much of each position's patch is anomalous: [b, H, W, 1] in {0, 1} -> [b, h, w, 1]."""
+    batch, height, width, _ = shape
+    patches = mask.reshape(batch, height, mask.shape[1] // height, width, -1)
+    return jnp.mean(patches.astype(jnp.float32), axis=(2, 4))[..., None]
 
 
 def _encode(config: Config, frozen: dict[str, Params], pixels: jax.Array):

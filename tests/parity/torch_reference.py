@@ -265,6 +265,7 @@ class UNet(nn.ModuleDict):
         if fields.linear_skip:
             self["skip_gain"] = nn.Linear(4 * fields.channels, 2 * fields.out_channels)
             self["skip"] = nn.Conv2d(2 * fields.out_channels, fields.out_channels, 1)
+            self["skip_gate"] = nn.Conv2d(width, fields.out_channels, 3, padding=1)
 
     def _add(self, place, i, before, after, level):
         self[f"{place}_res_{i}"] = DenoiserBlock(before, after, 4 * self.fields.channels)
@@ -300,11 +301,12 @@ class UNet(nn.ModuleDict):
                 h = self._apply_blocks(f"up_{level}", i, h, time)
             if level > 0:
                 h = self[f"up_{level}_upsample"](F.interpolate(h, scale_factor=2.0))
-        h = self["conv_out"](F.silu(self["norm_out"](h)))
+        h = F.silu(self["norm_out"](h))
+        out = self["conv_out"](h)
         if self.fields.linear_skip:
             gain = 1 + self["skip_gain"](F.silu(time)).unsqueeze(-1).unsqueeze(-1)
-            h = h + self["skip"](x * gain)
-        return h
+            out = out + 2 * torch.sigmoid(self["skip_gate"](h)) * self["skip"](x * gain)
+        return out
 
 
 class SegmenterBlock(nn.ModuleDict):
