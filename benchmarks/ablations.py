@@ -19,8 +19,9 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from benchmarks.last_line import finish
+from benchmarks import last_line
 from diffad_jax import diffad, workflow
+from diffad_jax.check_config import check_config
 from diffad_jax.detector import Detector
 from diffad_jax.evaluate import evaluate, load_inception, measure
 from diffad_jax.reconstruct import Reconstruction, decode, encode, reconstruct
@@ -77,6 +78,7 @@ def main(argv: list[str]) -> None:
     del argv
     logging.set_verbosity(logging.WARNING)
     config, workdir = flags.FLAGS.config, Path(flags.FLAGS.workdir)
+    check_config(config)
     (category,) = config.categories
     names = flags.FLAGS.only or list(VARIANTS)
     if unknown := set(names) - set(VARIANTS):
@@ -89,7 +91,7 @@ def main(argv: list[str]) -> None:
     print(f"\n{category:<24}" + "".join(f"{f:>24}" for f in shown))
     for name, found in table.items():
         print(f"{name:<24}" + "".join(f"{_cell(found[f]):>24}" for f in shown))
-    finish({"category": category, "figures": table})
+    last_line.finish({"category": category, "figures": table})
 
 
 def _cell(value: float | None) -> str:
@@ -189,4 +191,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "Where everything goes.")
     flags.DEFINE_list("only", None, "These variants instead of all.")
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    last_line.run(main)

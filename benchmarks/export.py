@@ -14,9 +14,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from absl import app, flags, logging
+from absl import flags, logging
 from ml_collections import config_flags
 
+from benchmarks import last_line
 from diffad_jax import threshold
 from diffad_jax.check_config import check_config
 from diffad_jax.data import images, layouts
@@ -122,4 +123,4 @@ def _time(detect: dict[str, Callable], image: np.ndarray) -> dict[str, list[floa
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(main)
+    last_line.run(main)

@@ -14,13 +14,13 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from absl import app, flags, logging
+from absl import flags, logging
 from ml_collections import config_flags
 from PIL import Image
 
-from benchmarks import defect_kinds
+from benchmarks import defect_kinds, last_line
 from benchmarks.ablations import replacement
-from benchmarks.last_line import finish
+from diffad_jax.check_config import check_config
 from diffad_jax.data import images, layouts
 from diffad_jax.detector import Detector, in_batches
 from diffad_jax.diffad import judge
@@ -36,11 +36,12 @@ def main(argv: list[str]) -> None:
     del argv
     logging.set_verbosity(logging.WARNING)
     config, workdir = flags.FLAGS.config, Path(flags.FLAGS.workdir)
+    check_config(config)
     for category in config.categories:
         detector = Detector.from_workdir(config, workdir, category)
         figures = take_apart(detector.weights, detector.config, category)
         print_table(category, figures)
-        finish({"category": category, "figures": figures})
+        last_line.finish({"category": category, "figures": figures})
 
 
 def take_apart(
@@ -119,4 +120,4 @@ if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "FILE:CATEGORY, as for training.")
     flags.DEFINE_string("workdir", None, "Where it was trained.")
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    last_line.run(main)

@@ -1,8 +1,26 @@
 """How a benchmark ends."""
 
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from absl import app
+
+from diffad_jax.errors import UserError
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """``app.run``; what a user can put right ends in its message alone."""
+
+    def guarded(argv: list[str]) -> None:
+        try:
+            main(argv)
+        except UserError as error:
+            sys.exit(f"error: {error}")
+
+    app.run(guarded)
 
 
 def finish(figures: dict[str, Any], file: str | Path | None = None) -> None:

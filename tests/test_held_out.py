@@ -1,5 +1,8 @@
 """Defects drawn for choosing settings, and what taking a detector apart says of known ones."""
 
+import subprocess
+import sys
+
 import jax
 import ml_collections
 import numpy as np
@@ -73,3 +76,13 @@ def test_decibels_are_of_the_grey_reconstruction(figures):
 def test_mean_is_over_the_kinds(figures):
     kinds = [figures[k]["image_auroc"] for k in defect_kinds.KINDS]
     assert figures["mean"]["image_auroc"] == pytest.approx(np.mean(kinds))
+
+
+@pytest.mark.parametrize("name", ["held_out", "ablations", "export"])
+def test_what_a_user_can_put_right_ends_without_a_traceback(name, tmp_path):
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--config=configs/demo.py"]
+    command += [f"--workdir={tmp_path}", "--config.image_size=0"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == "error: config.image_size = 0: must be 1 or more"
+    assert "Traceback" not in ended.stderr
