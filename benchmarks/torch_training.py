@@ -161,7 +161,7 @@ class Training:
             for drawn_from in (c.trained_timesteps, c.condition_timesteps)
         )
         draws = self._noise(), t, self._noise(), s, self._noise()
-        images = self._pixels("image"), self._pixels("augmented_image")
+        images = self._pixels("image"), self._pixels("augmented_image"), self.images["anomaly_mask"]
         return torch_losses.denoising(
             self.config, self.frozen["autoencoder"], self.model, self.scale, *images, draws
         )

@@ -225,11 +225,15 @@ STEPS_CASES = (
         {},
         ("params/down_0/conv_0/kernel", "params/down_1/norm_0/scale", "params/conv_out/kernel"),
     ),
-    # As in configs/mvtec_small.py; the denoiser's loss on v as well.
+    # As in configs/mvtec_small.py; the denoiser's loss on v, and its weight, as well.
     StepsCase(
         "steps_denoiser_v",
         latent_diffusion,
-        {"diffusion.prediction": "v", "autoencoder.patch_size": 2},
+        {
+            "diffusion.prediction": "v",
+            "diffusion.anomaly_weight": 5.0,
+            "autoencoder.patch_size": 2,
+        },
         ("params/conv_in/kernel", "params/conv_out/kernel", "ema_params/conv_out/kernel"),
     ),
     StepsCase(

@@ -29,8 +29,12 @@ def likeness(c, perceptual: nn.Module | None, image: torch.Tensor, made: torch.T
     return distance.sum() / len(image)
 
 
-def denoising(config, encoder: nn.Module, model: nn.Module, scale: float, image, augmented, draws):
-    """Of LDM's p_losses with a noisy condition; ``draws`` are those of ``stage_2_draws``."""
+def denoising(
+    config, encoder: nn.Module, model: nn.Module, scale: float, image, augmented, mask, draws
+):
+    """Of LDM's p_losses with a noisy condition, where the mask [b, 1, h, w] in {0, 1} counts more;
+    ``draws`` are those of ``stage_2_draws``.
+    """
     posterior, t, noise, s, condition_noise = draws
     with torch.no_grad():
         mean, logvar = encoder.encode(image).chunk(2, dim=1)
@@ -41,7 +45,9 @@ def denoising(config, encoder: nn.Module, model: nn.Module, scale: float, image,
         signal, sigma = _levels(t, noise)
         target = signal * noise - sigma * z
     inputs = [_noisy(z, t, noise), _noisy(condition, s, condition_noise)]
-    return F.mse_loss(model(torch.cat(inputs, dim=1), t), target)
+    error = (model(torch.cat(inputs, dim=1), t) - target) ** 2
+    anomalous = F.adaptive_avg_pool2d(mask.to(error), error.shape[2:])
+    return (error * (1.0 + (config.diffusion.anomaly_weight - 1.0) * anomalous)).mean()
 
 
 def segmentation(config, autoencoder, denoiser, model, scale: float, image, mask, noise):

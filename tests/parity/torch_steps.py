@@ -111,7 +111,8 @@ def _denoiser(case: StepsCase):
     history = []
     for step in range(NUM_STEPS):
         batch = case.batch(step)
-        images = (_pixels(batch[name]) for name in ("image", "augmented_image"))
+        images = [_pixels(batch[name]) for name in ("image", "augmented_image")]
+        images.append(_tensor(batch["anomaly_mask"]))
         draws = [_tensor(x) for x in steps_cases.stage_2_draws(case, step)]
         loss = torch_losses.denoising(case.config, encoder, model, c.latent_scale, *images, draws)
         optimizer.zero_grad()
