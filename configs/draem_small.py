@@ -1,4 +1,4 @@
-"""DRAEM shrunk to two CPU cores, as ``mvtec_small`` shrinks DiffAD: 128 × 128 photos.
+"""DRAEM shrunk to two CPU cores, as ``mvtec_small`` shrinks DiffAD, but at 128 × 128.
 
 Command:   python -m diffad_jax.main --config=configs/draem_small.py:bottle --workdir=runs/draem \\
              --config.data.root=data/mvtec --config.data.textures=data/dtd
@@ -15,7 +15,7 @@ from configs import draem, mvtec_small
 
 
 def get_config(category: str | None = None) -> ml_collections.ConfigDict:
-    config = mvtec_small.small_photos(draem.get_config(category))
+    config = mvtec_small.small_photos(draem.get_config(category), 128)
     config.draem.reconstructor_channels = 64
     config.draem.reconstructor_multipliers = (1, 2, 2, 2)
     config.draem.segmenter_channels = 32

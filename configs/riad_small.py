@@ -1,4 +1,4 @@
-"""RIAD shrunk to two CPU cores, as ``mvtec_small`` shrinks DiffAD: 128 × 128 photos.
+"""RIAD shrunk to two CPU cores, as ``mvtec_small`` shrinks DiffAD, but at 128 × 128.
 
 Command:   python -m diffad_jax.main --config=configs/riad_small.py:bottle --workdir=runs/riad \\
              --config.data.root=data/mvtec
@@ -15,7 +15,7 @@ from configs import mvtec_small, riad
 
 
 def get_config(category: str | None = None) -> ml_collections.ConfigDict:
-    config = mvtec_small.small_photos(riad.get_config(category))
+    config = mvtec_small.small_photos(riad.get_config(category), 128)
     config.riad.channels = 32
     config.riad.multipliers = (1, 2, 4, 4)
     config.riad.patch_size = 4
