@@ -1,6 +1,7 @@
 """Recorded examples equal the live ones; what does not fit is refused."""
 
 import itertools
+import zipfile
 
 import numpy as np
 import pytest
@@ -88,3 +89,30 @@ def test_damage_is_named(config, tmp_path):
     config.data.recorded = str(tmp_path / "absent.zip")
     with pytest.raises(RecordingError, match=r"there is no .*absent.zip; write it with"):
         take(config, 1)
+
+
+def test_a_damaged_example_is_named_when_its_turn_comes(config, tmp_path):
+    good, bad = tmp_path / "tiles.zip", tmp_path / "bad.zip"
+    with zipfile.ZipFile(good) as source, zipfile.ZipFile(bad, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            target.writestr(name, b"x" if name == "train/0000005.mask" else content)
+    config.data.recorded = str(bad)
+    with pytest.raises(RecordingError, match=r"bad.zip: example train/0000005 is damaged"):
+        take(config, 2)  # an epoch
+
+
+@pytest.mark.parametrize("cache_mib", [0, 1])
+def test_photos_stay_in_memory_as_far_as_the_config_allows(config, monkeypatch, cache_mib):
+    decoded = []
+    really_open = recorded.Image.open
+    monkeypatch.setattr(recorded.Image, "open", lambda f: decoded.append(0) or really_open(f))
+    recording = recorded.Recording(config.data.recorded, cache_mib)
+    counts = []
+    for _ in range(2):
+        normal = [i for i in range(8) if not recording.example("train", i)["anomaly_mask"].any()]
+        decoded.clear()
+        for i in normal:
+            recording.example("train", i)
+        counts.append(len(decoded))
+    assert counts == [0 if cache_mib else len(normal)] * 2

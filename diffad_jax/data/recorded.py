@@ -5,12 +5,16 @@ example and part. Pictures are lossless WebP; a photo that several examples shar
 and of an augmented image only the pixels inside its mask.
 """
 
+import collections
+import concurrent.futures
 import hashlib
 import io
+import itertools
 import json
+import os
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import ml_collections
@@ -22,6 +26,7 @@ from diffad_jax.errors import UserError
 from diffad_jax.types import Batch
 
 _FORMAT = "diffad_jax recording 1"
+_MOST_AHEAD = 16  # batches in memory
 
 
 class RecordingError(UserError):
@@ -81,26 +86,32 @@ def batches(
     Raises:
       RecordingError: missing or damaged file, another category, image size or synthesis.
     """
-    recording = Recording(config.data.recorded)
+    recording = Recording(config.data.recorded, config.data.cache_mib)
     recording.check(config, category, split)
-    step, share = start_step, batch_size // process_count
-    while True:
-        first = step * batch_size + process_index * share
-        indices = range(first, first + share)
+    share, turn = batch_size // process_count, config.data.turn_recorded
+
+    def example(i: int) -> dict[str, np.ndarray]:
         if split == "validation":
-            count = recording.count(split)
-            examples = [recording.example(split, i % count) for i in indices]
-        else:
-            turn = config.data.turn_recorded
-            examples = [_drawn(recording, split, config.seed, i, turn) for i in indices]
-        yield {k: np.stack([e[k] for e in examples]) for k in examples[0]}
-        step += 1
+            return recording.example(split, i % recording.count(split))
+        return _drawn(recording, split, config.seed, i, turn)
+
+    def batch(step: int) -> Batch:
+        first = step * batch_size + process_index * share
+        examples = [example(i) for i in range(first, first + share)]
+        return {k: np.stack([e[k] for e in examples]) for k in examples[0]}
+
+    if split == "validation":  # of which one batch is wanted
+        return map(batch, itertools.count(start_step))
+    return _ahead(batch, start_step)
 
 
 class Recording:
-    """Random access to the examples of a recording; decoded ones are kept."""
+    """Random access to the examples of a recording.
 
-    def __init__(self, path: str | Path):
+    Photos, which examples share, stay decoded in memory up to ``cache_mib``.
+    """
+
+    def __init__(self, path: str | Path, cache_mib: int = 0):
         self.path = Path(path)
         try:
             self._archive = zipfile.ZipFile(self.path)
@@ -116,6 +127,7 @@ class Recording:
         if self.meta.get("format") != _FORMAT:
             raise RecordingError(f"{self.path} is no recording of this version: write it again")
         self._cache: dict[str, np.ndarray] = {}
+        self._room = cache_mib * 2**20
 
     def check(self, config: ml_collections.ConfigDict, category: str, split: str) -> None:
         """Refuses a recording that another run made for another purpose."""
@@ -153,15 +165,29 @@ class Recording:
         if name not in self._cache:
             with Image.open(io.BytesIO(self._archive.read(name))) as picture:
                 pixels = np.asarray(picture.convert("RGB"))
-            if not name.startswith("photos/"):
+            if not name.startswith("photos/") or pixels.nbytes > self._room:
                 return pixels
             self._cache[name] = pixels
+            self._room -= pixels.nbytes
         return self._cache[name]
 
     def _mask(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         bits = np.frombuffer(zlib.decompress(self._archive.read(name)), np.uint8)
         height, width = shape[:2]
         return np.unpackbits(bits, count=height * width).reshape(height, width, 1)
+
+
+def _ahead(batch: Callable[[int], Batch], start_step: int) -> Iterator[Batch]:
+    """``batch`` of each step from ``start_step`` on, a few made ahead by threads.
+
+    Threads do: decoding, decompression and large copies let go of Python's lock.
+    """
+    ahead = min(os.cpu_count() or 1, _MOST_AHEAD)
+    with concurrent.futures.ThreadPoolExecutor(ahead) as pool:
+        made = collections.deque(pool.submit(batch, start_step + i) for i in range(ahead))
+        for step in itertools.count(start_step + ahead):
+            yield made.popleft().result()
+            made.append(pool.submit(batch, step))
 
 
 def _write_example(archive: zipfile.ZipFile, name: str, batch: Batch, seen: set[str]) -> None:
