@@ -67,7 +67,6 @@ def data() -> ml_collections.ConfigDict:
     c = photos()
     c.textures = "procedural"  # what anomalies are made of: procedural | dtd | a folder of images
     c.recorded = ""  # train from this file (--mode=record) instead of synthesising
-    c.turn_recorded = True  # recorded examples are flipped and turned by quarters
     c.cache_mib = 2048  # photos, and textures, stay decoded in memory up to this much
     return c
 

@@ -1,11 +1,15 @@
-"""DiffAD planned for half an hour on one H200: 256 × 256 photos, the choices of ``mvtec_small``.
+"""DiffAD for minutes on one GPU: 256 × 256 photos, the choices of ``mvtec_small``.
 
 Command:   python -m diffad_jax.main --config=configs/mvtec_fast.py:bottle --workdir=runs/fast
            (without TensorFlow: --config.data.recorded=FILE, made elsewhere by --mode=record)
-Cost:      9 + 67 + 51 PFLOP in the three stages (python -m benchmarks.flops), a sixteenth of
-           ``mvtec``: 21 minutes at 100 TFLOP/s
-Minutes:   not measured
-Result:    not measured; ``mvtec_small`` is its shrunken form
+Hardware:  one NVIDIA H200, 16 CPU cores; 3.5 GiB of its memory, 10 GiB on the host
+Cost:      2.1 + 11.2 + 9.6 PFLOP in the three stages (python -m benchmarks.flops), a ninetieth of
+           ``mvtec``
+Minutes:   4.7 (bottle) and 3.9 (magnetic_tile) with evaluation; 2.7 more where nothing is compiled
+Result:    seed 0, 4,000 recorded examples with DTD textures, at 01fa402, which turned them by
+           quarters; image AUROC, AP, pixel AUROC, AP:
+           bottle        0.953, 0.980, 0.950, 0.772
+           magnetic_tile 0.741, 0.869, 0.657, 0.152
 """
 
 import ml_collections
@@ -17,24 +21,26 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config = mvtec_small.few_steps(mvtec.get_config(category))
     config.data.resize = "antialias"
     config.training.compute_dtype = "bfloat16"
+    config.training.checkpoint_every = 2000
 
-    # 32 × 32 × 8 latents, by 4 × 4 patches and one halving.
-    config.autoencoder.channels = 192
-    config.autoencoder.latent_channels = 8
+    # 32 × 32 × 16 latents, by 4 × 4 patches and one halving.
+    config.autoencoder.latent_channels = 16
     config.autoencoder.multipliers = (1, 2)
     config.autoencoder.patch_size = 4
-    config.autoencoder.steps = 2000
+    config.autoencoder.steps = 1000
     config.autoencoder.batch_size = 16
     config.autoencoder.learning_rate = 5e-4
-    config.autoencoder.warmup_steps = 200
+    config.autoencoder.warmup_steps = 100
 
-    config.diffusion.channels = 192
-    config.diffusion.steps = 10000
-    config.diffusion.learning_rate = 3e-4
-    config.diffusion.warmup_steps = 200
-    config.diffusion.ema_decay = 0.999
+    config.diffusion.channels = 128
+    config.diffusion.attention_downsampling = (2, 4)
+    config.diffusion.steps = 4000
+    config.diffusion.learning_rate = 5e-4
+    config.diffusion.warmup_steps = 100
+    config.diffusion.ema_decay = 0.998
 
     config.segmentation.patch_size = 2
-    config.segmentation.steps = 6000
+    config.segmentation.steps = 4000
+    config.segmentation.batch_size = 16
     config.segmentation.warmup_steps = 100
     return config

@@ -78,22 +78,21 @@ def batches(
 ) -> Iterator[Batch]:
     """Endless batches from ``config.data.recorded``, shuffled anew each epoch.
 
-    With ``config.data.turn_recorded`` they are also flipped and turned by quarters. An
-    example is a pure function of (seed, index), so any ``start_step`` is reached at once.
-    Validation examples are neither shuffled nor turned. Of several processes each gets its own
-    contiguous share of a batch, as from ``pipeline.batches``.
+    An example is a pure function of (seed, index), so any ``start_step`` is reached at once.
+    Validation examples are not shuffled. Of several processes each gets its own contiguous share
+    of a batch, as from ``pipeline.batches``.
 
     Raises:
       RecordingError: missing or damaged file, another category, image size or synthesis.
     """
     recording = Recording(config.data.recorded, config.data.cache_mib)
     recording.check(config, category, split)
-    share, turn = batch_size // process_count, config.data.turn_recorded
+    share = batch_size // process_count
 
     def example(i: int) -> dict[str, np.ndarray]:
         if split == "validation":
             return recording.example(split, i % recording.count(split))
-        return _drawn(recording, split, config.seed, i, turn)
+        return _drawn(recording, split, config.seed, i)
 
     def batch(step: int) -> Batch:
         first = step * batch_size + process_index * share
@@ -209,14 +208,7 @@ def _webp(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _drawn(
-    recording: Recording, split: str, seed: int, index: int, turn: bool
-) -> dict[str, np.ndarray]:
+def _drawn(recording: Recording, split: str, seed: int, index: int) -> dict[str, np.ndarray]:
     epoch, place = divmod(index, recording.count(split))
     order = np.random.default_rng([seed, epoch]).permutation(recording.count(split))
-    example = recording.example(split, int(order[place]))
-    if not turn:
-        return example
-    turns, flip = np.random.default_rng([seed, epoch, place]).integers(0, (4, 2))
-    turned = {k: np.rot90(v, turns) for k, v in example.items()}
-    return {k: v[:, ::-1] if flip else v for k, v in turned.items()}
+    return recording.example(split, int(order[place]))
