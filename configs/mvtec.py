@@ -199,7 +199,8 @@ def evaluation() -> ml_collections.ConfigDict:
     c = ml_collections.ConfigDict()
     c.batch_size = 16
     c.memory_mib = 1024  # for pixel figures; of what does not fit they are given with exact bounds
-    c.smoothing = 21  # the score is the map's maximum after a mean filter of this width
+    c.smoothing = 21  # the score is the map's maximum after a mean filter of this width ...
+    c.smoothing_power = 1.0  # ... which averages the map to this power, and takes the root
     c.false_alarm_rate = 0.05  # the threshold lets this share of held-out normal photos pass it
     c.mask_rule = "full"  # a resized mask's pixel is anomalous at: full (== 1) | half | any (> 0)
     c.inception_weights = ""  # a safetensors file of Inception-v3, for FID; without it FID is off

@@ -28,7 +28,10 @@ def fitted(method: str, category: str | None) -> ml_collections.ConfigDict:
     config = mvtec.shared(method, category)
     config.data = mvtec.photos()
     config.training = mvtec.computing()
-    del config.evaluation.smoothing  # of probabilities; distances have a smoothing_sigma
+    del (
+        config.evaluation.smoothing,
+        config.evaluation.smoothing_power,
+    )  # of probabilities; distances have a smoothing_sigma
     return config
 
 

@@ -16,6 +16,7 @@ from configs import mvtec
 def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config = mvtec.trained("riad", category)
     config.riad = riad()
+    del config.evaluation.smoothing_power  # the mean filter is part of RIAD's map
     # It learns from normal photos as they are; anomalies are for its validation alone.
     config.synthesis.rotation_probability = 0.0
     return config.lock()

@@ -108,6 +108,9 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     for field, value in _present(config, ("evaluation.smoothing",)):
         if value % 2 == 0:
             raise ConfigError(f"config.{field} = {value}: must be odd")
+    for field, value in _present(config, ("evaluation.smoothing_power",)):
+        if not 1.0 <= value < float("inf"):
+            raise ConfigError(f"config.{field} = {value}: must be 1 or more, and finite")
 
 
 def _check_kinds_of_anomalies(c: ml_collections.ConfigDict) -> None:

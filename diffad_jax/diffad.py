@@ -3,7 +3,7 @@
 import jax
 import ml_collections
 
-from diffad_jax.evaluation.score import image_score, mean_filter
+from diffad_jax.evaluation import score
 from diffad_jax.reconstruct import Reconstruction, reconstruct
 from diffad_jax.segment import segment
 from diffad_jax.stages import STAGES as STAGES
@@ -32,8 +32,9 @@ def judge(
     """The last part of ``predict``: segments, and scores the map. ``image`` is in [0, 1]."""
     logits = segment(weights["segmenter"], repaired, image, config=config)
     anomaly_map = jax.nn.softmax(logits)[..., 1]
+    c = config.evaluation
     return Prediction(
-        score=image_score(anomaly_map, config.evaluation.smoothing),
+        score=score.image_score(anomaly_map, c.smoothing, c.smoothing_power),
         anomaly_map=anomaly_map,
         reconstruction=repaired.reconstruction,
         interpolated=repaired.interpolated,
@@ -42,13 +43,14 @@ def judge(
 
 def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
     """See ``contracts.Method``."""
-    return mean_filter(anomaly_map, config.evaluation.smoothing)
+    c = config.evaluation
+    return score.power_mean_filter(anomaly_map, c.smoothing, c.smoothing_power)
 
 
 def in_words(config: Config) -> dict[str, str]:
     """What a reader of a report must know of the method."""
-    c, width = config.reconstruction, config.evaluation.smoothing
+    c, e = config.reconstruction, config.evaluation
     return {
-        "score": f"the map's largest value after a {width} × {width} mean filter",
+        "score": score.in_words(e.smoothing, e.smoothing_power),
         "reconstruction": f"{c.test_steps} DDIM steps, {c.spacing}, {c.condition} condition",
     }

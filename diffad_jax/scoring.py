@@ -60,8 +60,9 @@ def settings(config: ml_collections.ConfigDict, tile: bool) -> dict[str, Any]:
     }
     if config.method == "diffad":
         fields["reconstruction.test_steps"] = config.reconstruction.test_steps
-    if "smoothing" in config.evaluation:
-        fields["evaluation.smoothing"] = config.evaluation.smoothing
+    for name in ("smoothing", "smoothing_power"):
+        if name in config.evaluation:
+            fields[f"evaluation.{name}"] = config.evaluation[name]
     return fields
 
 

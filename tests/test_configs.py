@@ -78,6 +78,8 @@ def test_the_default_is_all_fifteen():
         ("synthesis.shade_range", (0.0, 0.9), "must rise within 0 … 1, above 0"),
         ("data.validation_share", 1.5, "config.data.validation_share = 1.5: must lie in 0 … 1"),
         ("evaluation.smoothing", 4, "config.evaluation.smoothing = 4: must be odd"),
+        ("evaluation.smoothing_power", 0.5, "smoothing_power = 0.5: must be 1 or more, and finite"),
+        ("evaluation.smoothing_power", float("nan"), "smoothing_power = nan: must be 1 or more"),
         ("categories", (), "config.categories is empty"),
     ],
 )

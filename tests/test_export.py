@@ -190,7 +190,8 @@ def test_the_card_tells_all(trained, exported):
     card = artifact.read_card(exported("onnx"))
     assert card["preprocessing"]["resize"] == config.data.resize
     assert card["preprocessing"]["channels"] == "RGB"
-    assert card["score"]["smoothing"] == config.evaluation.smoothing
+    for field in ("smoothing", "smoothing_power"):
+        assert card["score"][field] == config.evaluation[field]
     assert card["data"] == {
         "normal_photos": "not known: imported weights",
         "licence": "not stated",

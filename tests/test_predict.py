@@ -166,6 +166,10 @@ def test_a_half_written_line_is_scored_again(line, capsys, cut):
     [
         (lambda line: setattr(line.detector, "digest", "second"), "weights: first there, second"),
         (lambda line: line.config.evaluation.update(smoothing=5), "evaluation.smoothing: 3 there"),
+        (
+            lambda line: line.config.evaluation.update(smoothing_power=2.0),
+            "evaluation.smoothing_power: 6.0 there",
+        ),
         (lambda line: (line.output / "settings.json").write_text("{"), "missing or damaged"),
     ],
 )
@@ -260,8 +264,9 @@ def test_smoothing_a_padded_map_changes_nothing(line):
         anomaly_map = rng.random(size, np.float32)
         padded = np.pad(np.float64(anomaly_map), 1)
         windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3))
+        power = line.detector.config.evaluation.smoothing_power
         found = scoring.score_map(anomaly_map, line.detector.config)
-        np.testing.assert_allclose(found, windows.mean((2, 3)), atol=1e-6)
+        np.testing.assert_allclose(found, (windows**power).mean((2, 3)) ** (1 / power), atol=1e-6)
 
 
 def test_a_held_out_photo_that_is_damaged_stops_unless_skipped(line, tmp_path):

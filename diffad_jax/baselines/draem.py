@@ -9,7 +9,7 @@ import ml_collections
 import optax
 
 from diffad_jax import losses, networks, similarity, train_state, validation
-from diffad_jax.evaluation.score import image_score, mean_filter
+from diffad_jax.evaluation import score
 from diffad_jax.train_state import Params, TrainState
 from diffad_jax.types import Batch, Prediction, Validation, to_float
 
@@ -103,8 +103,9 @@ def predict(
         trained["params"], trained["batch_stats"], to_float(images), config, train=False
     )
     anomaly_map = jax.nn.softmax(logits)[..., 1]
+    c = config.evaluation
     return Prediction(
-        score=image_score(anomaly_map, config.evaluation.smoothing),
+        score=score.image_score(anomaly_map, c.smoothing, c.smoothing_power),
         anomaly_map=anomaly_map,
         reconstruction=jnp.clip(repaired, 0.0, 1.0),
     )
@@ -112,13 +113,14 @@ def predict(
 
 def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
     """See ``contracts.Method``."""
-    return mean_filter(anomaly_map, config.evaluation.smoothing)
+    c = config.evaluation
+    return score.power_mean_filter(anomaly_map, c.smoothing, c.smoothing_power)
 
 
 def in_words(config: Config) -> dict[str, str]:
     """See ``contracts.Method``."""
-    width = config.evaluation.smoothing
-    return {"score": f"the map's largest value after a {width} × {width} mean filter"}
+    c = config.evaluation
+    return {"score": score.in_words(c.smoothing, c.smoothing_power)}
 
 
 def _run(

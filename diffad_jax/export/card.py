@@ -55,6 +55,7 @@ def make(model: Model, format_name: str, runtime: tuple[str, ...], digest: str,
         },
         "score": {
             "smoothing": config.evaluation.to_dict().get("smoothing"),
+            "smoothing_power": config.evaluation.to_dict().get("smoothing_power"),
             "in_words": method.in_words(config)["score"],
         },
         "threshold": _threshold(limit),
