@@ -1,0 +1,81 @@
+"""A picture of what a trained detector hits and misses that shows no photo, fit to be published.
+
+    python -m benchmarks.hits_and_misses --config=configs/mvtec_small.py:bottle \
+      --workdir=runs/small --config.data.root=data/mvtec --output=bottle.png
+
+Defects, then normal photos, by score: the best, the median and the worst of each. A tile is an
+anomaly map, black 0 to yellow 1, with the ground truth outlined in white.
+"""
+
+from pathlib import Path
+
+import ml_collections
+import numpy as np
+from absl import flags
+from ml_collections import config_flags
+from PIL import Image, ImageFilter
+
+from benchmarks import last_line
+from diffad_jax import threshold
+from diffad_jax.check_config import check_config
+from diffad_jax.data import images, layouts
+from diffad_jax.detector import Detector
+from diffad_jax.evaluation import pictures
+
+_SIDE = 160  # pixels of a shown map
+_COUNT = 2  # of the best, the median and the worst of either class
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    config, output = flags.FLAGS.config, Path(flags.FLAGS.output)
+    check_config(config)
+    (category,) = config.categories
+    detector = Detector.from_workdir(config, flags.FLAGS.workdir, category)
+    limit = threshold.load_or_choose(config, Path(flags.FLAGS.workdir), category, detector)
+    last_line.finish(draw(detector, category, None if limit is None else limit.value, output))
+
+
+def draw(detector: Detector, category: str, limit: float | None, output: Path) -> dict:
+    """Writes the picture; returns the files that it shows, by class, best to worst."""
+    config = detector.config
+    records = layouts.read_category(config.data.root, category, config.data.layout)
+    records = [r for r in records if r.split == "test"]
+    photos = [images.read_image(r.file, config.image_size, config.data.resize) for r in records]
+    found = detector.predict_all(np.stack(photos), config.evaluation.batch_size)
+    labels = np.array([r.is_anomalous for r in records])
+    rows, shown = [], {}
+    ranks = [rank for rank in ("best", "median", "worst") for _ in range(_COUNT)]
+    cases = pictures.pick_cases(labels, found.score, _COUNT)
+    for kind in ("defect", "normal"):
+        chosen = [i for what, i in cases if what.endswith(kind)]
+        scores = ", ".join(f"{found.score[i]:.2f}" for i in chosen)
+        tiles = [_tile(found.anomaly_map[i], records[i], config) for i in chosen]
+        rows.append(pictures.Row(f"{category}, {kind}, scores {scores}{_threshold(limit)}", tiles))
+        shown[kind] = [records[i].file for i in chosen]
+    pictures.contact_sheet(output, ranks, rows)
+    return shown
+
+
+def _threshold(limit: float | None) -> str:
+    return "" if limit is None else f" (threshold {limit:.2f})"
+
+
+def _tile(
+    anomaly_map: np.ndarray, record: layouts.Record, config: ml_collections.FrozenConfigDict
+) -> np.ndarray:
+    colours = Image.fromarray(pictures.heat_map(anomaly_map))
+    shown = np.array(colours.resize((_SIDE, _SIDE), Image.Resampling.NEAREST))
+    if record.mask is not None:
+        mask = images.read_mask(record.mask, _SIDE, config.evaluation.mask_rule)
+        grown = Image.fromarray(255 * mask).filter(ImageFilter.MaxFilter(3))
+        shown[(np.asarray(grown) > 0) & (mask == 0)] = 255
+    return shown
+
+
+if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", None, "FILE:CATEGORY, as for training.")
+    flags.DEFINE_string("workdir", None, "Where it was trained.")
+    flags.DEFINE_string("output", None, "The PNG to write.")
+    flags.mark_flags_as_required(["config", "workdir", "output"])
+    last_line.run(main)
