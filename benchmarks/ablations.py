@@ -29,6 +29,7 @@ from diffad_jax.stages import STAGES
 from diffad_jax.types import Prediction, to_float
 
 _SEVERAL = 5  # reconstructions of a photo
+_STEPS = (2, 3, 5, 10, 50)  # of a reconstruction, instead of one
 _FIGURES = ("image_auroc", "pixel_auroc", "pixel_ap", "pixel_pro", "direct_copy_masked_psnr",
             "direct_copy_frame_psnr")  # fmt: skip
 
@@ -62,11 +63,17 @@ VARIANTS = {
         f"{n} steps in training": Variant(
             2, {"reconstruction.training_steps": n}, base="all timesteps"
         )
-        for n in (2, 5)
+        for n in _STEPS
     },
     **{
         f"{n} steps at test": Variant(3, {"reconstruction.test_steps": n}, base="all timesteps")
-        for n in (2, 3, 5, 10, 50)
+        for n in _STEPS
+    },
+    **{
+        f"{n} steps in both": Variant(
+            3, {"reconstruction.test_steps": n}, base=f"{n} steps in training"
+        )
+        for n in _STEPS
     },
     f"mean of {_SEVERAL}": Variant(3, {}, "mean"),
     f"nearest of {_SEVERAL}": Variant(3, {}, "nearest"),
@@ -84,14 +91,18 @@ def main(argv: list[str]) -> None:
     if unknown := set(names) - set(VARIANTS):
         raise app.UsageError(f"no variant {unknown.pop()!r}: choose of {', '.join(VARIANTS)}")
     table = {}
-    bases = [VARIANTS[name].base for name in names]
-    for name in dict.fromkeys(["full", *bases, *names]):
+    for name in dict.fromkeys(n for wanted in names for n in lineage(wanted)):
         table[name] = run(config, workdir, category, name)
     shown = names_of_figures(config)
     print(f"\n{category:<24}" + "".join(f"{f:>24}" for f in shown))
     for name, found in table.items():
         print(f"{name:<24}" + "".join(f"{_cell(found[f]):>24}" for f in shown))
     last_line.finish({"category": category, "figures": table})
+
+
+def lineage(name: str) -> list[str]:
+    """The variants that ``name`` shares stages with, the first one first, and itself."""
+    return ["full"] if name == "full" else [*lineage(VARIANTS[name].base), name]
 
 
 def _cell(value: float | None) -> str:

@@ -18,6 +18,12 @@ def changed_config(name: str) -> ml_collections.ConfigDict:
     return ablations.changed(mvtec_small.get_config("bottle"), name)
 
 
+def test_what_a_variant_shares_is_trained_before_it():
+    assert ablations.lineage("full") == ["full"]
+    want = ["full", "all timesteps", "5 steps in training", "5 steps in both"]
+    assert ablations.lineage("5 steps in both") == want
+
+
 @pytest.mark.parametrize("name", ablations.VARIANTS)
 def test_as_many_stages_are_shared_as_can_be(name):
     check_config(changed_config(name))
