@@ -61,7 +61,11 @@ def _ours_parts(config: ml_collections.ConfigDict, args: argparse.Namespace) -> 
     source = textures.texture_source(config)
     files = images.find_images(args.texture_files)
     texture = tf.constant(images.read_image(files[0], size, "antialias"), tf.float32)
-    mask = perlin.anomaly_mask(size, tf.constant([0, 1], tf.int64), c)
+
+    def mask_of(seed: tf.Tensor) -> tf.Tensor:
+        return tf.cast(perlin.anomaly_noise(size, seed, c) > c.perlin_threshold, tf.float32)
+
+    mask = mask_of(tf.constant([0, 1], tf.int64))
 
     def in_tf_data(op: Callable) -> float:
         dataset = tf.data.Dataset.counter().map(lambda i: op(tf.stack([i, i])))
@@ -75,7 +79,7 @@ def _ours_parts(config: ml_collections.ConfigDict, args: argparse.Namespace) -> 
         ),
         "texture": source,
         "three augmenters": lambda seed: augment.augment(texture, seed, c),
-        "Perlin mask": lambda seed: perlin.anomaly_mask(size, seed, c),
+        "Perlin mask": mask_of,
         "blend": lambda seed: synthesis.blend(
             texture, 255.0 - texture, mask, geometry.uniform([], seed, 0.0, c.max_beta)
         ),

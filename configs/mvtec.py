@@ -96,6 +96,8 @@ def synthesis() -> ml_collections.ConfigDict:
     c.own_texture_probability = 0.0  # the texture is the photo itself, moved and turned
     c.shade_probability = 0.0  # the texture is the photo itself, darker or brighter ...
     c.shade_range = (0.4, 0.9)  # ... by a factor drawn from here, or by one over it
+    c.shade_threshold_range = (0.5, 0.5)  # noise above a draw from here is shaded,
+    c.shade_softness = 0.0  # the shade sets in over up to this much more noise
     c.grey_as_photo = False  # grey photos get grey textures
     return c
 

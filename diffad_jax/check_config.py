@@ -124,6 +124,15 @@ def _check_kinds_of_anomalies(c: ml_collections.ConfigDict) -> None:
             f"config.synthesis.shade_range = {tuple(c.shade_range)}: must rise within 0 … 1, "
             "above 0"
         )
+    if not 0.0 < c.shade_threshold_range[0] <= c.shade_threshold_range[1]:
+        raise ConfigError(
+            f"config.synthesis.shade_threshold_range = {tuple(c.shade_threshold_range)}: must "
+            "rise, from above 0"
+        )
+    if not 0.0 <= c.shade_softness < float("inf"):
+        raise ConfigError(
+            f"config.synthesis.shade_softness = {c.shade_softness}: must be 0 or more, and finite"
+        )
 
 
 def _check_diffad(config: ml_collections.ConfigDict) -> None:

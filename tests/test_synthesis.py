@@ -201,6 +201,26 @@ def test_shade_darkens_or_brightens_the_photo_in_its_place():
     assert 0.38 <= stretched.min() <= 0.5 and 0.8 <= stretched.max() <= 0.92
 
 
+def test_shades_have_an_area_and_an_edge_of_their_own():
+    """Else as large as other anomalies; softness leaves the mask and lessens what it shades."""
+    shaded = ALWAYS | {"shade_probability": 1.0}
+
+    def shade(**settings):
+        got = run(40, **shaded, **settings)
+        mask = got["anomaly_mask"][..., 0] == 1
+        changed = np.abs(got["augmented_image"].astype(int) - got["image"]).sum(-1)
+        assert not changed[~mask].any()
+        return mask, changed
+
+    plain, large = shade(), shade(shade_threshold_range=(0.1, 0.1))
+    np.testing.assert_array_equal(plain[0], run(40, **ALWAYS)["anomaly_mask"][..., 0])
+    between = shade(shade_threshold_range=(0.1, 0.5))[0].sum()
+    assert 1.5 * plain[0].sum() < between < large[0].sum()
+    soft = shade(shade_threshold_range=(0.1, 0.1), shade_softness=0.6)
+    np.testing.assert_array_equal(soft[0], large[0])
+    assert 0 < soft[1].sum() < 0.8 * large[1].sum()
+
+
 @pytest.mark.parametrize("probability", [0.0, 0.5])
 def test_how_often_the_photo_is_shaded(probability):
     own = 0.3

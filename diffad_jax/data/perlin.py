@@ -10,8 +10,8 @@ import tensorflow as tf
 from diffad_jax.data.geometry import between, rotate, uniform, whole_between
 
 
-def anomaly_mask(size: int, seed: tf.Tensor, config: ml_collections.ConfigDict) -> tf.Tensor:
-    """Where an anomaly goes: Perlin noise of random periods, rotated, above a threshold.
+def anomaly_noise(size: int, seed: tf.Tensor, config: ml_collections.ConfigDict) -> tf.Tensor:
+    """Perlin noise of random periods, rotated; an anomaly goes where it is above a threshold.
 
     Args:
       size: pixels of a side.
@@ -19,7 +19,7 @@ def anomaly_mask(size: int, seed: tf.Tensor, config: ml_collections.ConfigDict) 
       config: ``config.synthesis``.
 
     Returns:
-      [size, size, 1] float32 in {0, 1}.
+      [size, size, 1] float32, about -1 … 1; 0 where nothing was rotated to.
     """
     low, high = config.perlin_min_exponent, config.perlin_max_exponent
     points = 2**high + 1
@@ -27,8 +27,7 @@ def anomaly_mask(size: int, seed: tf.Tensor, config: ml_collections.ConfigDict) 
     angles = tf.reshape(2.0 * math.pi * u[3:], [points, points])
     noise = perlin_noise(angles, whole_between(u[:2], low, high), size, high)[..., None]
     degrees = config.perlin_rotation_degrees
-    turned = rotate(noise, between(u[2], -degrees, degrees))
-    return tf.cast(turned > config.perlin_threshold, tf.float32)
+    return rotate(noise, between(u[2], -degrees, degrees))
 
 
 def perlin_noise(angles: tf.Tensor, powers: tf.Tensor, size: int, max_power: int) -> tf.Tensor:

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from diffad_jax.data.augment import augment
 from diffad_jax.data.geometry import between, rotate, stream, uniform, whole_between
-from diffad_jax.data.perlin import anomaly_mask
+from diffad_jax.data.perlin import anomaly_noise
 from diffad_jax.data.textures import TextureSource
 
 
@@ -18,8 +18,9 @@ def synthesize(
     A share of the examples stays normal: by ``normal_probability``, and where the mask is empty.
     By ``own_texture_probability`` the texture is the photo itself, moved and turned (as in MemSeg,
     Yang et al. 2022); by ``shade_probability`` it is the photo in its place, darker or brighter by
-    a factor, and nothing else changes it. With ``grey_as_photo`` it is grey wherever the photo is,
-    since otherwise colour alone tells an anomaly from a grey photo.
+    a factor, and nothing else changes it: β is 0, and the mask has a threshold of its own, above
+    which m rises to 1. With ``grey_as_photo`` the texture is grey wherever the photo is, since
+    otherwise colour alone tells an anomaly from a grey photo.
 
     Args:
       image: [s, s, 3] uint8, a normal photo.
@@ -50,14 +51,14 @@ def synthesize(
         return texture
 
     def anomalous() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        texture = tf.cond(
+        noise, usual = anomaly_noise(size, stream(seed, 3), config), config.perlin_threshold
+        texture, beta, threshold, softness = tf.cond(
             (kind >= own) & (kind < own + config.shade_probability),
-            lambda: _shaded(image, stream(seed, 6), config),
-            foreign,
+            lambda: (_shaded(image, stream(seed, 6), config), 0.0, *_edge(stream(seed, 7), config)),
+            lambda: (foreign(), between(opacity, 0.0, config.max_beta), usual, 0.0),
         )
-        mask = anomaly_mask(size, stream(seed, 3), config)
-        augmented = blend(image, texture, mask, between(opacity, 0.0, config.max_beta))
-        return augmented, tf.cast(mask, tf.uint8), tf.cast(texture, tf.uint8)
+        augmented = blend(image, texture, _onset(noise, threshold, softness), beta)
+        return augmented, tf.cast(noise > threshold, tf.uint8), tf.cast(texture, tf.uint8)
 
     def normal() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         return image, tf.zeros([size, size, 1], tf.uint8), tf.zeros([size, size, 3], tf.uint8)
@@ -90,6 +91,18 @@ def _shaded(image: tf.Tensor, seed: tf.Tensor, config: ml_collections.ConfigDict
     return tf.minimum(tf.round(factor * tf.cast(image, tf.float32)), 255.0)
 
 
+def _edge(seed: tf.Tensor, config: ml_collections.ConfigDict) -> tuple[tf.Tensor, tf.Tensor]:
+    """Above how much noise a photo is shaded, and over how much more shading sets in."""
+    u = uniform([2], seed)
+    return between(u[0], *config.shade_threshold_range), between(u[1], 0.0, config.shade_softness)
+
+
+def _onset(noise: tf.Tensor, threshold: tf.Tensor, softness: tf.Tensor) -> tf.Tensor:
+    """[s, s, 1] in 0 … 1: a step at the threshold, or a ramp above it."""
+    ramp = tf.clip_by_value((noise - threshold) / softness, 0.0, 1.0)
+    return tf.where(softness > 0.0, ramp, tf.cast(noise > threshold, tf.float32))
+
+
 def _is_grey(image: tf.Tensor) -> tf.Tensor:
     return tf.reduce_all(image == image[..., :1])
 
@@ -107,7 +120,7 @@ def blend(image: tf.Tensor, texture: tf.Tensor, mask: tf.Tensor, beta: tf.Tensor
     Args:
       image: [s, s, 3] uint8.
       texture: [s, s, 3] float32 in 0 … 255.
-      mask: [s, s, 1] float32 in {0, 1}.
+      mask: [s, s, 1] float32 in 0 … 1.
       beta: [] float32.
 
     Returns:
