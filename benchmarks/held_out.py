@@ -30,6 +30,7 @@ from diffad_jax.types import to_float
 from diffad_jax.validation import psnr
 
 _BATCH = 8
+_LIGHT = 0.05  # more or less of it, or across a photo
 
 
 def main(argv: list[str]) -> None:
@@ -41,7 +42,10 @@ def main(argv: list[str]) -> None:
         detector = Detector.from_workdir(config, workdir, category)
         figures = take_apart(detector.weights, detector.config, category)
         print_table(category, figures)
-        last_line.finish({"category": category, "figures": figures})
+        alarms = false_alarms(detector, category)
+        for light, share in alarms.items():
+            print(f"normal photos called anomalous, {light}: {share:.2f}")
+        last_line.finish({"category": category, "figures": figures, "false_alarms": alarms})
 
 
 def take_apart(
@@ -55,9 +59,7 @@ def take_apart(
     (``ap_of_copy``, none). ``damaged``, ``inside`` and ``outside`` are PSNRs in dB against the
     defect-free photo: of the photo inside the mask, and of its reconstruction in- and outside.
     """
-    files = [r.file for r in layouts.normal_photos(config, category)[1]]
-    photos = np.stack([images.read_image(f, defect_kinds.SIZE, config.data.resize) for f in files])
-    side = config.image_size
+    photos, side = _held_out_photos(config, category), config.image_size
     normal = np.stack([_resized(p, side) for p in photos])
     run = functools.partial(jax.jit(functools.partial(_run, config=config)), weights)
     good = in_batches(run, [normal, normal], _BATCH)
@@ -72,11 +74,42 @@ def take_apart(
     return found
 
 
+def false_alarms(detector: Detector, category: str) -> dict[str, float]:
+    """The share of normal photos above the threshold that they give, and under other light.
+
+    The light is a twentieth less or more, or so much from one edge to the middle.
+    """
+    config = detector.config
+    photos = _held_out_photos(config, category)
+    along = _LIGHT * np.linspace(-1.0, 1.0, defect_kinds.SIZE)
+    gains = {
+        "as they are": 1.0,
+        "darker": 1.0 - _LIGHT,
+        "brighter": 1.0 + _LIGHT,
+        "brighter below": 1.0 + along[:, None, None],
+        "brighter to the right": 1.0 + along[:, None],
+    }
+    scores = {}
+    for light, gain in gains.items():
+        lit = np.clip(np.round(gain * photos), 0, 255).astype(np.uint8)
+        small = np.stack([_resized(p, config.image_size) for p in lit])
+        scores[light] = in_batches(lambda x: detector.predict(x).score, [small], _BATCH)
+    rate = config.evaluation.false_alarm_rate
+    threshold = np.quantile(scores["as they are"], 1.0 - rate, method="higher")
+    return {light: float(np.mean(s > threshold)) for light, s in scores.items()}
+
+
 def print_table(category: str, figures: dict[str, dict[str, float]]) -> None:
     names = list(figures["mean"])
     print(f"\n{category:<16}" + "".join(f"{n:>14}" for n in names))
     for kind, row in figures.items():
         print(f"{kind:<16}" + "".join(f"{row[n]:>14.3f}" for n in names))
+
+
+def _held_out_photos(config: ml_collections.FrozenConfigDict, category: str) -> np.ndarray:
+    """[n, s, s, 3] uint8 with s = ``defect_kinds.SIZE``."""
+    files = [r.file for r in layouts.normal_photos(config, category)[1]]
+    return np.stack([images.read_image(f, defect_kinds.SIZE, config.data.resize) for f in files])
 
 
 def _run(weights: dict, pixels: jax.Array, normal: jax.Array, *, config) -> dict[str, jax.Array]:

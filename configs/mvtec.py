@@ -77,6 +77,7 @@ def synthesis() -> ml_collections.ConfigDict:
     c.normal_probability = 0.5  # this share of the examples stays without an anomaly
     c.rotation_probability = 0.3  # the normal photo is rotated ...
     c.rotation_degrees = 90.0  # ... by up to this much either way
+    c.max_light_change = 0.0  # photos get brighter or darker by up to this share, and along a slope
     c.max_beta = 0.8  # opacity: anomaly = (1 - beta) texture + beta photo, beta ~ U(0, max)
     c.perlin_min_exponent = 0  # Perlin periods are 2^k along each axis,
     c.perlin_max_exponent = 5  # k uniform over min..max, both included

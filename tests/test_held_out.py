@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import types
 
 import jax
 import ml_collections
@@ -76,6 +77,23 @@ def test_decibels_are_of_the_grey_reconstruction(figures):
 def test_mean_is_over_the_kinds(figures):
     kinds = [figures[k]["image_auroc"] for k in defect_kinds.KINDS]
     assert figures["mean"]["image_auroc"] == pytest.approx(np.mean(kinds))
+
+
+def test_false_alarms_are_those_of_the_light(tiny_config):
+    """Of detectors that take bright, or dark, photos for anomalous."""
+    tiny_config.data.validation_share = 0.3
+    config = ml_collections.FrozenConfigDict(tiny_config)
+    for sign in (1.0, -1.0):
+
+        def predict(pixels, sign=sign):
+            score = sign * pixels.mean((1, 2, 3), dtype=np.float64)
+            return ml_collections.ConfigDict({"score": score})
+
+        detector = types.SimpleNamespace(config=config, predict=predict)
+        found = held_out.false_alarms(detector, "tiles")
+        assert found["as they are"] == 0.0
+        bad, good = ("brighter", "darker") if sign > 0 else ("darker", "brighter")
+        assert found[bad] > found[good] == 0.0
 
 
 @pytest.mark.parametrize("name", ["held_out", "ablations", "export"])

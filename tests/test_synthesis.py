@@ -201,6 +201,22 @@ def test_shade_darkens_or_brightens_the_photo_in_its_place():
     assert 0.38 <= stretched.min() <= 0.5 and 0.8 <= stretched.max() <= 0.92
 
 
+def test_light_changes_the_whole_photo_and_is_normal():
+    most, clear = 0.1, (PHOTO > 60) & (PHOTO < 200)  # neither rounded much nor clipped
+    got = run(60, max_light_change=most, **ALWAYS)
+    outside = np.broadcast_to(got["anomaly_mask"] == 0, got["image"].shape)
+    np.testing.assert_array_equal(got["augmented_image"][outside], got["image"][outside])
+    gains = np.array(
+        [np.where(clear, image / np.maximum(PHOTO, 1), np.nan) for image in got["image"]]
+    )
+    levels = np.nanmean(gains, axis=(1, 2, 3))
+    assert 1 - most - 0.01 < levels.min() < 1 - 0.7 * most
+    assert 1 + 0.7 * most < levels.max() < 1 + most + 0.01
+    for one, other in ((gains[:, :8], gains[:, -8:]), (gains[:, :, :8], gains[:, :, -8:])):
+        slopes = np.nanmean(other, (1, 2, 3)) - np.nanmean(one, (1, 2, 3))
+        assert slopes.min() < -most and most < slopes.max()
+
+
 def test_shades_have_an_area_and_an_edge_of_their_own():
     """Else as large as other anomalies; softness leaves the mask and lessens what it shades."""
     shaded = ALWAYS | {"shade_probability": 1.0}

@@ -15,6 +15,7 @@ def synthesize(
 ) -> dict[str, tf.Tensor]:
     """One training example: x_a = (1 − m) x + m ((1 − β) texture + β x).
 
+    With ``max_light_change`` the photo itself, x, is first seen under other light, which is normal.
     A share of the examples stays normal: by ``normal_probability``, and where the mask is empty.
     By ``own_texture_probability`` the texture is the photo itself, moved and turned (as in MemSeg,
     Yang et al. 2022); by ``shade_probability`` it is the photo in its place, darker or brighter by
@@ -40,6 +41,9 @@ def synthesize(
         lambda: tf.cast(rotate(image, degrees, rounded=True), tf.uint8),
         lambda: image,
     )
+
+    if config.max_light_change:
+        image = _lit(image, stream(seed, 8), config.max_light_change)
 
     def foreign() -> tf.Tensor:
         texture = tf.cond(
@@ -81,6 +85,14 @@ def _moved(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     image = tf.cond(u[3] < 0.5, lambda: image[::-1], lambda: image)
     image = tf.cond(u[4] < 0.5, lambda: image[:, ::-1], lambda: image)
     return tf.cast(image, tf.float32)
+
+
+def _lit(image: tf.Tensor, seed: tf.Tensor, most: float) -> tf.Tensor:
+    """[s, s, 3] uint8: brighter or darker by up to ``most``, and as much from middle to edge."""
+    u = between(uniform([3], seed), -most, most)
+    along = tf.linspace(-1.0, 1.0, image.shape[0])
+    gain = (1.0 + u[0]) * (1.0 + u[1] * along[:, None, None] + u[2] * along[:, None])
+    return tf.cast(tf.minimum(tf.round(gain * tf.cast(image, tf.float32)), 255.0), tf.uint8)
 
 
 def _shaded(image: tf.Tensor, seed: tf.Tensor, config: ml_collections.ConfigDict) -> tf.Tensor:
