@@ -88,6 +88,7 @@ def test_training_never_sees_a_held_out_photo(tiny_config):
     assert len(files["validation"]) == 3 and len(files["train"]) == 7
     assert not files["train"] & files["validation"]
     tiny_config.synthesis.rotation_probability = 0.0
+    tiny_config.synthesis.max_light_change = 0.0
     photos = {b.tobytes() for batch in take(tiny_config, 20) for b in batch["image"]}
     held_out = {
         b.tobytes() for batch in take(tiny_config, 5, split="validation") for b in batch["image"]
