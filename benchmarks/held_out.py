@@ -1,4 +1,4 @@
-"""Takes a trained DiffAD apart on held-out normal photos with defects that no training saw.
+"""Takes a trained DiffAD apart on held-out normal photos, with drawn defects and in other light.
 
     python -m benchmarks.held_out --config=configs/mvtec_small.py:bottle --workdir=runs/small \
       --config.data.root=data/mvtec
