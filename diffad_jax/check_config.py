@@ -129,7 +129,7 @@ def _check_kinds_of_anomalies(c: ml_collections.ConfigDict) -> None:
             f"config.synthesis.shade_threshold_range = {tuple(c.shade_threshold_range)}: must "
             "rise, from above 0"
         )
-    if not 0.0 <= c.max_light_change < 0.5:
+    if not 0.0 <= c.max_light_change <= 0.5:
         raise ConfigError(
             f"config.synthesis.max_light_change = {c.max_light_change}: must lie in 0 … 0.5"
         )

@@ -78,7 +78,7 @@ def test_the_default_is_all_fifteen():
         ("synthesis.shade_range", (0.0, 0.9), "must rise within 0 … 1, above 0"),
         ("synthesis.shade_threshold_range", (0.5, 0.1), "must rise, from above 0"),
         ("synthesis.shade_threshold_range", (0.0, 0.5), "must rise, from above 0"),
-        ("synthesis.max_light_change", 0.5, "max_light_change = 0.5: must lie in 0 … 0.5"),
+        ("synthesis.max_light_change", 0.6, "max_light_change = 0.6: must lie in 0 … 0.5"),
         ("synthesis.shade_softness", -0.1, "shade_softness = -0.1: must be 0 or more, and finite"),
         ("data.validation_share", 1.5, "config.data.validation_share = 1.5: must lie in 0 … 1"),
         ("evaluation.smoothing", 4, "config.evaluation.smoothing = 4: must be odd"),
