@@ -3,7 +3,7 @@
 Command:   make demo, or
            python -m diffad_jax.main --config=configs/demo.py --workdir=runs/demo
 Hardware:  2 CPU cores
-Minutes:   8 beside two other jobs, without its installation
+Minutes:   3.4 with its installation; 5.8 on a slower machine
 Memory:    2.4 GB
 Result:    image AUROC 1.000, pixel AUROC 0.997, pixel AP 0.905 (seed 0)
 """
