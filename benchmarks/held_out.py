@@ -26,6 +26,7 @@ from diffad_jax.detector import Detector, in_batches
 from diffad_jax.diffad import judge
 from diffad_jax.evaluation import curve
 from diffad_jax.reconstruct import Reconstruction, reconstruct
+from diffad_jax.threshold import exceeded_by
 from diffad_jax.types import to_float
 from diffad_jax.validation import psnr
 
@@ -40,18 +41,19 @@ def main(argv: list[str]) -> None:
     check_config(config)
     for category in config.categories:
         detector = Detector.from_workdir(config, workdir, category)
-        figures = take_apart(detector.weights, detector.config, category)
+        photos = held_out_photos(detector.config, category)
+        figures = take_apart(detector.weights, detector.config, photos)
         print_table(category, figures)
-        alarms = false_alarms(detector, category)
+        alarms = false_alarms(detector, photos)
         for light, share in alarms.items():
             print(f"normal photos called anomalous, {light}: {share:.2f}")
         last_line.finish({"category": category, "figures": figures, "false_alarms": alarms})
 
 
 def take_apart(
-    weights: dict, config: ml_collections.FrozenConfigDict, category: str
+    weights: dict, config: ml_collections.FrozenConfigDict, photos: np.ndarray
 ) -> dict[str, dict[str, float]]:
-    """Figures by kind of defect, and over all of them.
+    """Figures by kind of defect, and over all of them; ``photos`` are ``held_out_photos``.
 
     ``image_auroc`` is that of photos with against those without the defect. ``pixel_ap`` is given
     as it is, and with what the segmenter compares the photo to replaced: by the defect-free photo
@@ -59,7 +61,7 @@ def take_apart(
     (``ap_of_copy``, none). ``damaged``, ``inside`` and ``outside`` are PSNRs in dB against the
     defect-free photo: of the photo inside the mask, and of its reconstruction in- and outside.
     """
-    photos, side = _held_out_photos(config, category), config.image_size
+    side = config.image_size
     normal = np.stack([_resized(p, side) for p in photos])
     run = functools.partial(jax.jit(functools.partial(_run, config=config)), weights)
     good = in_batches(run, [normal, normal], _BATCH)
@@ -74,13 +76,12 @@ def take_apart(
     return found
 
 
-def false_alarms(detector: Detector, category: str) -> dict[str, float]:
+def false_alarms(detector: Detector, photos: np.ndarray) -> dict[str, float]:
     """The share of normal photos above the threshold that they give, and under other light.
 
     The light is a twentieth less or more, or so much from one edge to the middle.
     """
     config = detector.config
-    photos = _held_out_photos(config, category)
     along = _LIGHT * np.linspace(-1.0, 1.0, defect_kinds.SIZE)
     gains = {
         "as they are": 1.0,
@@ -94,8 +95,7 @@ def false_alarms(detector: Detector, category: str) -> dict[str, float]:
         lit = np.clip(np.round(gain * photos), 0, 255).astype(np.uint8)
         small = np.stack([_resized(p, config.image_size) for p in lit])
         scores[light] = in_batches(lambda x: detector.predict(x).score, [small], _BATCH)
-    rate = config.evaluation.false_alarm_rate
-    threshold = np.quantile(scores["as they are"], 1.0 - rate, method="higher")
+    threshold = exceeded_by(scores["as they are"], config.evaluation.false_alarm_rate)
     return {light: float(np.mean(s > threshold)) for light, s in scores.items()}
 
 
@@ -106,7 +106,7 @@ def print_table(category: str, figures: dict[str, dict[str, float]]) -> None:
         print(f"{kind:<16}" + "".join(f"{row[n]:>14.3f}" for n in names))
 
 
-def _held_out_photos(config: ml_collections.FrozenConfigDict, category: str) -> np.ndarray:
+def held_out_photos(config: ml_collections.FrozenConfigDict, category: str) -> np.ndarray:
     """[n, s, s, 3] uint8 with s = ``defect_kinds.SIZE``."""
     files = [r.file for r in layouts.normal_photos(config, category)[1]]
     return np.stack([images.read_image(f, defect_kinds.SIZE, config.data.resize) for f in files])

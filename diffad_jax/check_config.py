@@ -97,7 +97,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
                 f"config.{stage}.epochs = {c.epochs} at 1 or more"
             )
     if "synthesis" in config:
-        _check_kinds_of_anomalies(config.synthesis)
+        _check_synthesis(config.synthesis)
     if config.method == "diffad":
         _check_diffad(config)
     if config.method == "riad" and any(config.image_size % n for n in config.riad.square_sizes):
@@ -113,7 +113,11 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             raise ConfigError(f"config.{field} = {value}: must be 1 or more, and finite")
 
 
-def _check_kinds_of_anomalies(c: ml_collections.ConfigDict) -> None:
+def _check_synthesis(c: ml_collections.ConfigDict) -> None:
+    if not 0.0 <= c.max_light_change <= 0.5:
+        raise ConfigError(
+            f"config.synthesis.max_light_change = {c.max_light_change}: must lie in 0 … 0.5"
+        )
     if c.own_texture_probability + c.shade_probability > 1.0:
         raise ConfigError(
             f"config.synthesis.own_texture_probability = {c.own_texture_probability} and "
@@ -128,10 +132,6 @@ def _check_kinds_of_anomalies(c: ml_collections.ConfigDict) -> None:
         raise ConfigError(
             f"config.synthesis.shade_threshold_range = {tuple(c.shade_threshold_range)}: must "
             "rise, from above 0"
-        )
-    if not 0.0 <= c.max_light_change <= 0.5:
-        raise ConfigError(
-            f"config.synthesis.max_light_change = {c.max_light_change}: must lie in 0 … 0.5"
         )
     if not 0.0 <= c.shade_softness < float("inf"):
         raise ConfigError(

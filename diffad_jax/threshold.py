@@ -69,7 +69,7 @@ def load_or_choose(
         return None
     found = _look(detector, [r.file for r in held_out], tile)
     content = {
-        "threshold": float(np.quantile(found.scores, 1.0 - rate, method="higher")),
+        "threshold": exceeded_by(found.scores, rate),
         "num_held_out_normal": len(found.scores),
         "max_windows": max(found.windows),
         "map_range": methods.of(config).MAP_RANGE or _map_range(found, rate),
@@ -102,6 +102,11 @@ def load_map_range(
     return _map_range(found, config.evaluation.false_alarm_rate)
 
 
+def exceeded_by(scores: Sequence[float], rate: float) -> float:
+    """The least of ``scores`` that at most this share of them exceeds."""
+    return float(np.quantile(scores, 1.0 - rate, method="higher"))
+
+
 def _threshold(stored: dict[str, Any]) -> Threshold:
     return Threshold(
         stored["threshold"],
@@ -132,5 +137,5 @@ def _look(detector: Detector, files: Sequence[str], tile: bool) -> _Normal:
 
 def _map_range(normal: _Normal, rate: float) -> tuple[float, float]:
     low = float(np.median(normal.medians))
-    middle = float(np.quantile(normal.largest, 1.0 - rate, method="higher"))
+    middle = exceeded_by(normal.largest, rate)
     return low, 2 * middle - low

@@ -60,6 +60,6 @@ def test_exponents_are_the_configured_ones():
 
 
 def test_rotation_fills_with_zero():
-    """All that came from outside is 0; of what did not, half is above."""
+    """All that came from outside is 0; of what did not, half is below."""
     corners = noises(40, perlin_max_exponent=2)[:, -1, -1]
-    assert (corners == 0.0).mean() > 0.7
+    assert (corners > -1e-6).mean() > 0.85

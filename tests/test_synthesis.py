@@ -201,6 +201,12 @@ def test_shade_darkens_or_brightens_the_photo_in_its_place():
     assert 0.38 <= stretched.min() <= 0.5 and 0.8 <= stretched.max() <= 0.92
 
 
+def test_the_threshold_is_the_configured_one():
+    masks = [run(40, perlin_threshold=t, **ALWAYS)["anomaly_mask"] for t in (-9.0, 0.2, 0.5, 0.7)]
+    areas = [m.mean() for m in masks]
+    assert areas[0] == 1.0 and areas[1] > areas[2] > areas[3]
+
+
 def test_light_changes_the_whole_photo_and_is_normal():
     most, clear = 0.1, (PHOTO > 60) & (PHOTO < 200)  # neither rounded much nor clipped
     got = run(60, max_light_change=most, **ALWAYS)

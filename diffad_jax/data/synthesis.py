@@ -41,25 +41,27 @@ def synthesize(
         lambda: tf.cast(rotate(image, degrees, rounded=True), tf.uint8),
         lambda: image,
     )
-
     if config.max_light_change:
         image = _lit(image, stream(seed, 8), config.max_light_change)
 
-    def foreign() -> tf.Tensor:
+    def shaded() -> tuple[tf.Tensor, ...]:
+        return _shaded(image, stream(seed, 6), config), 0.0, *_edge(stream(seed, 7), config)
+
+    def foreign() -> tuple[tf.Tensor, ...]:
         texture = tf.cond(
             kind < own, lambda: _moved(image, stream(seed, 5)), lambda: source(stream(seed, 1))
         )
         texture = augment(tf.ensure_shape(texture, image.shape), stream(seed, 2), config)
         if config.grey_as_photo:
             texture = tf.cond(_is_grey(image), lambda: _luma(texture), lambda: texture)
-        return texture
+        return texture, between(opacity, 0.0, config.max_beta), config.perlin_threshold, 0.0
 
     def anomalous() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        noise, usual = anomaly_noise(size, stream(seed, 3), config), config.perlin_threshold
+        noise = anomaly_noise(size, stream(seed, 3), config)
         texture, beta, threshold, softness = tf.cond(
             (kind >= own) & (kind < own + config.shade_probability),
-            lambda: (_shaded(image, stream(seed, 6), config), 0.0, *_edge(stream(seed, 7), config)),
-            lambda: (foreign(), between(opacity, 0.0, config.max_beta), usual, 0.0),
+            shaded,
+            foreign,
         )
         augmented = blend(image, texture, _onset(noise, threshold, softness), beta)
         return augmented, tf.cast(noise > threshold, tf.uint8), tf.cast(texture, tf.uint8)
@@ -92,7 +94,7 @@ def _lit(image: tf.Tensor, seed: tf.Tensor, most: float) -> tf.Tensor:
     u = between(uniform([3], seed), -most, most)
     along = tf.linspace(-1.0, 1.0, image.shape[0])
     gain = (1.0 + u[0]) * (1.0 + u[1] * along[:, None, None] + u[2] * along[:, None])
-    return tf.cast(tf.minimum(tf.round(gain * tf.cast(image, tf.float32)), 255.0), tf.uint8)
+    return tf.cast(_times(gain, image), tf.uint8)
 
 
 def _shaded(image: tf.Tensor, seed: tf.Tensor, config: ml_collections.ConfigDict) -> tf.Tensor:
@@ -100,7 +102,11 @@ def _shaded(image: tf.Tensor, seed: tf.Tensor, config: ml_collections.ConfigDict
     u = uniform([2], seed)
     factor = between(u[0], *config.shade_range)
     factor = tf.where(u[1] < 0.5, factor, 1.0 / factor)
-    return tf.minimum(tf.round(factor * tf.cast(image, tf.float32)), 255.0)
+    return _times(factor, image)
+
+
+def _times(gain: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
+    return tf.minimum(tf.round(gain * tf.cast(image, tf.float32)), 255.0)
 
 
 def _edge(seed: tf.Tensor, config: ml_collections.ConfigDict) -> tuple[tf.Tensor, tf.Tensor]:
