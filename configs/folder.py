@@ -8,7 +8,7 @@ Data:      PHOTOS/bottles holds the good photos, directly or in train/good. Opti
 Then:      python -m diffad_jax.main --config=configs/folder.py:bottles --workdir=runs/mine \\
              --mode=predict --input=NEW_PHOTOS --output=runs/mine/predictions
 Hardware:  2 CPU cores
-Minutes:   as mvtec_small takes
+Minutes:   those of mvtec_small, whose recipe it is
 Result:    not measured
 """
 
