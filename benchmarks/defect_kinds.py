@@ -26,7 +26,9 @@ def draw(kind: str, photo: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarra
     return np.round(np.clip(blended, 0.0, 255.0)).astype(np.uint8), share >= 0.5
 
 
-def _scratch(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _scratch(
+    random: np.random.Generator, photo: np.ndarray, change: tuple[float, float] = (40.0, 100.0)
+) -> tuple[np.ndarray, np.ndarray]:
     """A thin crooked line, darker or brighter."""
     size = len(photo)
     steps = np.cumsum(random.normal(0.0, 0.4, 12)) + random.uniform(0.0, 2.0 * np.pi)
@@ -34,7 +36,8 @@ def _scratch(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray
     path = np.cumsum(length * np.stack([np.cos(steps), np.sin(steps)], -1), axis=0)
     path += _place(random, size) - path.mean(0)
     width = max(1, round(size * random.uniform(0.008, 0.02)))
-    return _shifted(random, photo), _drawn(size, lambda d: d.line(list(path.ravel()), 255, width))
+    line = _drawn(size, lambda d: d.line(list(path.ravel()), 255, width))
+    return _shifted(random, photo, change), line
 
 
 def _spots(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -46,13 +49,31 @@ def _spots(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, 
             (x, y), r = _place(random, size), size * random.uniform(0.01, 0.035)
             d.ellipse([x - r, y - r, x + r, y + r], fill=255)
 
-    return _shifted(random, photo), _drawn(size, discs)
+    return _shifted(random, photo, (40.0, 100.0)), _drawn(size, discs)
 
 
-def _shade(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A soft-edged area under other light."""
-    gain = random.choice([random.uniform(0.5, 0.75), random.uniform(1.35, 1.8)])
-    return gain * photo, _blob(random, len(photo), (0.1, 0.25), softness=0.03)
+def _shade(
+    random: np.random.Generator,
+    photo: np.ndarray,
+    gain: tuple[float, float] = (1.35, 1.8),
+    radii: tuple[float, float] = (0.1, 0.25),
+) -> tuple[np.ndarray, np.ndarray]:
+    """A soft-edged area that is darker or brighter by a factor."""
+    factor = random.uniform(*gain)
+    factor = factor if random.random() < 0.5 else 1.0 / factor
+    return factor * photo, _blob(random, len(photo), radii, softness=0.03)
+
+
+def _faint_scratch(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return _scratch(random, photo, change=(12.0, 40.0))
+
+
+def _faint_shade(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return _shade(random, photo, gain=(1.1, 1.35))
+
+
+def _large_shade(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return _shade(random, photo, radii=(0.25, 0.4))
 
 
 def _blur(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -78,7 +99,8 @@ def _missing(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray
 
 
 KINDS: dict[str, Draw] = {
-    "scratch": _scratch, "spots": _spots, "shade": _shade, "blur": _blur, "paste": _paste,
+    "scratch": _scratch, "faint scratch": _faint_scratch, "spots": _spots, "shade": _shade,
+    "faint shade": _faint_shade, "large shade": _large_shade, "blur": _blur, "paste": _paste,
     "missing": _missing,
 }  # fmt: skip
 
@@ -87,10 +109,12 @@ def _place(random: np.random.Generator, size: int) -> np.ndarray:
     return size * random.uniform(0.25, 0.75, 2)
 
 
-def _shifted(random: np.random.Generator, photo: np.ndarray) -> np.ndarray:
+def _shifted(
+    random: np.random.Generator, photo: np.ndarray, change: tuple[float, float]
+) -> np.ndarray:
     """Darker or brighter, whichever there is room for."""
-    change = random.uniform(40.0, 100.0)
-    return photo + (change if photo.mean() + random.normal(0.0, 60.0) < 128 else -change)
+    step = random.uniform(*change)
+    return photo + (step if photo.mean() + random.normal(0.0, 60.0) < 128 else -step)
 
 
 def _drawn(size: int, shape: Callable[[ImageDraw.ImageDraw], None]) -> np.ndarray:

@@ -98,7 +98,7 @@ def synthesis() -> ml_collections.ConfigDict:
     c.shade_probability = 0.0  # the texture is the photo itself, darker or brighter ...
     c.shade_range = (0.4, 0.9)  # ... by a factor drawn from here, or by one over it
     c.shade_threshold_range = (0.5, 0.5)  # noise above a draw from here is shaded,
-    c.shade_softness = 0.0  # the shade sets in over up to this much more noise
+    c.shade_softness = 0.0  # the shade sets in over up to this much noise across it
     c.grey_as_photo = False  # grey photos get grey textures
     return c
 

@@ -42,7 +42,7 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config.diffusion.multipliers = (1, 2)
     config.diffusion.num_res_blocks = 1
     config.diffusion.attention_downsampling = (2,)
-    config.diffusion.steps = 2500
+    config.diffusion.steps = 6000
     config.diffusion.batch_size = 8
     config.diffusion.learning_rate = 1e-3
     config.diffusion.warmup_steps = 100
@@ -63,10 +63,11 @@ def few_steps(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     # what only changes the light of a part is copied, and other light on the whole is an anomaly.
     config.synthesis.grey_as_photo = True
     config.synthesis.own_texture_probability = 0.3
-    config.synthesis.shade_probability = 0.2
-    config.synthesis.shade_threshold_range = (0.1, 0.5)
-    config.synthesis.shade_softness = 0.6
+    config.synthesis.shade_probability = 0.4
+    config.synthesis.shade_threshold_range = (0.15, 0.5)
+    config.synthesis.shade_softness = 0.3
     config.synthesis.max_light_change = 0.05
+    config.synthesis.normal_probability = 0.2  # copying is soon learned, repairing is not
 
     config.autoencoder.linear_skip = True
     config.autoencoder.dropout = 0.0

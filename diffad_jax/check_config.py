@@ -133,9 +133,11 @@ def _check_synthesis(c: ml_collections.ConfigDict) -> None:
             f"config.synthesis.shade_threshold_range = {tuple(c.shade_threshold_range)}: must "
             "rise, from above 0"
         )
-    if not 0.0 <= c.shade_softness < float("inf"):
+    # Where nothing was rotated to, the noise is 0: no shade may reach there.
+    if not 0.0 <= c.shade_softness <= 2.0 * c.shade_threshold_range[0]:
         raise ConfigError(
-            f"config.synthesis.shade_softness = {c.shade_softness}: must be 0 or more, and finite"
+            f"config.synthesis.shade_softness = {c.shade_softness}: must lie in 0 … "
+            f"{2.0 * c.shade_threshold_range[0]}, twice the least of shade_threshold_range"
         )
 
 

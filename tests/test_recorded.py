@@ -24,16 +24,23 @@ def take(config, count, **kwargs):
     return list(itertools.islice(recorded.batches(config, "tiles", **kwargs), count))
 
 
-def test_examples_equal_the_live_ones_bit_for_bit(config):
-    recording = recorded.Recording(config.data.recorded)
-    live = pipeline.batches(config, "tiles", split="train", batch_size=1)
-    anomalous = 0
+@pytest.mark.parametrize("shade_probability", [0.0, 1.0])
+def test_examples_equal_the_live_ones_bit_for_bit(tiny_config, tmp_path, shade_probability):
+    """Soft shades reach beyond their masks."""
+    tiny_config.synthesis.shade_probability = shade_probability
+    tiny_config.synthesis.shade_softness = 0.6
+    workflow.record(tiny_config, tmp_path / "tiles.zip", 8)
+    recording = recorded.Recording(tmp_path / "tiles.zip")
+    live = pipeline.batches(tiny_config, "tiles", split="train", batch_size=1)
+    anomalous = beyond = 0
     for i, batch in zip(range(8), live, strict=False):
         example = recording.example("train", i)
+        changed = example["augmented_image"] != example["image"]
         anomalous += int(example["anomaly_mask"].any())
+        beyond += int((changed & (example["anomaly_mask"] == 0)).any())
         for name, value in batch.items():
             np.testing.assert_array_equal(example[name], value[0], err_msg=name)
-    assert 0 < anomalous < 8
+    assert 0 < anomalous < 8 and (beyond > 0) == (shade_probability > 0)
 
 
 def test_each_epoch_has_every_example_in_another_order(config):
@@ -104,15 +111,17 @@ def test_a_damaged_example_is_named_when_its_turn_comes(config, tmp_path):
 
 @pytest.mark.parametrize("cache_mib", [0, 1])
 def test_photos_stay_in_memory_as_far_as_the_config_allows(config, monkeypatch, cache_mib):
+    """What was added to a photo is decoded each time."""
     decoded = []
     really_open = recorded.Image.open
     monkeypatch.setattr(recorded.Image, "open", lambda f: decoded.append(0) or really_open(f))
     recording = recorded.Recording(config.data.recorded, cache_mib)
+    with zipfile.ZipFile(config.data.recorded) as archive:
+        photos = {archive.read(f"train/{i:07d}.image") for i in range(8)}
     counts = []
     for _ in range(2):
-        normal = [i for i in range(8) if not recording.example("train", i)["anomaly_mask"].any()]
         decoded.clear()
-        for i in normal:
+        for i in range(8):
             recording.example("train", i)
         counts.append(len(decoded))
-    assert counts == [0 if cache_mib else len(normal)] * 2
+    assert counts == ([8 + len(photos), 8] if cache_mib else [16, 16])

@@ -223,24 +223,31 @@ def test_light_changes_the_whole_photo_and_is_normal():
         assert slopes.min() < -most and most < slopes.max()
 
 
-def test_shades_have_an_area_and_an_edge_of_their_own():
-    """Else as large as other anomalies; softness leaves the mask and lessens what it shades."""
-    shaded = ALWAYS | {"shade_probability": 1.0}
+def shades(count=40, **settings):
+    """Masks, and the shares of the whole change by which photos are shaded."""
+    got = run(count, shade_probability=1.0, **ALWAYS, **settings)
+    change, most = (got[k].astype(float) - got["image"] for k in ("augmented_image", "texture"))
+    clear = np.abs(most) >= 40  # elsewhere rounding counts
+    share = np.where(clear, change / np.where(clear, most, 1.0), np.nan)
+    return got["anomaly_mask"] == 1, share
 
-    def shade(**settings):
-        got = run(40, **shaded, **settings)
-        mask = got["anomaly_mask"][..., 0] == 1
-        changed = np.abs(got["augmented_image"].astype(int) - got["image"]).sum(-1)
-        assert not changed[~mask].any()
-        return mask, changed
 
-    plain, large = shade(), shade(shade_threshold_range=(0.1, 0.1))
-    np.testing.assert_array_equal(plain[0], run(40, **ALWAYS)["anomaly_mask"][..., 0])
-    between = shade(shade_threshold_range=(0.1, 0.5))[0].sum()
-    assert 1.5 * plain[0].sum() < between < large[0].sum()
-    soft = shade(shade_threshold_range=(0.1, 0.1), shade_softness=0.6)
-    np.testing.assert_array_equal(soft[0], large[0])
-    assert 0 < soft[1].sum() < 0.8 * large[1].sum()
+def test_shades_have_an_area_of_their_own():
+    """Else as large as other anomalies."""
+    plain, large = shades()[0], shades(shade_threshold_range=(0.1, 0.1))[0]
+    np.testing.assert_array_equal(plain, run(40, **ALWAYS)["anomaly_mask"] == 1)
+    between = shades(shade_threshold_range=(0.1, 0.5))[0].sum()
+    assert 1.5 * plain.sum() < between < large.sum()
+
+
+def test_masks_end_where_shades_are_half():
+    hard_mask, hard = shades(shade_threshold_range=(0.3, 0.3))
+    soft_mask, soft = shades(shade_threshold_range=(0.3, 0.3), shade_softness=0.6)
+    np.testing.assert_array_equal(soft_mask, hard_mask)
+    inside = np.broadcast_to(hard_mask, hard.shape)
+    assert np.nanmin(hard[inside]) == 1.0 and np.nanmax(hard[~inside]) == 0.0
+    assert 0.48 <= np.nanmin(soft[inside]) < 0.6 and np.nanmax(soft[inside]) > 0.9
+    assert 0.4 < np.nanmax(soft[~inside]) <= 0.52 and np.nanmin(soft[~inside]) == 0.0
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.5])

@@ -2,7 +2,7 @@
 
 A recording is a ZIP archive: ``meta.json`` (config, category, seed, counts) and an entry an
 example and part. Pictures are lossless WebP; a photo that several examples share is stored once,
-and of an augmented image only the pixels inside its mask.
+and of an augmented image what was added to its photo, modulo 256. That may reach beyond the mask.
 """
 
 import collections
@@ -25,7 +25,7 @@ from PIL import Image
 from diffad_jax.errors import UserError
 from diffad_jax.types import Batch
 
-_FORMAT = "diffad_jax recording 1"
+_FORMAT = "diffad_jax recording 2"
 _MOST_AHEAD = 16  # batches in memory
 
 
@@ -153,9 +153,7 @@ class Recording:
         try:
             image = self._picture(self._archive.read(f"{name}.image").decode())
             mask = self._mask(f"{name}.mask", image.shape)
-            augmented = image
-            if mask.any():
-                augmented = np.where(mask, self._picture(f"{name}.anomaly"), image)
+            augmented = image + self._picture(f"{name}.added")
         except (KeyError, zipfile.BadZipFile, zlib.error, OSError, ValueError) as error:
             raise RecordingError(f"{self.path}: example {name} is damaged ({error})") from error
         return {"image": image, "augmented_image": augmented, "anomaly_mask": mask}
@@ -198,8 +196,7 @@ def _write_example(archive: zipfile.ZipFile, name: str, batch: Batch, seen: set[
         archive.writestr(photo, _webp(image))
     archive.writestr(f"{name}.image", photo)
     archive.writestr(f"{name}.mask", zlib.compress(np.packbits(mask).tobytes(), 9))
-    if mask.any():
-        archive.writestr(f"{name}.anomaly", _webp(np.where(mask, augmented, 0).astype(np.uint8)))
+    archive.writestr(f"{name}.added", _webp(augmented - image))
 
 
 def _webp(pixels: np.ndarray) -> bytes:

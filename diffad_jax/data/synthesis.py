@@ -19,8 +19,9 @@ def synthesize(
     A share of the examples stays normal: by ``normal_probability``, and where the mask is empty.
     By ``own_texture_probability`` the texture is the photo itself, moved and turned (as in MemSeg,
     Yang et al. 2022); by ``shade_probability`` it is the photo in its place, darker or brighter by
-    a factor, and nothing else changes it: β is 0, and the mask has a threshold of its own, above
-    which m rises to 1. With ``grey_as_photo`` the texture is grey wherever the photo is, since
+    a factor, and nothing else changes it: β is 0, and the threshold is its own, so that a shade may
+    be larger than other anomalies. Across its edge m rises from 0 to 1, and ``anomaly_mask`` ends
+    where m is half. With ``grey_as_photo`` the texture is grey wherever the photo is, since
     otherwise colour alone tells an anomaly from a grey photo.
 
     Args:
@@ -110,14 +111,14 @@ def _times(gain: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
 
 
 def _edge(seed: tf.Tensor, config: ml_collections.ConfigDict) -> tuple[tf.Tensor, tf.Tensor]:
-    """Above how much noise a photo is shaded, and over how much more shading sets in."""
+    """Around how much noise shading sets in, and over how much of it."""
     u = uniform([2], seed)
     return between(u[0], *config.shade_threshold_range), between(u[1], 0.0, config.shade_softness)
 
 
 def _onset(noise: tf.Tensor, threshold: tf.Tensor, softness: tf.Tensor) -> tf.Tensor:
-    """[s, s, 1] in 0 … 1: a step at the threshold, or a ramp above it."""
-    ramp = tf.clip_by_value((noise - threshold) / softness, 0.0, 1.0)
+    """[s, s, 1] in 0 … 1: a step at the threshold, or a ramp across it."""
+    ramp = tf.clip_by_value((noise - threshold) / softness + 0.5, 0.0, 1.0)
     return tf.where(softness > 0.0, ramp, tf.cast(noise > threshold, tf.float32))
 
 
