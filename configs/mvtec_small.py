@@ -66,7 +66,7 @@ def few_steps(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.synthesis.shade_probability = 0.4
     config.synthesis.shade_threshold_range = (0.15, 0.5)
     config.synthesis.shade_softness = 0.3
-    config.synthesis.max_light_change = 0.05
+    config.synthesis.max_light_change = 0.1
     config.synthesis.normal_probability = 0.2  # copying is soon learned, repairing is not
 
     config.autoencoder.linear_skip = True
