@@ -16,8 +16,10 @@ class Batch(TypedDict):
     """One training batch as the loader yields it; b examples of h × w pixels, channels RGB."""
 
     image: np.ndarray  # [b, h, w, 3] uint8: the normal photo
-    augmented_image: np.ndarray  # [b, h, w, 3] uint8: the same photo, half the time with an anomaly
-    anomaly_mask: np.ndarray  # [b, h, w, 1] uint8 in {0, 1}: where the anomaly is
+    augmented_image: np.ndarray  # [b, h, w, 3] uint8: the same photo, perhaps with an anomaly
+    anomaly_mask: (
+        np.ndarray
+    )  # [b, h, w, 1] uint8 in {0, 1}: where the anomaly is, soft edges to half
 
 
 @flax.struct.dataclass
