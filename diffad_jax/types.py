@@ -17,9 +17,7 @@ class Batch(TypedDict):
 
     image: np.ndarray  # [b, h, w, 3] uint8: the normal photo
     augmented_image: np.ndarray  # [b, h, w, 3] uint8: the same photo, perhaps with an anomaly
-    anomaly_mask: (
-        np.ndarray
-    )  # [b, h, w, 1] uint8 in {0, 1}: where the anomaly is, soft edges to half
+    anomaly_mask: np.ndarray  # [b, h, w, 1] uint8 in {0, 1}: where the anomaly is
 
 
 @flax.struct.dataclass
