@@ -1,11 +1,13 @@
 """Defects that no training sees, drawn on normal photos: to choose settings without labels."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 SIZE = 256  # of the photos that they are drawn on
+_CHANGE = (40.0, 100.0)  # of what is not faint, in 1/255
 Draw = Callable[[np.random.Generator, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -27,7 +29,7 @@ def draw(kind: str, photo: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarra
 
 
 def _scratch(
-    random: np.random.Generator, photo: np.ndarray, change: tuple[float, float] = (40.0, 100.0)
+    random: np.random.Generator, photo: np.ndarray, change: tuple[float, float] = _CHANGE
 ) -> tuple[np.ndarray, np.ndarray]:
     """A thin crooked line, darker or brighter."""
     size = len(photo)
@@ -49,7 +51,7 @@ def _spots(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, 
             (x, y), r = _place(random, size), size * random.uniform(0.01, 0.035)
             d.ellipse([x - r, y - r, x + r, y + r], fill=255)
 
-    return _shifted(random, photo, (40.0, 100.0)), _drawn(size, discs)
+    return _shifted(random, photo, _CHANGE), _drawn(size, discs)
 
 
 def _shade(
@@ -62,18 +64,6 @@ def _shade(
     factor = random.uniform(*gain)
     factor = factor if random.random() < 0.5 else 1.0 / factor
     return factor * photo, _blob(random, len(photo), radii, softness=0.03)
-
-
-def _faint_scratch(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return _scratch(random, photo, change=(12.0, 40.0))
-
-
-def _faint_shade(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return _shade(random, photo, gain=(1.1, 1.35))
-
-
-def _large_shade(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return _shade(random, photo, radii=(0.25, 0.4))
 
 
 def _blur(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -99,10 +89,16 @@ def _missing(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray
 
 
 KINDS: dict[str, Draw] = {
-    "scratch": _scratch, "faint scratch": _faint_scratch, "spots": _spots, "shade": _shade,
-    "faint shade": _faint_shade, "large shade": _large_shade, "blur": _blur, "paste": _paste,
+    "scratch": _scratch,
+    "faint scratch": functools.partial(_scratch, change=(12.0, 40.0)),
+    "spots": _spots,
+    "shade": _shade,
+    "faint shade": functools.partial(_shade, gain=(1.1, 1.35)),
+    "large shade": functools.partial(_shade, radii=(0.25, 0.4)),
+    "blur": _blur,
+    "paste": _paste,
     "missing": _missing,
-}  # fmt: skip
+}
 
 
 def _place(random: np.random.Generator, size: int) -> np.ndarray:

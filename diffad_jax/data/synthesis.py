@@ -16,7 +16,8 @@ def synthesize(
     """One training example: x_a = (1 − m) x + m ((1 − β) texture + β x).
 
     With ``max_light_change`` the photo itself, x, is first seen under other light, which is normal.
-    A share of the examples stays normal: by ``normal_probability``, and where the mask is empty.
+    A share of the examples stays normal: by ``normal_probability``, and where the mask is empty
+    (a soft shade may then show, by less than half).
     By ``own_texture_probability`` the texture is the photo itself, moved and turned (as in MemSeg,
     Yang et al. 2022); by ``shade_probability`` it is the photo in its place, darker or brighter by
     a factor, and nothing else changes it: β is 0, and the threshold is its own, so that a shade may
