@@ -71,7 +71,7 @@ def test_a_perfect_reconstruction_finds_all_and_a_copy_nothing(figures):
 
 def test_decibels_are_of_the_grey_reconstruction(figures):
     for row in figures.values():
-        assert row["inside"] == pytest.approx(row["outside"], abs=6)
+        assert row["inside"] == pytest.approx(row["outside"], abs=8)
         assert 0 < row["damaged"] < 50
 
 
