@@ -10,6 +10,7 @@ import argparse
 import functools
 import importlib.util
 import json
+import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,11 +119,18 @@ def _batch(config: ml_collections.FrozenConfigDict, batch_size: int) -> dict:
     return {k: jax.ShapeDtypeStruct((*shape, n), np.uint8) for k, n in channels.items()}
 
 
-def load(path: str) -> ml_collections.ConfigDict:
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+def load(name: str) -> ml_collections.ConfigDict:
+    """The config of FILE or FILE:CATEGORY; ends the program if it is not one of DiffAD's."""
+    file, _, category = name.partition(":")
+    if not file.endswith(".py") or not Path(file).is_file():
+        sys.exit(f"error: --config={name}: there is no file {file}; it must be FILE.py[:CATEGORY]")
+    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.get_config()
+    config = module.get_config(category or None)
+    if config.method != "diffad":
+        sys.exit(f"error: --config={name} is of {config.method}: only DiffAD's are counted")
+    return config
 
 
 if __name__ == "__main__":

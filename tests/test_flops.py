@@ -1,13 +1,14 @@
 """The counter of floating-point operations; nothing is computed or timed."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import pytest
 
-from benchmarks.flops import count
+from benchmarks.flops import count, load
 from configs import mvtec
 from diffad_jax import flops, networks
 
@@ -35,3 +36,20 @@ def test_every_ddim_step_is_counted(tiny_config):
         report = count(ml_collections.FrozenConfigDict(tiny_config), num_photos=10)
         costs.append(report["detector"]["gflop_an_image"])
     assert costs[2] - costs[1] == pytest.approx(costs[1] - costs[0]) and costs[1] > costs[0]
+
+
+def test_a_config_may_name_its_category():
+    assert load("configs/mvtec_small.py:bottle").categories == ("bottle",)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("configs/nothing.py", "--config=configs/nothing.py: there is no file configs/nothing.py"),
+        ("configs", "it must be FILE.py"),
+        ("configs/draem_small.py", "is of draem: only DiffAD's are counted"),
+    ],
+)
+def test_a_config_that_cannot_be_counted_ends_with_a_message(name, message):
+    with pytest.raises(SystemExit, match=re.escape(message)):
+        load(name)
