@@ -10,7 +10,6 @@ import argparse
 import functools
 import importlib.util
 import json
-import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ import ml_collections
 import numpy as np
 
 from diffad_jax import flops, networks
+from diffad_jax.errors import UserError
 from diffad_jax.reconstruct import reconstruct
 from diffad_jax.segment import segment
 from diffad_jax.stages import STAGES
@@ -34,7 +34,10 @@ def main() -> None:
     parser.add_argument("--config", default="configs/mvtec.py")
     parser.add_argument("--photos", type=int, default=209, help="normal photos of the category")
     args = parser.parse_args()
-    config = ml_collections.FrozenConfigDict(load(args.config))
+    try:
+        config = ml_collections.FrozenConfigDict(load(args.config))
+    except UserError as error:
+        parser.error(str(error))
     report = count(config, args.photos)
     print(f"{'':24}{'GFLOP an image':>16}{'PFLOP in all':>14}")
     for name, figures in report.items():
@@ -120,16 +123,16 @@ def _batch(config: ml_collections.FrozenConfigDict, batch_size: int) -> dict:
 
 
 def load(name: str) -> ml_collections.ConfigDict:
-    """The config of FILE or FILE:CATEGORY; ends the program if it is not one of DiffAD's."""
+    """The config of FILE or FILE:CATEGORY. Raises UserError if it is not one of DiffAD's."""
     file, _, category = name.partition(":")
     if not file.endswith(".py") or not Path(file).is_file():
-        sys.exit(f"error: --config={name}: there is no file {file}; it must be FILE.py[:CATEGORY]")
+        raise UserError(f"--config={name}: there is no file {file}; it must be FILE.py[:CATEGORY]")
     spec = importlib.util.spec_from_file_location(Path(file).stem, file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = module.get_config(category or None)
     if config.method != "diffad":
-        sys.exit(f"error: --config={name} is of {config.method}: only DiffAD's are counted")
+        raise UserError(f"--config={name} is of {config.method}: it must be one of DiffAD's")
     return config
 
 

@@ -58,7 +58,10 @@ def main() -> None:
         parser.add_argument(f"--{field.name}", type=field.type, required=True)
     args = parser.parse_args()
     jax.config.update("jax_enable_compilation_cache", False)
-    config = settle(cost.load(args.config), args.stage, args.batch, args.dtype)
+    try:
+        config = settle(cost.load(args.config), args.stage, args.batch, args.dtype)
+    except UserError as error:
+        parser.error(str(error))
     plan = Plan(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Plan)})
     row = measure(config, args.stage, dataclasses.replace(plan, runs=tuple(args.runs)))
     print(json.dumps({"row": row, "machine": machine()}))

@@ -83,6 +83,8 @@ def _measure(args: argparse.Namespace, stage: str, batch: int, dtype: str) -> tu
     if done.returncode == 0:
         found = json.loads(done.stdout.splitlines()[-1])
         return found["row"], found["machine"]
+    if done.returncode == 2:  # it has said what is wrong with the command line
+        sys.exit(2)
     reason = f"the process ended with status {done.returncode}"
     if done.returncode == -9:
         reason = "the process was killed, most likely for want of memory"
