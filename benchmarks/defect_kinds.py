@@ -102,7 +102,7 @@ KINDS: dict[str, Draw] = {
 
 
 def _place(random: np.random.Generator, size: int) -> np.ndarray:
-    return size * random.uniform(0.0, 1.0, 2)
+    return size * random.random(2)
 
 
 def _shifted(
