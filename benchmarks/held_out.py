@@ -8,6 +8,7 @@ Settings are chosen by it, since it needs no labelled photo. Defects are drawn a
 """
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 
 import jax
@@ -61,15 +62,14 @@ def take_apart(
     (``ap_of_copy``, none). ``damaged``, ``inside`` and ``outside`` are PSNRs in dB against the
     defect-free photo: of the photo inside the mask, and of its reconstruction in- and outside.
     """
-    side = config.image_size
-    normal = np.stack([_resized(p, side) for p in photos])
+    normal = _as_seen(photos, config)
     run = functools.partial(jax.jit(functools.partial(_run, config=config)), weights)
     good = in_batches(run, [normal, normal], _BATCH)
     found = {}
     for kind in defect_kinds.KINDS:
         drawn = [defect_kinds.draw(kind, p, i) for i, p in enumerate(photos)]
-        damaged = np.stack([_resized(p, side) for p, _ in drawn])
-        masks = np.stack([_resized(255 * m.astype(np.uint8), side) >= 128 for _, m in drawn])
+        damaged = _as_seen([p for p, _ in drawn], config)
+        masks = np.stack([_shrunk(m, config.image_size) for _, m in drawn])
         bad = in_batches(run, [damaged, normal], _BATCH)
         found[kind] = _figures(normal, damaged, masks, good, bad)
     found["mean"] = {k: float(np.mean([f[k] for f in found.values()])) for k in found["blur"]}
@@ -93,8 +93,8 @@ def false_alarms(detector: Detector, photos: np.ndarray) -> dict[str, float]:
     scores = {}
     for light, gain in gains.items():
         lit = np.clip(np.round(gain * photos), 0, 255).astype(np.uint8)
-        small = np.stack([_resized(p, config.image_size) for p in lit])
-        scores[light] = in_batches(lambda x: detector.predict(x).score, [small], _BATCH)
+        seen = _as_seen(lit, config)
+        scores[light] = in_batches(lambda x: detector.predict(x).score, [seen], _BATCH)
     threshold = exceeded_by(scores["as they are"], config.evaluation.false_alarm_rate)
     return {light: float(np.mean(s > threshold)) for light, s in scores.items()}
 
@@ -145,8 +145,14 @@ def _figures(normal, damaged, masks, good: dict, bad: dict) -> dict[str, float]:
     return {k: float(v) for k, v in figures.items()}
 
 
-def _resized(pixels: np.ndarray, side: int) -> np.ndarray:
-    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BOX))
+def _as_seen(photos: Iterable[np.ndarray], config: ml_collections.FrozenConfigDict) -> np.ndarray:
+    """Resized as the detector's photos are."""
+    return np.stack([images.resized(p, config.image_size, config.data.resize) for p in photos])
+
+
+def _shrunk(mask: np.ndarray, side: int) -> np.ndarray:
+    pixels = Image.fromarray(255 * mask.astype(np.uint8))
+    return np.asarray(pixels.resize((side, side), Image.Resampling.BOX)) >= 128
 
 
 if __name__ == "__main__":
