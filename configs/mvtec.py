@@ -26,6 +26,7 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config.diffusion = diffusion()
     config.reconstruction = reconstruction()
     config.segmentation = segmentation()
+    config.normal_level = normal_level()
     return config.lock()
 
 
@@ -195,6 +196,14 @@ def segmentation() -> ml_collections.ConfigDict:
     c.learning_rate = 1e-3
     c.warmup_steps = 0
     c.decay = "steps"  # x 0.2 at 80 % and again at 90 %
+    return c
+
+
+def normal_level() -> ml_collections.ConfigDict:
+    """Maps relative to how high they rise on normal photos; not in the paper, and off."""
+    c = ml_collections.ConfigDict()
+    c.floor = 0.0  # a pixel counts as a multiple of its level + floor; 0: as it is (published)
+    c.power = 6.0  # the level is (the mean over normal photos of the map's power)^(1 / power)
     return c
 
 

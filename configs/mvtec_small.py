@@ -95,6 +95,9 @@ def few_steps(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.segmentation.input = "differences"
     config.segmentation.decay = "cosine"
 
+    # Where normal photos differ, few steps suspect all of them.
+    config.normal_level.floor = 0.1
+
     # Maps of few steps are noisy enough for a mean filter to rank thin defects below noise.
     config.evaluation.smoothing_power = 6.0
     return config

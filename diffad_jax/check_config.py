@@ -10,7 +10,14 @@ from diffad_jax.errors import UserError
 from diffad_jax.models.layers import reduction
 
 _SECTIONS = {  # of each method's config, besides those that all have
-    "diffad": ("synthesis", "autoencoder", "diffusion", "reconstruction", "segmentation"),
+    "diffad": (
+        "synthesis",
+        "autoencoder",
+        "diffusion",
+        "reconstruction",
+        "segmentation",
+        "normal_level",
+    ),
     "draem": ("synthesis", "draem"),
     "riad": ("synthesis", "riad"),
     "padim": ("backbone", "padim"),
@@ -108,7 +115,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     for field, value in _present(config, ("evaluation.smoothing",)):
         if value % 2 == 0:
             raise ConfigError(f"config.{field} = {value}: must be odd")
-    for field, value in _present(config, ("evaluation.smoothing_power",)):
+    for field, value in _present(config, ("evaluation.smoothing_power", "normal_level.power")):
         if not 1.0 <= value < float("inf"):
             raise ConfigError(f"config.{field} = {value}: must be 1 or more, and finite")
 
@@ -153,6 +160,11 @@ def _check_diffad(config: ml_collections.ConfigDict) -> None:
         raise ConfigError(
             f"config.autoencoder.latent_channels = {c.latent_channels}: with linear_skip at most "
             f"{3 * side**2}, the values of a patch of {side} x {side} pixels"
+        )
+    if not 0.0 <= config.normal_level.floor < float("inf"):
+        raise ConfigError(
+            f"config.normal_level.floor = {config.normal_level.floor}: must be 0 or more, and "
+            "finite; 0 leaves maps as they are"
         )
     c = config.reconstruction
     if not all(0.0 <= weight <= 1.0 for weight in c.interpolation):

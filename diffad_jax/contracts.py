@@ -46,8 +46,8 @@ class FittedStage(NamedTuple):
       NAME, SECTIONS: as of ``Stage``.
       fit: (config, photos, frozen) -> the weights, all that prediction needs, as NumPy arrays in
         nested dictionaries. ``photos`` are batches [b, s, s, 3] uint8 RGB of the normal training
-        photos, each photo once; the last batch may be smaller. ``frozen`` is
-        {"backbone": its parameters}.
+        photos, each photo once; the last batch may be smaller. ``frozen`` holds the weights of the
+        stages before, or {"backbone": its parameters} where a method has one.
     """
 
     NAME: str
@@ -59,18 +59,24 @@ class Method(Protocol):
     """What ``config.method`` names.
 
     Attributes:
-      STAGES: in the order in which they train.
-      MAP_RANGE: the map's values that pictures show as black and as yellow; None has them chosen
-        on normal photos, see ``threshold.load_map_range``.
       RECONSTRUCTS: whether a prediction holds a reconstruction.
       SCORE_IS_IN_MAP: whether the score is the largest value of ``score_map``; otherwise photos
         cannot be put together from windows, and no mask fits the threshold.
     """
 
-    STAGES: Sequence[Stage | FittedStage]
-    MAP_RANGE: tuple[float, float] | None
     RECONSTRUCTS: bool
     SCORE_IS_IN_MAP: bool
+
+    def stages(self, config: Config) -> Sequence[Stage | FittedStage]:
+        """In the order in which they train."""
+        ...
+
+    def map_range(self, config: Config) -> tuple[float, float] | None:
+        """The map's values that pictures show as black and as yellow.
+
+        None has them chosen on normal photos, see ``threshold.load_map_range``.
+        """
+        ...
 
     def score_map(self, anomaly_map: jax.Array, *, config: Config) -> jax.Array:
         """What the score is the largest value of: [b, h, w] -> [b, h, w], of any size.

@@ -38,7 +38,7 @@ class Detector:
         """
         frozen = ml_collections.FrozenConfigDict(config)
         weights = {}
-        for stage in methods.of(config).STAGES:
+        for stage in methods.of(config).stages(frozen):
             weights[stage.NAME] = checkpoint.load_weights(
                 stage, frozen, weights, Path(workdir) / category
             )

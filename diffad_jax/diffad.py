@@ -1,17 +1,27 @@
-"""DiffAD as a method: its three stages, and how it predicts."""
+"""DiffAD as a method: its stages, and how it predicts."""
 
 import jax
 import ml_collections
 
+from diffad_jax.contracts import FittedStage, Stage
 from diffad_jax.evaluation import score
 from diffad_jax.reconstruct import Reconstruction, reconstruct
-from diffad_jax.segment import segment
-from diffad_jax.stages import STAGES as STAGES
+from diffad_jax.segment import probabilities
+from diffad_jax.stages import STAGES, normal_level
 from diffad_jax.types import Prediction, to_float
 
-MAP_RANGE = (0.0, 1.0)  # probabilities
 RECONSTRUCTS = SCORE_IS_IN_MAP = True
 Config = ml_collections.FrozenConfigDict
+
+
+def stages(config: Config) -> tuple[Stage | FittedStage, ...]:
+    """See ``contracts.Method``: the published three, and one for relative maps."""
+    return (*STAGES, normal_level.STAGE) if _is_relative(config) else STAGES
+
+
+def map_range(config: Config) -> tuple[float, float] | None:
+    """See ``contracts.Method``: that of probabilities, which relative maps are not."""
+    return None if _is_relative(config) else (0.0, 1.0)
 
 
 def predict(
@@ -30,8 +40,9 @@ def judge(
     weights: dict, image: jax.Array, repaired: Reconstruction, *, config: Config
 ) -> Prediction:
     """The last part of ``predict``: segments, and scores the map. ``image`` is in [0, 1]."""
-    logits = segment(weights["segmenter"], repaired, image, config=config)
-    anomaly_map = jax.nn.softmax(logits)[..., 1]
+    anomaly_map = probabilities(weights, repaired, image, config=config)
+    if _is_relative(config):
+        anomaly_map = normal_level.relative(anomaly_map, weights[normal_level.NAME], config=config)
     c = config.evaluation
     return Prediction(
         score=score.image_score(anomaly_map, c.smoothing, c.smoothing_power),
@@ -50,7 +61,13 @@ def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
 def in_words(config: Config) -> dict[str, str]:
     """What a reader of a report must know of the method."""
     c, e = config.reconstruction, config.evaluation
+    level = f"the level of normal photos at that place + {config.normal_level.floor:g}"
     return {
+        "map": f"probability over {level}" if _is_relative(config) else "probability",
         "score": score.in_words(e.smoothing, e.smoothing_power),
         "reconstruction": f"{c.test_steps} DDIM steps, {c.spacing}, {c.condition} condition",
     }
+
+
+def _is_relative(config: Config) -> bool:
+    return config.normal_level.floor > 0.0

@@ -23,7 +23,7 @@ _LENGTHS = ("steps", "epochs")  # of a section: raising them trains on
 _LEFT_OUT = ("reconstruction.test_steps", "autoencoder.perceptual_file", "backbone.weights")
 # Other people's networks that a stage learns with, by their names in ``frozen``.
 _OUTSIDE = {"perceptual": "weights of the perceptual network", "backbone": "backbone's weights"}
-PHOTOS = "normal photos"
+PHOTOS, STAGES_BEFORE = "normal photos", "weights of the stages before"
 # Trained weights serve without what only their training needed.
 ONLY_FOR_TRAINING = (*_OUTSIDE.values(), PHOTOS)
 
@@ -54,7 +54,7 @@ def fingerprint(
     for name, called in _OUTSIDE.items():
         if outside := before.pop(name, None):
             fields[called] = digest(outside)
-    return fields | {PHOTOS: photos, "weights of the stages before": digest(before)}
+    return fields | {PHOTOS: photos, STAGES_BEFORE: digest(before)}
 
 
 def digest(weights: Params) -> str:

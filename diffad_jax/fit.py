@@ -10,24 +10,28 @@ import numpy as np
 from diffad_jax.check_config import ConfigError
 from diffad_jax.checkpoint import Checkpoints
 from diffad_jax.contracts import FittedStage
-from diffad_jax.fingerprint import fingerprint
+from diffad_jax.fingerprint import STAGES_BEFORE, digest, fingerprint
 from diffad_jax.train_state import Params
 
 
 def fit_stage(
     stage: FittedStage,
     config: ml_collections.FrozenConfigDict,
-    frozen: Callable[[], dict[str, Params]],
+    before: dict[str, Params],
+    outside: Callable[[], dict[str, Params]],
     directory: Path,
     photos: Callable[[], Iterator[np.ndarray]],
     described: str,
 ) -> bool:
     """Fits ``stage`` unless its folder holds it already; says whether there was anything to do.
 
+    Where a stage before has been trained on since, it is fitted again.
+
     Args:
       stage: what to fit.
       config: the whole config.
-      frozen: loads what ``stage.fit`` stands on.
+      before: weights of the stages before, by name.
+      outside: loads what else ``stage.fit`` stands on, if there is anything to do.
       directory: the category's folder; the checkpoint goes to ``directory / NAME``, as step 1 of 1.
       photos: reads the normal training photos, see ``FittedStage.fit``.
       described: names them, see ``fingerprint.describe_photos``.
@@ -41,11 +45,13 @@ def fit_stage(
         )
     checkpoints = Checkpoints(directory / stage.NAME, writes=True)
     try:
-        if checkpoints.newest_sound_step():
+        step = checkpoints.newest_sound_step()
+        if step and checkpoints.fingerprint(step)[STAGES_BEFORE] == digest(before):
             return False
-        found = frozen()
-        weights = stage.fit(config, photos(), found)
-        mark = fingerprint(stage, config, found, described)
+        frozen = before | outside()
+        weights = stage.fit(config, photos(), frozen)
+        mark = fingerprint(stage, config, frozen, described)
+        checkpoints.remove_after(0)
         checkpoints.save(1, None, weights, mark, planned_steps=1, figures={}, best_by="")
         return True
     finally:

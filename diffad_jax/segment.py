@@ -25,6 +25,14 @@ def segmenter_input(
     return jnp.concatenate([*repaired_images, image], axis=-1)
 
 
+def probabilities(
+    weights: dict, repaired: Reconstruction, image: jax.Array, *,
+    config: ml_collections.FrozenConfigDict,
+) -> jax.Array:  # fmt: skip
+    """[b, h, w] in [0, 1]: of each pixel, that it is anomalous; ``weights`` are the stages'."""
+    return jax.nn.softmax(segment(weights["segmenter"], repaired, image, config=config))[..., 1]
+
+
 def segment(
     weights: dict, repaired: Reconstruction, image: jax.Array, *,
     config: ml_collections.FrozenConfigDict,

@@ -5,7 +5,9 @@ over ``data``; the compiler gathers what a layer needs when it needs it (fully s
 parallelism, Rajbhandari et al. 2020).
 """
 
+import functools
 import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -83,3 +85,26 @@ def with_shardings(shapes: Any, shardings: Any) -> Any:
 def to_global(batch: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str, jax.Array]:
     """This process's share of a batch becomes part of the batch of all processes."""
     return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
+
+
+def over_photos(
+    function: Callable[..., Any],
+    params: Any,
+    photos: Iterator[np.ndarray],
+    config: ml_collections.FrozenConfigDict,
+) -> Iterator[jax.Array]:
+    """``function(params, images, config=config)`` of each batch, on all devices of the mesh.
+
+    It is compiled once: a smaller last batch is filled up, and what comes of that is cut off.
+
+    Raises:
+      ConfigError: ``config.evaluation.batch_size`` or the mesh do not fit the devices.
+    """
+    mesh, size = make_mesh(config), config.evaluation.batch_size
+    check_batch_size(mesh, size, "config.evaluation.batch_size")
+    params = jax.device_put(params, replicated(mesh))
+    run = jax.jit(functools.partial(function, config=config))
+    for batch in photos:
+        padding = np.repeat(batch[-1:], size - len(batch), axis=0)
+        padded = jax.device_put(np.concatenate([batch, padding]), of_batch(mesh))
+        yield run(params, padded)[: len(batch)]

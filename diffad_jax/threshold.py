@@ -72,7 +72,7 @@ def load_or_choose(
         "threshold": exceeded_by(found.scores, rate),
         "num_held_out_normal": len(found.scores),
         "max_windows": max(found.windows),
-        "map_range": methods.of(config).MAP_RANGE or _map_range(found, rate),
+        "map_range": methods.of(config).map_range(config) or _map_range(found, rate),
         **depends_on,
     }
     metrics_file.write_whole(path, json.dumps(content, indent=2) + "\n")
@@ -93,7 +93,7 @@ def load_map_range(
     these photos exceed anywhere as this lies above the median: so it is shown half way. Where no
     photo is held out, up to 64 training photos take their place, which makes pictures brighter.
     """
-    if fixed := methods.of(config).MAP_RANGE:
+    if fixed := methods.of(config).map_range(config):
         return fixed
     if (chosen := load_or_choose(config, workdir, category, detector, tile)) is not None:
         return chosen.map_range

@@ -25,7 +25,7 @@ class Prediction:
     """What a detector says of b images of h × w pixels.
 
     Larger is more anomalous. Score and map are in [0, 1] where the method gives probabilities (its
-    ``MAP_RANGE``); distances are ≥ 0 without a bound.
+    ``map_range`` says so); what else it gives is ≥ 0.
     """
 
     score: jax.Array  # [b] float32

@@ -48,7 +48,7 @@ def train_and_evaluate(
 ) -> None:
     """Trains the stages that are not finished, evaluates, and prints one table.
 
-    Several processes only train: the others would wait for the one that evaluates.
+    Several processes only train: the others would wait for the one that fits and evaluates.
     ``profile`` names steps to trace, see ``profiling``.
     """
     prepare(config)
@@ -60,7 +60,7 @@ def train_and_evaluate(
     if jax.process_count() == 1:
         evaluate(config, workdir)
     elif jax.process_index() == 0:
-        print("trained by several processes; evaluate with one: --mode=evaluate", file=sys.stderr)
+        print("trained by several processes; to evaluate, start a single one", file=sys.stderr)
 
 
 def train_category(
@@ -75,11 +75,13 @@ def train_category(
     report_file = directory / "stages.json"
     report = metrics_file.read(report_file)
     weights: dict = {}
-    for stage in methods.of(config).STAGES:
+    for stage in methods.of(config).stages(frozen_config):
         started = time.monotonic()
         title = f"{category}/{stage.NAME}"
         if is_fitted(stage):
-            trained, figures = _fit(stage, frozen_config, directory, category), {}
+            if weights and jax.process_count() > 1:
+                continue  # left to the one process that evaluates
+            trained, figures = _fit(stage, frozen_config, weights, directory, category), {}
         else:
             weights[stage.NAME], figures, trained = _train(
                 stage, frozen_config, weights, directory, category, profile
@@ -129,7 +131,11 @@ def _train(
 
 
 def _fit(
-    stage: FittedStage, config: ml_collections.FrozenConfigDict, directory: Path, category: str
+    stage: FittedStage,
+    config: ml_collections.FrozenConfigDict,
+    weights: dict[str, Params],
+    directory: Path,
+    category: str,
 ) -> bool:
     """``fit.fit_stage`` with this category's photos."""
     files = [r.file for r in layouts.normal_photos(config, category)[0]]
@@ -137,7 +143,8 @@ def _fit(
     return fit.fit_stage(
         stage,
         config,
-        lambda: load_backbone(config),
+        weights,
+        lambda: load_backbone(config) if "backbone" in config else {},
         directory,
         lambda: images.read_batches(files, size, config.image_size, c.resize, c.on_bad_image),
         describe_photos(files),

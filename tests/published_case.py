@@ -30,6 +30,7 @@ def published(tiny_config) -> ml_collections.ConfigDict:
     tiny_config.autoencoder.discriminator_channels = 4
     tiny_config.segmentation.patch_size = 1
     tiny_config.segmentation.input = "images"
+    tiny_config.normal_level.floor = 0.0
     return tiny_config
 
 

@@ -306,16 +306,17 @@ def test_onnx_refuses_what_it_cannot_do(trained, tmp_path):
 
 
 def test_onnx_of_the_small_recipes_choices(tiny_config, tmp_path):
-    """Patches, v, differences, several interpolations, a noisy condition."""
+    """Patches, v, differences, several interpolations, a noisy condition, relative maps."""
     tiny_config.reconstruction.condition = "noisy"
     tiny_config.reconstruction.interpolation = (0.3, 0.7)
     config, shapes = ml_collections.FrozenConfigDict(tiny_config), {}
     for stage in STAGES:
         shapes[stage.NAME] = stage.weights(checkpoint.abstract_state(stage, config, shapes))
+    shapes["normal_level"] = {"level": jax.ShapeDtypeStruct((16, 16), np.float32)}
     rng = np.random.default_rng(0)
     weights = {
         "/".join(key.key for key in path): rng.uniform(0.1, 0.3, leaf.shape).astype(np.float32)
-        * (1 if path[-1].key in ("var", "scale") else rng.choice([-1, 1], leaf.shape))
+        * (1 if path[-1].key in ("var", "scale", "level") else rng.choice([-1, 1], leaf.shape))
         for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)
     }
     weights = {name: np.float32(value) for name, value in weights.items()}

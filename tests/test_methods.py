@@ -122,7 +122,7 @@ def test_one_photo_is_too_few_for_a_covariance(make):
     config = ml_collections.FrozenConfigDict(make("padim"))
     frozen, photo = workflow.load_backbone(config), np.zeros((1, 16, 16, 3), np.uint8)
     with pytest.raises(ValueError, match="PaDiM needs two normal training photos"):
-        methods.of(config).STAGES[0].fit(config, iter([photo]), frozen)
+        methods.of(config).stages(config)[0].fit(config, iter([photo]), frozen)
 
 
 def test_a_config_of_another_method_is_refused(make):

@@ -36,6 +36,8 @@ def detector(tiny_config):
     stats = weights["segmenter"]["batch_stats"]
     weights["segmenter"]["batch_stats"] = jax.tree.map(lambda leaf: 1.0 + 0.0 * leaf, stats)
     weights["denoiser"]["scale"] = np.float32(1.5)
+    level = np.linspace(0.2, 0.8, 16 * 16, dtype=np.float32).reshape(16, 16)
+    weights["normal_level"] = {"level": level}
     return Detector(config, weights)
 
 

@@ -1,15 +1,12 @@
 """Feature maps of a network that others trained: what PaDiM and PatchCore stand on."""
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from diffad_jax import sharding
 from diffad_jax.models.inception import Inception
 from diffad_jax.models.resnet import ResNet, resnet18, wide_resnet50_2
 from diffad_jax.train_state import Params
@@ -50,26 +47,6 @@ def map_shapes(config: Config) -> list[tuple[int, int, int]]:
         return maps(params, pixels, config=config)
 
     return [x.shape[1:] for x in jax.eval_shape(run, pixels)]
-
-
-def over_photos(
-    function: Callable[..., Any], params: Params, photos: Iterator[np.ndarray], config: Config
-) -> Iterator[jax.Array]:
-    """``function(params, images, config=config)`` of each batch, on all devices of the mesh.
-
-    It is compiled once: a smaller last batch is filled up, and what comes of that is cut off.
-
-    Raises:
-      ConfigError: ``config.evaluation.batch_size`` or the mesh do not fit the devices.
-    """
-    mesh, size = sharding.make_mesh(config), config.evaluation.batch_size
-    sharding.check_batch_size(mesh, size, "config.evaluation.batch_size")
-    params = jax.device_put(params, sharding.replicated(mesh))
-    run = jax.jit(functools.partial(function, config=config))
-    for batch in photos:
-        padding = np.repeat(batch[-1:], size - len(batch), axis=0)
-        padded = jax.device_put(np.concatenate([batch, padding]), sharding.of_batch(mesh))
-        yield run(params, padded)[: len(batch)]
 
 
 def upsampled_and_smoothed(distances: jax.Array, size: int, sigma: float) -> jax.Array:

@@ -9,6 +9,7 @@ import ml_collections
 import optax
 
 from diffad_jax import losses, networks, similarity, train_state, validation
+from diffad_jax.contracts import Stage
 from diffad_jax.evaluation import score
 from diffad_jax.train_state import Params, TrainState
 from diffad_jax.types import Batch, Prediction, Validation, to_float
@@ -16,9 +17,20 @@ from diffad_jax.types import Batch, Prediction, Validation, to_float
 NAME = "draem"
 SECTIONS = ("synthesis", "draem")
 BEST_BY = "pixel_ap"
-MAP_RANGE = (0.0, 1.0)  # probabilities
 RECONSTRUCTS = SCORE_IS_IN_MAP = True
 Config = ml_collections.FrozenConfigDict
+
+
+def stages(config: Config) -> tuple[Stage]:
+    """See ``contracts.Method``: the module is its own only stage."""
+    del config
+    return (sys.modules[__name__],)
+
+
+def map_range(config: Config) -> tuple[float, float]:
+    """See ``contracts.Method``: probabilities."""
+    del config
+    return 0.0, 1.0
 
 
 def settings(config: Config) -> ml_collections.FrozenConfigDict:
@@ -138,6 +150,3 @@ def _run(
     repaired = apply("reconstructor", networks.reconstructor(config), image)
     both = jnp.concatenate([repaired, image], axis=-1)
     return repaired, apply("segmenter", networks.draem_segmenter(config), both), after
-
-
-STAGES = (sys.modules[__name__],)  # the module is its own only stage

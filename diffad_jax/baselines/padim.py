@@ -18,11 +18,11 @@ import numpy as np
 from diffad_jax.baselines import backbone
 from diffad_jax.contracts import FittedStage
 from diffad_jax.errors import UserError
+from diffad_jax.sharding import over_photos
 from diffad_jax.train_state import Params
 from diffad_jax.types import Prediction
 
 NAME = "padim"
-MAP_RANGE = None  # distances
 RECONSTRUCTS, SCORE_IS_IN_MAP = False, True
 Config = ml_collections.FrozenConfigDict
 
@@ -110,6 +110,18 @@ def features(params: Params, images: jax.Array, *, config: Config) -> jax.Array:
     return total
 
 
+def stages(config: Config) -> tuple[FittedStage]:
+    """See ``contracts.Method``."""
+    del config
+    return (FittedStage(NAME, ("backbone", "padim"), fit),)
+
+
+def map_range(config: Config) -> None:
+    """See ``contracts.Method``: distances."""
+    del config
+    return None
+
+
 def fit(config: Config, photos: Iterator[np.ndarray], frozen: dict[str, Params]) -> Params:
     """See ``contracts.FittedStage``.
 
@@ -118,7 +130,7 @@ def fit(config: Config, photos: Iterator[np.ndarray], frozen: dict[str, Params])
     """
     params, statistics = frozen["backbone"], None
     update = jax.jit(updated, donate_argnums=0)
-    for found in backbone.over_photos(features, params, photos, config):
+    for found in over_photos(features, params, photos, config):
         b, h, w, d = found.shape
         statistics = statistics or no_statistics(h * w, d)
         statistics = update(statistics, found.reshape(b, h * w, d))
@@ -160,6 +172,3 @@ def in_words(config: Config) -> dict[str, str]:
         "features": f"{b.name}, {', '.join(b.layers)}, to {c.dimensions} dimensions by "
         f"{'random choice' if c.reduction == 'random' else 'an orthogonal projection'}",
     }
-
-
-STAGES = (FittedStage(NAME, ("backbone", "padim"), fit),)

@@ -16,11 +16,11 @@ import numpy as np
 from diffad_jax.baselines import backbone
 from diffad_jax.baselines.coreset import Candidates, coreset
 from diffad_jax.contracts import FittedStage
+from diffad_jax.sharding import over_photos
 from diffad_jax.train_state import Params
 from diffad_jax.types import Prediction
 
 NAME = "patchcore"
-MAP_RANGE = None  # distances
 RECONSTRUCTS = SCORE_IS_IN_MAP = False  # a score is a weighed distance
 _BLOCK = 2048  # of the bank's patches that are compared at a time: bounds the memory
 Config = ml_collections.FrozenConfigDict
@@ -43,10 +43,22 @@ def patches(params: Params, images: jax.Array, *, config: Config) -> jax.Array:
     )  # fmt: skip
 
 
+def stages(config: Config) -> tuple[FittedStage]:
+    """See ``contracts.Method``."""
+    del config
+    return (FittedStage(NAME, ("backbone", "patchcore"), fit),)
+
+
+def map_range(config: Config) -> None:
+    """See ``contracts.Method``: distances."""
+    del config
+    return None
+
+
 def fit(config: Config, photos: Iterator[np.ndarray], frozen: dict[str, Params]) -> Params:
     """See ``contracts.FittedStage``."""
     c, params, candidates = config.patchcore, frozen["backbone"], None
-    for found in backbone.over_photos(patches, params, photos, config):
+    for found in over_photos(patches, params, photos, config):
         rows = found.reshape(-1, found.shape[-1])
         candidates = candidates or Candidates(c.max_candidates, rows.shape[-1], config.seed)
         candidates.add(rows)
@@ -145,6 +157,3 @@ def in_words(config: Config) -> dict[str, str]:
 def _length(x: jax.Array) -> jax.Array:
     """[..., c] -> [...]."""
     return jnp.sqrt(jnp.sum(x**2, axis=-1))
-
-
-STAGES = (FittedStage(NAME, ("backbone", "patchcore"), fit),)

@@ -12,6 +12,7 @@ import ml_collections
 import optax
 
 from diffad_jax import networks, similarity, train_state, validation
+from diffad_jax.contracts import Stage
 from diffad_jax.evaluation.score import mean_filter
 from diffad_jax.train_state import Params, TrainState
 from diffad_jax.types import Batch, Prediction, Validation, to_float
@@ -19,9 +20,20 @@ from diffad_jax.types import Batch, Prediction, Validation, to_float
 NAME = "riad"
 SECTIONS = ("synthesis", "riad")
 BEST_BY = "psnr_normal_db"
-MAP_RANGE = None  # dissimilarities in [0, 1], but seldom large
 RECONSTRUCTS = SCORE_IS_IN_MAP = True
 Config = ml_collections.FrozenConfigDict
+
+
+def stages(config: Config) -> tuple[Stage]:
+    """See ``contracts.Method``: the module is its own only stage."""
+    del config
+    return (sys.modules[__name__],)
+
+
+def map_range(config: Config) -> None:
+    """See ``contracts.Method``: dissimilarities in [0, 1], but seldom large."""
+    del config
+    return None
 
 
 def settings(config: Config) -> ml_collections.FrozenConfigDict:
@@ -178,6 +190,3 @@ def _inpaint(
     )
     guessed = jax.nn.sigmoid(logits).reshape(shown.shape)
     return jnp.sum((1.0 - masks[:, None]) * guessed, axis=0), changed
-
-
-STAGES = (sys.modules[__name__],)  # the module is its own only stage

@@ -30,7 +30,7 @@ def make(model: Model, format_name: str, runtime: tuple[str, ...], digest: str,
     """
     config, side = model.config, model.config.image_size
     method = methods.of(config)
-    bounds = " in [0, 1]" if method.MAP_RANGE == (0.0, 1.0) else ""
+    bounds = " in [0, 1]" if method.map_range(config) == (0.0, 1.0) else ""
     return {
         "format": format_name,
         "category": model.category,
@@ -84,7 +84,7 @@ def _threshold(limit: Threshold | None) -> dict[str, Any] | None:
 
 def _photos(model: Model) -> str:
     """Names the photos that the last stage was trained on; empty for imported weights."""
-    last = methods.of(model.config).STAGES[-1]
+    last = methods.of(model.config).stages(model.config)[-1]
     checkpoints = checkpoint.Checkpoints(model.workdir / model.category / last.NAME)
     try:
         return checkpoints.fingerprint(checkpoints.newest_sound_step())[PHOTOS]
