@@ -4,7 +4,7 @@
       --workdir=runs/small --config.data.root=data/mvtec --output=bottle.png
 
 Defects, then normal photos, by score: the best, the median and the worst of each. A tile is an
-anomaly map, black 0 to yellow 1, with the ground truth outlined in white.
+anomaly map, coloured as in the reports, with the ground truth outlined in white.
 """
 
 from pathlib import Path
@@ -28,16 +28,27 @@ _COUNT = 2  # of the best, the median and the worst of either class
 
 def main(argv: list[str]) -> None:
     del argv
-    config, output = flags.FLAGS.config, Path(flags.FLAGS.output)
+    config, workdir = flags.FLAGS.config, Path(flags.FLAGS.workdir)
     check_config(config)
     (category,) = config.categories
-    detector = Detector.from_workdir(config, flags.FLAGS.workdir, category)
-    limit = threshold.load_or_choose(config, Path(flags.FLAGS.workdir), category, detector)
-    last_line.finish(draw(detector, category, None if limit is None else limit.value, output))
+    detector = Detector.from_workdir(config, workdir, category)
+    chosen = threshold.load_or_choose(config, workdir, category, detector)
+    limit = None if chosen is None else chosen.value
+    colours = threshold.load_map_range(config, workdir, category, detector)
+    last_line.finish(draw(detector, category, limit, colours, Path(flags.FLAGS.output)))
 
 
-def draw(detector: Detector, category: str, limit: float | None, output: Path) -> dict:
-    """Writes the picture; returns the files that it shows, by class, best to worst."""
+def draw(
+    detector: Detector,
+    category: str,
+    limit: float | None,
+    colours: tuple[float, float],
+    output: Path,
+) -> dict:
+    """Writes the picture; returns the files that it shows, by class, best to worst.
+
+    ``limit`` is the threshold, ``colours`` what is black and what is yellow.
+    """
     config = detector.config
     records = layouts.read_category(config.data.root, category, config.data.layout)
     records = [r for r in records if r.split == "test"]
@@ -50,7 +61,7 @@ def draw(detector: Detector, category: str, limit: float | None, output: Path) -
     for kind in ("defect", "normal"):
         chosen = [i for what, i in cases if what.endswith(kind)]
         scores = ", ".join(f"{found.score[i]:.2f}" for i in chosen)
-        tiles = [_tile(found.anomaly_map[i], records[i], config) for i in chosen]
+        tiles = [_tile(found.anomaly_map[i], records[i], colours, config) for i in chosen]
         rows.append(pictures.Row(f"{category}, {kind}, scores {scores}{_threshold(limit)}", tiles))
         shown[kind] = [records[i].file for i in chosen]
     pictures.contact_sheet(output, ranks, rows)
@@ -62,10 +73,13 @@ def _threshold(limit: float | None) -> str:
 
 
 def _tile(
-    anomaly_map: np.ndarray, record: layouts.Record, config: ml_collections.FrozenConfigDict
+    anomaly_map: np.ndarray,
+    record: layouts.Record,
+    colours: tuple[float, float],
+    config: ml_collections.FrozenConfigDict,
 ) -> np.ndarray:
-    colours = Image.fromarray(pictures.heat_map(anomaly_map))
-    shown = np.array(colours.resize((_SIDE, _SIDE), Image.Resampling.NEAREST))
+    coloured = Image.fromarray(pictures.heat_map(anomaly_map, colours))
+    shown = np.array(coloured.resize((_SIDE, _SIDE), Image.Resampling.NEAREST))
     if record.mask is not None:
         mask = images.read_mask(record.mask, _SIDE, config.evaluation.mask_rule)
         grown = Image.fromarray(255 * mask).filter(ImageFilter.MaxFilter(3))

@@ -48,6 +48,7 @@ def _predict(args: argparse.Namespace) -> int:
     detect = runtimes.load(args.model, card)
     seed = card["seed"] if args.seed is None else args.seed & 0xFFFFFFFF  # as JAX takes it
     rules, limit, failures = card["preprocessing"], card["threshold"], 0
+    colours = card["colours"]["black"], card["colours"]["yellow"]
     with _table(args.output) as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["file", "score", "is_anomalous", "error"])
@@ -64,7 +65,7 @@ def _predict(args: argparse.Namespace) -> int:
             rows.writerow([path, f"{score:.6f}", int(score > limit["value"]) if limit else "", ""])
             if args.output:
                 shown = path.relative_to(args.photos).with_name(f"{path.name}.overlay.png")
-                _write_overlay(args.output / shown, original, found["anomaly_map"][0])
+                _write_overlay(args.output / shown, original, found["anomaly_map"][0], colours)
     return failures
 
 
@@ -83,11 +84,13 @@ def _photos(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _write_overlay(path: Path, original: np.ndarray, anomaly_map: np.ndarray) -> None:
+def _write_overlay(
+    path: Path, original: np.ndarray, anomaly_map: np.ndarray, colours: tuple[float, float]
+) -> None:
     size = original.shape[1], original.shape[0]
     resized = Image.fromarray(anomaly_map).resize(size, Image.Resampling.BILINEAR)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pictures.overlay(original, np.asarray(resized))).save(path)
+    Image.fromarray(pictures.overlay(original, np.asarray(resized), colours)).save(path)
 
 
 if __name__ == "__main__":

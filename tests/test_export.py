@@ -25,6 +25,7 @@ from diffad_jax.convert import torch_file
 from diffad_jax.convert.importer import import_file
 from diffad_jax.data import images, photo
 from diffad_jax.detector import Detector
+from diffad_jax.evaluation import pictures
 from diffad_jax.export import exporter, onnx, onnx_jaxpr, onnx_ops
 from diffad_jax.export.errors import ExportError
 from diffad_jax.export.graph import Model
@@ -270,6 +271,22 @@ def test_overlays_and_unreadable_photos(trained, exported, tmp_path, monkeypatch
     assert rows[1].startswith(f"{source / 'a.png'},0.") and "is an empty file" in rows[2]
     with Image.open(output / "a.png.overlay.png") as overlay:
         assert overlay.size == (20, 20)
+
+
+def test_overlays_have_the_colours_of_the_card(trained, exported, tmp_path, monkeypatch):
+    source, output, read_card = tmp_path / "in", tmp_path / "out", artifact.read_card
+    source.mkdir()
+    shutil.copy(trained[2][0], source / "a.png")
+    assert read_card(exported("onnx"))["colours"] == {"black": 0.0, "yellow": 1.0}
+    monkeypatch.setattr(
+        artifact, "read_card", lambda path: read_card(path) | {"colours": {"black": 2, "yellow": 3}}
+    )
+    argv = ["predict_exported", str(exported("onnx")), str(source), "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", argv)
+    predict_exported.main()
+    photo, black = np.asarray(Image.open(source / "a.png")), np.zeros((20, 20), np.float32)
+    with Image.open(output / "a.png.overlay.png") as overlay:
+        np.testing.assert_array_equal(overlay, pictures.overlay(photo, black))
 
 
 def test_a_format_is_asked_for_and_nothing_is_overwritten(trained, exported, tmp_path):

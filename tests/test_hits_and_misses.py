@@ -10,14 +10,14 @@ from diffad_jax.data import images
 
 
 class Detector:
-    """Scores photos by their mean; its maps are black."""
+    """Scores photos by their mean; its maps are 3 everywhere."""
 
     def __init__(self, config):
         self.config = ml_collections.FrozenConfigDict(config)
 
     def predict_all(self, photos, batch_size):
         del batch_size
-        maps = np.zeros(photos.shape[:3], np.float32)
+        maps = np.full(photos.shape[:3], 3.0, np.float32)
         score = photos.mean((1, 2, 3)) / 255.0
         return ml_collections.ConfigDict({"anomaly_map": maps, "score": score})
 
@@ -25,7 +25,7 @@ class Detector:
 @pytest.fixture
 def drawn(tiny_config, tmp_path):
     output = tmp_path / "made" / "cases.png"
-    shown = hits_and_misses.draw(Detector(tiny_config), "tiles", 0.25, output)
+    shown = hits_and_misses.draw(Detector(tiny_config), "tiles", 0.25, (3.0, 5.0), output)
     return shown, np.asarray(Image.open(output))
 
 
@@ -39,7 +39,7 @@ def test_each_class_is_shown_from_its_best_to_its_worst(drawn, tiny_config):
     assert not any("/good/" in f for f in shown["defect"])
 
 
-def test_black_maps_are_black_but_for_the_outline_of_defects(drawn):
+def test_maps_at_the_lower_limit_are_black_but_for_the_outline_of_defects(drawn):
     _, sheet = drawn
     black = sheet[..., 2] == 8  # the map's darkest colour is (0, 0, 8)
     rows = black.sum(axis=1)

@@ -18,7 +18,7 @@ _RESIZE = {
 
 
 def make(model: Model, format_name: str, runtime: tuple[str, ...], digest: str,
-         limit: Threshold | None) -> dict[str, Any]:  # fmt: skip
+         limit: Threshold | None, colours: tuple[float, float]) -> dict[str, Any]:  # fmt: skip
     """The card as JSON.
 
     Args:
@@ -27,6 +27,7 @@ def make(model: Model, format_name: str, runtime: tuple[str, ...], digest: str,
       runtime: the packages that it needs.
       digest: of the weights.
       limit: from which score on a photo is anomalous; None where none could be chosen.
+      colours: the map's values that pictures show as black and as yellow.
     """
     config, side = model.config, model.config.image_size
     method = methods.of(config)
@@ -59,6 +60,7 @@ def make(model: Model, format_name: str, runtime: tuple[str, ...], digest: str,
             "in_words": method.in_words(config)["score"],
         },
         "threshold": _threshold(limit),
+        "colours": {"black": colours[0], "yellow": colours[1]},
         "data": {
             "normal_photos": _photos(model) or "not known: imported weights",
             "licence": config.data.licence or "not stated",

@@ -67,10 +67,11 @@ def _export(
 ) -> None:
     detector = Detector.from_workdir(config, workdir, category)
     limit = threshold.load_or_choose(config, workdir, category, detector)
+    colours = threshold.load_map_range(config, workdir, category, detector)
     model = Model(detector.config, workdir, category, weights_by_name(detector))
     writer = _FORMATS[name]
     writer.write(model, folder)
-    content = card.make(model, name, writer.RUNTIME, detector.digest, limit)
+    content = card.make(model, name, writer.RUNTIME, detector.digest, limit, colours)
     files = (path for path in folder.rglob("*") if path.is_file())
     content["files"] = sorted(path.relative_to(folder).as_posix() for path in files)
     card.write(folder, content, (_EXAMPLES / f"{name}.md").read_text(encoding="utf-8"))
