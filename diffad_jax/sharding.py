@@ -95,13 +95,14 @@ def over_photos(
 ) -> Iterator[jax.Array]:
     """``function(params, images, config=config)`` of each batch, on all devices of the mesh.
 
-    It is compiled once: a smaller last batch is filled up, and what comes of that is cut off.
+    It is compiled once: batches of at most ``config.evaluation.batch_size`` photos are filled up to
+    what the devices share evenly, and what comes of that is cut off.
 
     Raises:
-      ConfigError: ``config.evaluation.batch_size`` or the mesh do not fit the devices.
+      ConfigError: the mesh does not fit the devices.
     """
-    mesh, size = make_mesh(config), config.evaluation.batch_size
-    check_batch_size(mesh, size, "config.evaluation.batch_size")
+    mesh = make_mesh(config)
+    size = -(-config.evaluation.batch_size // mesh.size) * mesh.size
     params = jax.device_put(params, replicated(mesh))
     run = jax.jit(functools.partial(function, config=config))
     for batch in photos:
