@@ -8,8 +8,8 @@ Command:   python -m diffad_jax.main --config=configs/mvtec_small.py:bottle --wo
            (textures: --config.data.textures=FOLDER, e.g. of the DTD images)
 Hardware:  2 CPU cores
 Minutes:   31 to 44 on one core each, two categories side by side (without tests beside them, of
-           bottle: autoencoder 0.7, denoiser 12, segmenter 18, level and evaluation 0.5); 23 for one on
-           both cores, by the images/s of some hundred steps
+           bottle: autoencoder 0.7, denoiser 12, segmenter 18, level and evaluation 0.5); 23 for one
+           on both cores, by the images/s of some hundred steps
 Memory:    2.3 GB
 Result:    seeds 0, 1, 2, DTD textures; image AUROC, AP, pixel AUROC, AP:
            bottle        0.994, 0.998, 0.967, 0.795
