@@ -44,7 +44,7 @@ def relative(anomaly_map: jax.Array, fitted: Params, *, config: Config) -> jax.A
       config: static.
 
     Returns:
-      [b, s, s] in [0, 1 / floor]; normal photos seldom exceed 1.
+      [b, s, s] in [0, 1 / floor]; a pixel of a normal photo seldom exceeds 1.
     """
     return anomaly_map / (fitted["level"] + config.normal_level.floor)[None]
 
