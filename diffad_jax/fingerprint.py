@@ -19,8 +19,8 @@ _DATA = ("resize", "validation_share")
 _TRAINING = ("compute_dtype",)
 _DATA_OF_STEPS, _TRAINING_OF_STEPS = ("textures", "recorded"), ("gradient_clip",)
 _LENGTHS = ("steps", "epochs")  # of a section: raising them trains on
-# Steps at test change no weights; a file's place does not matter.
-_LEFT_OUT = ("reconstruction.test_steps", "autoencoder.perceptual_file", "backbone.weights")
+_LEFT_OUT = ("autoencoder.perceptual_file", "backbone.weights")  # a file's place does not matter
+_LEFT_OUT_OF_STEPS = ("reconstruction.test_steps",)  # nothing trains on what is sampled at test
 # Other people's networks that a stage learns with, by their names in ``frozen``.
 _OUTSIDE = {"perceptual": "weights of the perceptual network", "backbone": "backbone's weights"}
 PHOTOS, STAGES_BEFORE = "normal photos", "weights of the stages before"
@@ -47,7 +47,7 @@ def fingerprint(
     data, training = _DATA + by_steps * _DATA_OF_STEPS, _TRAINING + by_steps * _TRAINING_OF_STEPS
     fields |= {f"data.{key}": config.data[key] for key in data}
     fields |= {f"training.{key}": config.training[key] for key in training}
-    for left_out in _LEFT_OUT:
+    for left_out in _LEFT_OUT + by_steps * _LEFT_OUT_OF_STEPS:
         fields.pop(left_out, None)
     fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
     before = dict(frozen)

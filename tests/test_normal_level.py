@@ -93,6 +93,15 @@ def test_it_is_fitted_again_once_a_stage_before_has_learned_more(tiny_config, tm
     assert levels[0].shape == (16, 16) and not np.array_equal(*levels)
 
 
+def test_it_is_of_the_steps_at_test_that_it_was_fitted_with(tiny_config, tmp_path):
+    train(tiny_config, tmp_path)
+    tiny_config.reconstruction.test_steps = 1
+    with pytest.raises(CheckpointError, match=r"normal_level .*\n.*test_steps: 2 there, 1 here"):
+        Detector.from_workdir(tiny_config, tmp_path, "tiles")
+    tiny_config.normal_level.floor = 0.0  # what is trained serves any number
+    Detector.from_workdir(tiny_config, tmp_path, "tiles")
+
+
 def test_several_processes_leave_it_to_the_one_that_evaluates(tiny_config, tmp_path, monkeypatch):
     train(tiny_config, tmp_path)
     (tmp_path / "tiles" / "normal_level").rename(tmp_path / "aside")
