@@ -115,6 +115,8 @@ def autoencoder() -> ml_collections.ConfigDict:
     c.dropout = 0.5  # while it trains
     c.linear_skip = False  # adds linear maps from patches to the latent and back
     c.signed = False  # maps [0, 1] to [-1, 1] before E and back after D (imported kl-f8, diffusers)
+    # The root mean square that every photo is brought to for all three networks; 0: as it is.
+    c.exposure = 0.0
     c.input = "image"  # what it learns to copy: image (published) | augmented_image
     c.kl_weight = 1e-6
     c.perceptual = "lpips"  # lpips (published) | inception | none

@@ -70,6 +70,7 @@ def few_steps(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.synthesis.max_light_change = 0.1
     config.synthesis.normal_probability = 0.2  # copying is soon learned, repairing is not
 
+    config.autoencoder.exposure = 0.45  # in dark photos defects are small differences
     config.autoencoder.linear_skip = True
     config.autoencoder.dropout = 0.0
     config.autoencoder.perceptual = "none"

@@ -61,6 +61,7 @@ _SHARES = (
     "data.validation_share", "synthesis.normal_probability", "synthesis.rotation_probability",
     "synthesis.own_texture_probability", "synthesis.shade_probability",
     "evaluation.false_alarm_rate", "diffusion.ema_decay", "patchcore.bank_share",
+    "autoencoder.exposure",
 )  # fmt: skip
 
 

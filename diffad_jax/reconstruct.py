@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from diffad_jax import networks
+from diffad_jax import exposure, networks
 from diffad_jax.diffusion import ddim, schedule
 
 Config = ml_collections.FrozenConfigDict
@@ -43,15 +43,16 @@ def reconstruct(
     Returns:
       x_r and x_inter, clipped to [0, 1].
     """
-    latent = encode(weights, image, config=config)
+    gain = exposure.gain(image, config=config)
+    latent = encode(weights, gain * image, config=config)
     z_r = denoise(
         weights, latent, key, config=config, num_steps=num_steps, shared_noise=shared_noise
     )
-    return decode(weights, latent, z_r, config=config)
+    return decode(weights, latent, z_r, gain, config=config)
 
 
 def encode(weights: dict, image: jax.Array, *, config: Config) -> jax.Array:
-    """The photo's latent c, the posterior's mode, scaled: [b, h, w, 3] in [0, 1] -> [b, …, c]."""
+    """The latent c of photos times their gain, the posterior's mode, scaled: -> [b, …, c]."""
     mode, _ = networks.autoencoder(config).apply(weights["autoencoder"], image, method="encode")
     return weights["denoiser"]["scale"] * mode
 
@@ -94,13 +95,16 @@ def denoise(
     return ddim.ddim_sample(predict_noise, start, visited, alpha_bar)
 
 
-def decode(weights: dict, latent: jax.Array, z_r: jax.Array, *, config: Config) -> Reconstruction:
-    """x_r = D(z_r) and x_inter = D(λ c + (1 − λ) z_r), clipped to [0, 1].
+def decode(
+    weights: dict, latent: jax.Array, z_r: jax.Array, gain: jax.Array, *, config: Config
+) -> Reconstruction:
+    """x_r = D(z_r) and x_inter = D(λ c + (1 − λ) z_r) in the photo's light, clipped to [0, 1].
 
     Args:
       weights: of the stages ``autoencoder`` and ``denoiser``.
       latent: c, by ``encode``.
       z_r: of the same shape, by ``denoise``.
+      gain: of the photo, see ``exposure.gain``.
       config: static.
     """
     weights_of_c = config.reconstruction.interpolation
@@ -108,7 +112,6 @@ def decode(weights: dict, latent: jax.Array, z_r: jax.Array, *, config: Config) 
     # One call for all: the decoder is the dearest network.
     latents = jnp.concatenate([z_r, *mixed]) / weights["denoiser"]["scale"]
     decoded = networks.autoencoder(config).apply(weights["autoencoder"], latents, method="decode")
-    decoded = jnp.clip(decoded, 0.0, 1.0).reshape(
-        1 + len(mixed), *z_r.shape[:1], *decoded.shape[1:]
-    )
+    decoded = decoded.reshape(1 + len(mixed), *z_r.shape[:1], *decoded.shape[1:])
+    decoded = jnp.clip(decoded / gain[None], 0.0, 1.0)
     return Reconstruction(reconstruction=decoded[0], interpolated=jnp.moveaxis(decoded[1:], 0, 1))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from diffad_jax import networks
+from diffad_jax import exposure, networks
 from diffad_jax.reconstruct import Reconstruction
 
 
@@ -13,12 +13,16 @@ def segmenter_input(
 ) -> jax.Array:
     """concat(x_r, x_inter …, x): [b, h, w, 3] each in [0, 1] -> [b, h, w, 9] with one λ.
 
+    All are seen times the photo's gain, see ``exposure``.
+
     ``config.segmentation.input = "differences"`` gives concat(4 (x_r − x), 4 (x_inter − x), 2x − 1)
     instead: the same information, of about unit scale, where what counts is not a small difference
     of large channels. It learns in a third of the steps; the published network sees the images.
     """
+    gain = exposure.gain(image, config=config)
     interpolated = jnp.moveaxis(repaired.interpolated, 1, 0)
-    repaired_images = [repaired.reconstruction, *interpolated]
+    repaired_images = [gain * x for x in (repaired.reconstruction, *interpolated)]
+    image = gain * image
     if config.segmentation.input == "differences":
         repaired_images = [4.0 * (x - image) for x in repaired_images]
         image = 2.0 * image - 1.0

@@ -56,7 +56,7 @@ def figures(tiny_config, monkeypatch):
     monkeypatch.setattr(held_out, "reconstruct", grey)
     monkeypatch.setattr(ablations, "encode", lambda weights, image, config: image)
     monkeypatch.setattr(
-        ablations, "decode", lambda weights, c, z, config: Reconstruction(c, c[:, None])
+        ablations, "decode", lambda weights, c, z, gain, config: Reconstruction(c, c[:, None])
     )
     config = ml_collections.FrozenConfigDict(tiny_config)
     return held_out.take_apart({}, config, held_out.held_out_photos(config, "tiles"))

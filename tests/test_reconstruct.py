@@ -27,6 +27,7 @@ def small_config(**changes) -> ml_collections.FrozenConfigDict:
         section, _, name = field.rpartition(".")
         (config[section] if section else config)[name] = value
     config.autoencoder.num_res_blocks = 0
+    config.autoencoder.exposure = 0.0
     config.diffusion.multipliers = (1,)
     config.segmentation.patch_size = 1
     config.reconstruction.update(changes)

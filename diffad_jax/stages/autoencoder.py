@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from diffad_jax import losses, networks, train_state, validation
+from diffad_jax import exposure, losses, networks, train_state, validation
 from diffad_jax.models.autoencoder import begin_as_principal_components
 from diffad_jax.stages import adversary
 from diffad_jax.train_state import Params, TrainState
@@ -38,7 +38,7 @@ def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch:
     model = networks.autoencoder(config)
     weights = model.init(init_key, image)["params"]
     if config.autoencoder.linear_skip:
-        photos = to_float(batch[config.autoencoder.input])
+        photos = _exposed(batch, config)
         weights = begin_as_principal_components(weights, photos, model)
     params = {"autoencoder": weights}
     variables = {}
@@ -69,7 +69,7 @@ def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, co
       The next state and scalar metrics.
     """
     c = config.autoencoder
-    image = to_float(batch[c.input])
+    image = _exposed(batch, config)
     key, key_again = jax.random.split(train_state.step_key(state))
 
     def unlikeness(copy):
@@ -104,6 +104,12 @@ def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, co
     return state.replace(step=state.step + 1), metrics
 
 
+def _exposed(batch: Batch, config: Config) -> jax.Array:
+    """The image that is copied, times its gain: [b, h, w, 3]."""
+    image = to_float(batch[config.autoencoder.input])
+    return exposure.gain(image, config=config) * image
+
+
 def _copy(params: Params, image: jax.Array, key: jax.Array, config: Config):
     """D(z), z ~ q(z|x), as in training; and the mean over the batch of KL(q(z|x) ‖ N(0, I))."""
     model = networks.autoencoder(config)
@@ -133,8 +139,9 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Val
     model = networks.autoencoder(config)
 
     def copy_of(image):
-        mean, _ = model.apply(weights[NAME], image, method="encode")
-        return jnp.clip(model.apply(weights[NAME], mean, method="decode"), 0.0, 1.0)
+        gain = exposure.gain(image, config=config)
+        mean, _ = model.apply(weights[NAME], gain * image, method="encode")
+        return jnp.clip(model.apply(weights[NAME], mean, method="decode") / gain, 0.0, 1.0)
 
     image, augmented = to_float(batch["image"]), to_float(batch["augmented_image"])
     copy, augmented_copy = copy_of(image), copy_of(augmented)

@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from diffad_jax import losses, networks, train_state, validation
+from diffad_jax import exposure, losses, networks, train_state, validation
 from diffad_jax.diffusion import schedule
 from diffad_jax.reconstruct import noise_schedule, reconstruct
 from diffad_jax.train_state import Params, TrainState
@@ -38,7 +38,7 @@ def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch:
     params = networks.denoiser(config).init(init_key, inputs, jnp.zeros((1,), jnp.int32))["params"]
     scale = jnp.asarray(config.diffusion.latent_scale, jnp.float32)
     if not config.diffusion.latent_scale:
-        mean, _ = _encode(config, frozen, batch["image"])
+        mean, _ = _encode(config, frozen, batch, "image")
         scale = 1.0 / jnp.std(mean)
     # A copy: the training step gives up its input's buffers, each once.
     average = jax.tree.map(jnp.copy, params)
@@ -65,9 +65,9 @@ def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, co
     c = config.diffusion
     keys = jax.random.split(train_state.step_key(state), 5)
     scale = state.variables["scale"]
-    mean, logvar = _encode(config, frozen, batch["image"])
+    mean, logvar = _encode(config, frozen, batch, "image")
     z = scale * (mean + jnp.exp(0.5 * logvar) * jax.random.normal(keys[0], mean.shape))
-    condition = scale * _encode(config, frozen, batch["augmented_image"])[0]
+    condition = scale * _encode(config, frozen, batch, "augmented_image")[0]
 
     alpha_bar = noise_schedule(config)
     t = jax.random.randint(keys[1], z.shape[:1], *c.trained_timesteps)
@@ -120,8 +120,8 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Val
         "repaired_outside_db": validation.psnr(result.reconstruction, image, 1.0 - mask),
     }
     scale = weights[NAME]["scale"]
-    z = scale * _encode(config, weights, batch["image"])[0]
-    condition = scale * _encode(config, weights, batch["augmented_image"])[0]
+    z = scale * _encode(config, weights, batch, "image")[0]
+    condition = scale * _encode(config, weights, batch, "augmented_image")[0]
     alpha_bar = noise_schedule(config)
     for i, t in enumerate(np.linspace(0.1, 0.9, 5) * config.diffusion.timesteps):
         noise_key, condition_key = jax.random.split(jax.random.fold_in(key, i))
@@ -159,6 +159,8 @@ def _share_of_anomaly(mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jnp.mean(patches.astype(jnp.float32), axis=(2, 4))[..., None]
 
 
-def _encode(config: Config, frozen: dict[str, Params], pixels: jax.Array):
-    model = networks.autoencoder(config)
-    return model.apply(frozen["autoencoder"], to_float(pixels), method="encode")
+def _encode(config: Config, frozen: dict[str, Params], batch: Batch, which: str):
+    """Mean and log variance of z, in the light that only the augmented photo can tell at test."""
+    gain = exposure.gain(to_float(batch["augmented_image"]), config=config)
+    image = gain * to_float(batch[which])
+    return networks.autoencoder(config).apply(frozen["autoencoder"], image, method="encode")
