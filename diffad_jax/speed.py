@@ -13,7 +13,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from diffad_jax import detector, diffad, reconstruct
+from diffad_jax import detector, diffad, exposure, reconstruct
 from diffad_jax.evaluation.metrics_file import versions, write_whole
 from diffad_jax.types import to_float
 
@@ -69,9 +69,9 @@ def measure(trained: detector.Detector, batch_size: int, num_runs: int) -> dict[
         whole = _timed(ms, "whole", trained.predict_all, photos, batch_size)
         if compiled:
             image = jax.block_until_ready(to_float(photos))
-            latent = _timed(ms, "encode", compiled["encode"], weights, image)
+            latent, gain = _timed(ms, "encode", compiled["encode"], weights, image)
             z_r = _timed(ms, "denoise", compiled["denoise"], weights, latent)
-            repaired = _timed(ms, "decode", compiled["decode"], weights, latent, z_r)
+            repaired = _timed(ms, "decode", compiled["decode"], weights, latent, z_r, gain)
             judged = _timed(ms, "segment", compiled["segment"], weights, image, repaired)
             difference = max(difference, float(np.abs(judged.score - whole.score).max()))
         if i == 0:
@@ -95,17 +95,21 @@ def measure(trained: detector.Detector, batch_size: int, num_runs: int) -> dict[
 def parts(config: ml_collections.FrozenConfigDict) -> dict[str, Callable]:
     """The detector in four compiled parts, which together are ``diffad.predict``.
 
-    encode: (weights, image) -> latent; denoise: (weights, latent) -> z_r; decode:
-    (weights, latent, z_r) -> Reconstruction; segment: (weights, image, Reconstruction) ->
+    encode: (weights, image) -> (latent, gain); denoise: (weights, latent) -> z_r; decode:
+    (weights, latent, z_r, gain) -> Reconstruction; segment: (weights, image, Reconstruction) ->
     Prediction. ``image`` is [b, h, w, 3] float32 in [0, 1].
     """
+
+    def encode(weights, image):
+        gain = exposure.gain(image, config=config)
+        return reconstruct.encode(weights, gain * image, config=config), gain
 
     def denoise(weights, latent):
         key, num_steps = jax.random.key(config.seed), config.reconstruction.test_steps
         return reconstruct.denoise(weights, latent, key, config=config, num_steps=num_steps)
 
     return {
-        "encode": jax.jit(functools.partial(reconstruct.encode, config=config)),
+        "encode": jax.jit(encode),
         "denoise": jax.jit(denoise),
         "decode": jax.jit(functools.partial(reconstruct.decode, config=config)),
         "segment": jax.jit(functools.partial(diffad.judge, config=config)),

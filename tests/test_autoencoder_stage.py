@@ -18,6 +18,7 @@ from diffad_jax.stages import autoencoder
 # Of the section ``autoencoder``, besides TINY; KL and rate are large enough for few steps to show.
 BASE = {
     "channels": 4,
+    "exposure": 0.0,
     "num_res_blocks": 0,
     "linear_skip": False,
     "kl_weight": 0.01,
@@ -284,7 +285,7 @@ def test_settings_of_the_networks_change_their_weights(field):
     assert shapes(**before | {field: STRUCTURE[field]}) != shapes(**before)
 
 
-ENCODING = {"dropout": 0.5, "signed": True, "input": "augmented_image"}
+ENCODING = {"dropout": 0.5, "signed": True, "exposure": 0.3, "input": "augmented_image"}
 
 
 @pytest.mark.parametrize("field", ENCODING)

@@ -67,8 +67,9 @@ def test_the_parts_together_are_the_detector(detector):
     photos = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8)
     whole = detector.predict(photos)
     run, image = speed.parts(detector.config), jnp.float32(photos) / 255
-    latent = run["encode"](detector.weights, image)
-    repaired = run["decode"](detector.weights, latent, run["denoise"](detector.weights, latent))
+    latent, gain = run["encode"](detector.weights, image)
+    z_r = run["denoise"](detector.weights, latent)
+    repaired = run["decode"](detector.weights, latent, z_r, gain)
     together = run["segment"](detector.weights, image, repaired)
     for part, of_whole in zip(jax.tree.leaves(together), jax.tree.leaves(whole), strict=True):
         np.testing.assert_allclose(part, of_whole, rtol=0, atol=1e-5)
