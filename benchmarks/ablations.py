@@ -20,7 +20,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from benchmarks import last_line
-from diffad_jax import diffad, exposure, workflow
+from diffad_jax import diffad, workflow
 from diffad_jax.check_config import check_config
 from diffad_jax.detector import Detector
 from diffad_jax.evaluate import evaluate, load_inception, measure
@@ -149,8 +149,7 @@ def replacement(weights: dict, image: jax.Array, how: str, *, config) -> Reconst
     there (the smallest of the differences).
     """
     if how == "copy":
-        gain = exposure.gain(image, config=config)
-        latent = encode(weights, gain * image, config=config)
+        latent, gain = encode(weights, image, config=config)
         return decode(weights, latent, latent, gain, config=config)
     steps = config.reconstruction.test_steps
     drawn = jax.lax.map(

@@ -43,18 +43,23 @@ def reconstruct(
     Returns:
       x_r and x_inter, clipped to [0, 1].
     """
-    gain = exposure.gain(image, config=config)
-    latent = encode(weights, gain * image, config=config)
+    latent, gain = encode(weights, image, config=config)
     z_r = denoise(
         weights, latent, key, config=config, num_steps=num_steps, shared_noise=shared_noise
     )
     return decode(weights, latent, z_r, gain, config=config)
 
 
-def encode(weights: dict, image: jax.Array, *, config: Config) -> jax.Array:
-    """The latent c of photos times their gain, the posterior's mode, scaled: -> [b, …, c]."""
-    mode, _ = networks.autoencoder(config).apply(weights["autoencoder"], image, method="encode")
-    return weights["denoiser"]["scale"] * mode
+def encode(weights: dict, image: jax.Array, *, config: Config) -> tuple[jax.Array, jax.Array]:
+    """The photo's latent c, the posterior's mode, scaled, and its gain, which ``decode`` undoes.
+
+    [b, h, w, 3] in [0, 1] -> [b, …, c], [b, 1, 1, 1].
+    """
+    gain = exposure.gain(image, config=config)
+    mode, _ = networks.autoencoder(config).apply(
+        weights["autoencoder"], gain * image, method="encode"
+    )
+    return weights["denoiser"]["scale"] * mode, gain
 
 
 def denoise(
@@ -102,9 +107,8 @@ def decode(
 
     Args:
       weights: of the stages ``autoencoder`` and ``denoiser``.
-      latent: c, by ``encode``.
-      z_r: of the same shape, by ``denoise``.
-      gain: of the photo, see ``exposure.gain``.
+      latent, gain: by ``encode``.
+      z_r: of the shape of ``latent``, by ``denoise``.
       config: static.
     """
     weights_of_c = config.reconstruction.interpolation

@@ -13,7 +13,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from diffad_jax import detector, diffad, exposure, reconstruct
+from diffad_jax import detector, diffad, reconstruct
 from diffad_jax.evaluation.metrics_file import versions, write_whole
 from diffad_jax.types import to_float
 
@@ -100,16 +100,12 @@ def parts(config: ml_collections.FrozenConfigDict) -> dict[str, Callable]:
     Prediction. ``image`` is [b, h, w, 3] float32 in [0, 1].
     """
 
-    def encode(weights, image):
-        gain = exposure.gain(image, config=config)
-        return reconstruct.encode(weights, gain * image, config=config), gain
-
     def denoise(weights, latent):
         key, num_steps = jax.random.key(config.seed), config.reconstruction.test_steps
         return reconstruct.denoise(weights, latent, key, config=config, num_steps=num_steps)
 
     return {
-        "encode": jax.jit(encode),
+        "encode": jax.jit(functools.partial(reconstruct.encode, config=config)),
         "denoise": jax.jit(denoise),
         "decode": jax.jit(functools.partial(reconstruct.decode, config=config)),
         "segment": jax.jit(functools.partial(diffad.judge, config=config)),

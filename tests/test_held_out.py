@@ -54,7 +54,7 @@ def figures(tiny_config, monkeypatch):
 
     monkeypatch.setattr(held_out, "judge", judge)
     monkeypatch.setattr(held_out, "reconstruct", grey)
-    monkeypatch.setattr(ablations, "encode", lambda weights, image, config: image)
+    monkeypatch.setattr(ablations, "encode", lambda weights, image, config: (image, None))
     monkeypatch.setattr(
         ablations, "decode", lambda weights, c, z, gain, config: Reconstruction(c, c[:, None])
     )

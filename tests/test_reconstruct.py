@@ -153,7 +153,7 @@ def test_without_a_condition_it_starts_at_the_photos_own_noised_latent(weights):
     config = ml_collections.ConfigDict(small_config(start_timestep=0))
     config.diffusion.condition_noise = "hidden"
     config = ml_collections.FrozenConfigDict(config)
-    latent = reconstruct.encode(weights, PHOTOS, config=config)
+    latent, _ = reconstruct.encode(weights, PHOTOS, config=config)
     denoise = functools.partial(reconstruct.denoise, weights, key=KEY, config=config, num_steps=1)
     # From timestep 0 to ᾱ_0: nothing is left to do, so what began comes back.
     signal = np.sqrt(reconstruct.noise_schedule(config)[0])
