@@ -13,6 +13,7 @@ from typing import NoReturn
 import absl.flags
 import jax
 
+from diffad_jax.errors import UserError
 from diffad_jax.stopping import EXIT_STATUS, Stopped
 
 _DISTRIBUTED = absl.flags.DEFINE_bool(
@@ -61,7 +62,7 @@ def leaving_the_others() -> Iterator[None]:
     except BaseException as error:
         if not jax.distributed.is_initialized():
             raise
-        if isinstance(error, jax.errors.JaxRuntimeError) and any(s in str(error) for s in _GONE):
+        if _tells_that_another_is_gone(error):
             _say_that_another_is_gone(error)
             os._exit(LOST_STATUS)
         end(_say_what_failed(error))
@@ -78,7 +79,13 @@ def end(status: int) -> NoReturn:
     os._exit(status)
 
 
-def _say_that_another_is_gone(error: jax.errors.JaxRuntimeError) -> None:
+def _tells_that_another_is_gone(error: BaseException) -> bool:
+    """Of a step that fails JAX makes its own error, of one that it cannot start a ValueError."""
+    of_jax = isinstance(error, jax.errors.JaxRuntimeError | ValueError)
+    return of_jax and not isinstance(error, UserError) and any(s in str(error) for s in _GONE)
+
+
+def _say_that_another_is_gone(error: BaseException) -> None:
     index, count = jax.process_index(), jax.process_count()
     print(
         f"process {index}: another of the {count} is gone ({str(error).splitlines()[0]}); "

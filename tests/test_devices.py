@@ -9,10 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 from conftest import tiny_flags_for
 
 from diffad_jax import processes
+from diffad_jax.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 BATCHES = [f"--config.{s}.batch_size=8" for s in ("autoencoder", "diffusion", "segmentation")]
@@ -88,6 +90,29 @@ def test_two_processes_go_on_after_one_was_killed(photos, on_one_device, tmp_pat
     assert_as_on_one(losses(tmp_path), on_one_device)
     finish(start(photos, tmp_path))  # what is left for one: to fit and to evaluate
     assert (tmp_path / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (jax.errors.JaxRuntimeError("UNKNOWN: Gloo AllReduce failed"), processes.LOST_STATUS),
+        (ValueError("UNKNOWN: Gloo AllGather failed: Connection reset"), processes.LOST_STATUS),
+        (ValueError("operands could not be broadcast"), 1),
+        (UserError("photos of Gloo.png: it is broken"), 1),
+    ],
+    ids=str,
+)
+def test_only_what_jax_says_of_another_process_asks_for_a_new_start(error, status, monkeypatch):
+    def leave(status):
+        raise SystemExit(status)
+
+    monkeypatch.setattr(processes.os, "_exit", leave)
+    monkeypatch.setattr(processes, "_LAST_SECONDS", 0)
+    monkeypatch.setattr(processes, "end", leave)
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    with pytest.raises(SystemExit) as left, processes.leaving_the_others():
+        raise error
+    assert left.value.code == status
 
 
 def test_a_mesh_or_a_batch_that_does_not_fit_is_named(photos, tmp_path):
