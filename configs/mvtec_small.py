@@ -8,7 +8,7 @@ relative to normal photos.
 Command:   python -m diffad_jax.main --config=configs/mvtec_small.py:bottle --workdir=runs/small
            (textures: --config.data.textures=FOLDER, e.g. of the DTD images)
 Hardware:  2 CPU cores
-Minutes:   28 to 35 on one core each, two categories side by side (of bottle: autoencoder 0.8,
+Minutes:   28 to 33 on one core each, two categories side by side (of bottle: autoencoder 0.8,
            denoiser 13, segmenter 15, level and evaluation 0.5); 23 for one on both cores, by the
            images/s of some hundred steps
 Memory:    2.3 GB
