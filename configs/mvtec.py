@@ -83,6 +83,7 @@ def synthesis() -> ml_collections.ConfigDict:
     c.perlin_min_exponent = 0  # Perlin periods are 2^k along each axis,
     c.perlin_max_exponent = 5  # k uniform over min..max, both included
     c.perlin_rotation_degrees = 90.0  # the noise is rotated by up to this much either way
+    c.perlin_endless = False  # the noise goes on beyond the photo; else corners have little of it
     c.perlin_threshold = 0.5  # noise above it is anomalous
     c.num_augmenters = 3  # of the ten below, in random order, change the texture
     c.gamma_range = (0.5, 2.0)  # gamma contrast, a draw a channel

@@ -69,6 +69,9 @@ def few_steps(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.synthesis.shade_threshold_range = (0.15, 0.5)
     config.synthesis.shade_softness = 0.3
     config.synthesis.max_light_change = 0.1
+    # Defects at the photo's edge are to be repaired too; of few steps few can go to turned photos.
+    config.synthesis.perlin_endless = True
+    config.synthesis.rotation_probability = 0.1
     config.synthesis.normal_probability = 0.2  # copying is soon learned, repairing is not
 
     config.autoencoder.exposure = 0.45  # in dark photos defects are small differences

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from configs import mvtec
-from diffad_jax.data.perlin import anomaly_noise, perlin_noise
+from diffad_jax.data.perlin import anomaly_noise, perlin_noise, perlin_window
 
 
 def textbook(angles, cells, size):
@@ -36,8 +36,29 @@ def test_equals_the_textbook(powers, size):
     np.testing.assert_allclose(got, want, atol=1e-5)
 
 
-def test_mapped_equals_eager():
+@pytest.mark.parametrize("cells", [(1, 1), (2, 8), (16, 32)])
+def test_a_window_that_is_not_turned_equals_the_textbook(cells):
+    angles = np.random.default_rng(0).uniform(0, 2 * np.pi, (33, 33))
+    middle = np.array(cells) / 2
+    got = perlin_window(*(tf.constant(v, tf.float32) for v in (angles, cells, 0, middle)), size=32)
+    np.testing.assert_allclose(got[..., 0], textbook(angles, cells, 32), atol=1e-4)
+
+
+def test_a_window_turned_by_a_quarter_is_turned_by_a_quarter():
+    angles = tf.random.stateless_uniform([9, 9], [1, 2], 0.0, 6.3)
+    at = tf.constant([3.0, 4.0])
+    straight, turned = (
+        perlin_window(angles, tf.constant([2.0, 2.0]), tf.constant(d), at, size=33)[..., 0]
+        for d in (0.0, 90.0)
+    )
+    # The grid begins at the edge of the photo, so that its middle is pixel 16.5.
+    np.testing.assert_allclose(turned[1:, 1:], np.rot90(straight[1:, 1:]), atol=1e-4)
+
+
+@pytest.mark.parametrize("endless", [False, True])
+def test_mapped_equals_eager(endless):
     config = mvtec.get_config().synthesis
+    config.perlin_endless = endless
     seeds = tf.range(12, dtype=tf.int64)[:, None] + [0, 5]
     mapped = tf.data.Dataset.from_tensor_slices(seeds).map(lambda s: anomaly_noise(32, s, config))
     for seed, noise in zip(seeds, mapped, strict=True):
@@ -49,6 +70,15 @@ def noises(count, size=32, **settings):
     config.update(settings)
     seeds = tf.data.Dataset.range(count).map(lambda i: tf.stack([i, i]))
     return np.stack(list(seeds.map(lambda s: anomaly_noise(size, s, config)).as_numpy_iterator()))
+
+
+def test_endless_noise_is_the_same_in_corners_and_in_the_middle():
+    def share(where, endless):
+        return (noises(1500, perlin_endless=endless)[:, where, where] > 0.3).mean()
+
+    corner, middle = slice(0, 4), slice(14, 18)
+    assert share(corner, True) == pytest.approx(share(middle, True), rel=0.15)
+    assert share(corner, False) < 0.3 * share(middle, False)
 
 
 def test_exponents_are_the_configured_ones():

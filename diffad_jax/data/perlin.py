@@ -19,15 +19,56 @@ def anomaly_noise(size: int, seed: tf.Tensor, config: ml_collections.ConfigDict)
       config: ``config.synthesis``.
 
     Returns:
-      [size, size, 1] float32, about -1 … 1; 0 where nothing was rotated to.
+      [size, size, 1] float32, about -1 … 1. As published, the noise is that of the photo's frame,
+      and where nothing was rotated to it is 0: corners have a fifth of the anomalies that the
+      middle has. With ``perlin_endless`` it is a window of a plane, with as many everywhere.
     """
     low, high = config.perlin_min_exponent, config.perlin_max_exponent
     points = 2**high + 1
-    u = uniform([3 + points**2], seed)
-    angles = tf.reshape(2.0 * math.pi * u[3:], [points, points])
-    noise = perlin_noise(angles, whole_between(u[:2], low, high), size, high)[..., None]
-    degrees = config.perlin_rotation_degrees
-    return rotate(noise, between(u[2], -degrees, degrees))
+    u = uniform([5 + points**2], seed)
+    powers = whole_between(u[:2], low, high)
+    degrees = between(u[2], -config.perlin_rotation_degrees, config.perlin_rotation_degrees)
+    angles = tf.reshape(2.0 * math.pi * u[3:-2], [points, points])
+    if config.perlin_endless:
+        cells = tf.cast(2**powers, tf.float32)
+        return perlin_window(angles, cells, degrees, points * u[-2:], size=size)
+    return rotate(perlin_noise(angles, powers, size, high)[..., None], degrees)
+
+
+# Compiled, as in geometry.py.
+@tf.function(jit_compile=True, autograph=False)
+def perlin_window(
+    angles: tf.Tensor, cells: tf.Tensor, degrees: tf.Tensor, middle: tf.Tensor, *, size: int
+) -> tf.Tensor:
+    """A turned square of the plane of ``perlin_noise`` whose lattice of angles goes on for ever.
+
+    Args:
+      angles: [n, n] float32, of the gradients, which repeat in both directions.
+      cells: [2] float32, lattice cells along the square's sides.
+      degrees: [] float32, by how much it is turned.
+      middle: [2] float32, where on the lattice it lies.
+      size: pixels of its side.
+
+    Returns:
+      [size, size, 1] float32.
+    """
+    n = angles.shape[0]
+    turn = degrees * (math.pi / 180.0)
+    along = tf.range(size, dtype=tf.float32) / size - 0.5
+    y = middle[0] + cells[0] * (tf.cos(turn) * along[:, None] + tf.sin(turn) * along)
+    x = middle[1] + cells[1] * (tf.cos(turn) * along - tf.sin(turn) * along[:, None])
+    noise = tf.zeros([size, size])
+    for row in (tf.floor(y), tf.floor(y) + 1.0):
+        for column in (tf.floor(x), tf.floor(x) + 1.0):
+            place = tf.math.floormod(row, n) * n + tf.math.floormod(column, n)
+            angle = tf.gather(tf.reshape(angles, [-1]), tf.cast(place, tf.int32))
+            near = _fade(1.0 - tf.abs(y - row)) * _fade(1.0 - tf.abs(x - column))
+            noise += near * (tf.cos(angle) * (y - row) + tf.sin(angle) * (x - column))
+    return math.sqrt(2.0) * noise[..., None]
+
+
+def _fade(r):
+    return 6 * r**5 - 15 * r**4 + 10 * r**3
 
 
 def perlin_noise(angles: tf.Tensor, powers: tf.Tensor, size: int, max_power: int) -> tf.Tensor:
@@ -66,7 +107,7 @@ def fade_tables(size: int, max_power: int) -> tuple[np.ndarray, np.ndarray]:
         place = rows * 2**power / size
         cell = np.floor(place).astype(int)
         r = place - cell
-        fade = 6 * r**5 - 15 * r**4 + 10 * r**3
+        fade = _fade(r)
         near[power, rows, cell], along[power, rows, cell] = 1 - fade, (1 - fade) * r
         near[power, rows, cell + 1], along[power, rows, cell + 1] = fade, fade * (r - 1)
     return near.astype(np.float32), along.astype(np.float32)
