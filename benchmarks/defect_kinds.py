@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 SIZE = 256  # of the photos that they are drawn on
+_JUST_SEEN = 2  # of 255
 _CHANGE = (40.0, 100.0)  # of what is not faint, in 1/255
 Draw = Callable[[np.random.Generator, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -20,12 +21,20 @@ def draw(kind: str, photo: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarra
       seed: of everything that is drawn.
 
     Returns:
-      The photo with the defect, [s, s, 3] uint8, and its mask, [s, s] bool.
+      The photo with the defect, [s, s, 3] uint8, and its mask, [s, s] bool, without what
+      nobody can see, such as white that was to get brighter.
     """
     random = np.random.default_rng([seed, *kind.encode()])
     changed, share = KINDS[kind](random, photo.astype(np.float64))
     blended = share[..., None] * changed + (1.0 - share[..., None]) * photo
-    return np.round(np.clip(blended, 0.0, 255.0)).astype(np.uint8), share >= 0.5
+    defective = np.round(np.clip(blended, 0.0, 255.0)).astype(np.uint8)
+    return defective, (share >= 0.5) & _seen(photo, defective)
+
+
+def _seen(photo: np.ndarray, defective: np.ndarray) -> np.ndarray:
+    """[s, s] bool: within a few pixels of where one differs from the other."""
+    difference = np.abs(defective.astype(np.int64) - photo).max(-1) > _JUST_SEEN
+    return np.asarray(Image.fromarray(difference).convert("L").filter(ImageFilter.MaxFilter(9))) > 0
 
 
 def _scratch(

@@ -70,8 +70,9 @@ def take_apart(
         drawn = [defect_kinds.draw(kind, p, i) for i, p in enumerate(photos)]
         damaged = _as_seen([p for p, _ in drawn], config)
         masks = np.stack([_shrunk(m, config.image_size) for _, m in drawn])
-        bad = in_batches(run, [damaged, normal], _BATCH)
-        found[kind] = _figures(normal, damaged, masks, good, bad)
+        shown = masks.any(axis=(1, 2))  # where nothing is to be seen there is nothing to find
+        bad = in_batches(run, [damaged[shown], normal[shown]], _BATCH)
+        found[kind] = _figures(normal[shown], damaged[shown], masks[shown], good, bad)
     found["mean"] = {k: float(np.mean([f[k] for f in found.values()])) for k in found["blur"]}
     return found
 
@@ -131,9 +132,9 @@ def _run(weights: dict, pixels: jax.Array, normal: jax.Array, *, config) -> dict
 
 
 def _figures(normal, damaged, masks, good: dict, bad: dict) -> dict[str, float]:
-    labels = np.repeat([False, True], len(normal))
+    labels = np.repeat([False, True], [len(good["score"]), len(bad["score"])])
     scores = np.concatenate([good["score"], bad["score"]])
-    truth = np.concatenate([np.zeros_like(masks), masks]).ravel()
+    truth = np.concatenate([np.zeros_like(good["pixel_ap"], dtype=bool), masks]).ravel()
     figures = {"image_auroc": curve.auroc(curve.exact(labels, scores))}
     for name in ("pixel_ap", "ap_of_normal", "ap_of_copy"):
         maps = np.concatenate([good[name], bad[name]]).ravel()

@@ -34,8 +34,18 @@ def test_the_seed_decides(kind):
     assert not np.array_equal(first, other)
 
 
+def test_what_nobody_can_see_is_no_defect():
+    photo = PHOTO.copy()
+    photo[:, 24:] = 255
+    found = [defect_kinds.draw("large shade", photo, seed) for seed in range(20)]
+    brighter = [mask for damaged, mask in found if (damaged >= photo).all()]
+    assert any(mask.any() for mask in brighter)
+    assert not any(mask[:, 32:].any() for mask in brighter)
+    assert any(mask[:, 32:].any() for _, mask in found)  # of darker ones
+
+
 @pytest.fixture
-def figures(tiny_config, monkeypatch):
+def config(tiny_config, monkeypatch):
     """Of a detector whose reconstruction is grey, and whose map is the difference to it."""
     tiny_config.data.validation_share, tiny_config.image_size = 0.5, 64
 
@@ -58,8 +68,23 @@ def figures(tiny_config, monkeypatch):
     monkeypatch.setattr(
         ablations, "decode", lambda weights, c, z, gain, config: Reconstruction(c, c[:, None])
     )
-    config = ml_collections.FrozenConfigDict(tiny_config)
+    return ml_collections.FrozenConfigDict(tiny_config)
+
+
+@pytest.fixture
+def figures(config):
     return held_out.take_apart({}, config, held_out.held_out_photos(config, "tiles"))
+
+
+def test_photos_that_show_no_defect_are_left_out(config, monkeypatch):
+    def on_bright_photos(random, photo):
+        del random
+        return photo + 100, np.full(photo.shape[:2], float(photo.mean() > 100))
+
+    monkeypatch.setattr(defect_kinds, "KINDS", {"blur": on_bright_photos})
+    photos = np.stack([np.full((64, 64, 3), level, np.uint8) for level in (90, 150, 90, 150)])
+    row = held_out.take_apart({}, config, photos)["blur"]
+    assert row["image_auroc"] == row["pixel_ap"] == 1.0
 
 
 def test_a_perfect_reconstruction_finds_all_and_a_copy_nothing(figures):
