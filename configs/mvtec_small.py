@@ -9,7 +9,7 @@ Command:   python -m diffad_jax.main --config=configs/mvtec_small.py:bottle --wo
            (textures: --config.data.textures=FOLDER, e.g. of the DTD images)
 Hardware:  2 CPU cores
 Minutes:   29 to 33 on one core each, two categories side by side (of bottle: autoencoder 0.8,
-           denoiser 12, segmenter 15 to 19, level and evaluation 0.5); 23 for one on both cores,
+           denoiser 12, segmenter 15 to 19, level and evaluation 0.5); 22 for one on both cores,
            by the images/s of some hundred steps
 Memory:    2.3 GB
 Result:    seeds 0 to 2, DTD textures; image AUROC, AP, pixel AUROC, AP:
