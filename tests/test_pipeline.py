@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from diffad_jax.data import layouts, pipeline
+from diffad_jax.data import layouts, pipeline, synthesis
 
 
 def take(config, count, **kwargs):
@@ -64,15 +64,15 @@ def test_every_epoch_sees_new_anomalies(tiny_config):
 
 
 def test_anomalies_lie_inside_their_mask(tiny_config):
-    """But for soft edges of shades, see test_synthesis."""
+    """But for soft edges of shades, see test_synthesis, and for what nobody can see."""
     tiny_config.synthesis.normal_probability = 0.0
     tiny_config.synthesis.shade_softness = 0.0
     changed = inside = 0
     for batch in take(tiny_config, 6):
         mask = batch["anomaly_mask"][..., 0].astype(bool)
-        differs = (batch["image"] != batch["augmented_image"]).any(axis=-1)
-        assert not differs[~mask].any()
-        changed, inside = changed + differs[mask].sum(), inside + mask.sum()
+        change = np.abs(batch["image"].astype(int) - batch["augmented_image"]).max(axis=-1)
+        assert not change[~mask].max(initial=0) > synthesis.JUST_SEEN
+        changed, inside = changed + (change[mask] > 0).sum(), inside + mask.sum()
     assert changed > 0.9 * inside
 
 

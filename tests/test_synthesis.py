@@ -224,8 +224,9 @@ def test_light_changes_the_whole_photo_and_is_normal():
 
 
 def shades(count=40, **settings):
-    """Masks, and the shares of the whole change by which photos are shaded."""
-    got = run(count, shade_probability=1.0, **ALWAYS, **settings)
+    """Masks, and the shares of the whole change by which photos are shaded: visibly everywhere."""
+    visible = {"photo": 50 + PHOTO // 2, "shade_range": (0.4, 0.8)}
+    got = run(count, shade_probability=1.0, **visible, **ALWAYS, **settings)
     change, most = (got[k].astype(float) - got["image"] for k in ("augmented_image", "texture"))
     clear = np.abs(most) >= 40  # elsewhere rounding counts
     share = np.where(clear, change / np.where(clear, most, 1.0), np.nan)
@@ -248,6 +249,16 @@ def test_masks_end_where_shades_are_half():
     assert np.nanmin(hard[inside]) == 1.0 and np.nanmax(hard[~inside]) == 0.0
     assert 0.48 <= np.nanmin(soft[inside]) < 0.6 and np.nanmax(soft[inside]) > 0.9
     assert 0.4 < np.nanmax(soft[~inside]) <= 0.52 and np.nanmin(soft[~inside]) == 0.0
+
+
+def test_masks_of_shades_end_where_nothing_can_be_seen():
+    photo = 50 + PHOTO // 2
+    photo[:, SIZE // 2 :] = 255
+    got = run(40, photo=photo, shade_probability=1.0, shade_range=(0.4, 0.8), **ALWAYS)
+    masks, factors = got["anomaly_mask"] == 1, got["texture"][:, 0, 0, 0] / photo[0, 0, 0]
+    brighter = masks[factors > 1]
+    assert brighter[:, :, : SIZE // 2].any() and not brighter[:, :, SIZE // 2 :].any()
+    assert masks[factors < 1][:, :, SIZE // 2 :].any()
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.5])

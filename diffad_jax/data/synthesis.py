@@ -9,6 +9,8 @@ from diffad_jax.data.geometry import between, rotate, stream, uniform, whole_bet
 from diffad_jax.data.perlin import anomaly_noise
 from diffad_jax.data.textures import TextureSource
 
+JUST_SEEN = 4  # of 255
+
 
 def synthesize(
     image: tf.Tensor, source: TextureSource, seed: tf.Tensor, config: ml_collections.ConfigDict
@@ -22,8 +24,9 @@ def synthesize(
     Yang et al. 2022); by ``shade_probability`` it is the photo in its place, darker or brighter by
     a factor, and nothing else changes it: β is 0, and the threshold is its own, so that a shade may
     be larger than other anomalies. Across its edge m rises from 0 to 1, and ``anomaly_mask`` ends
-    where m is half. With ``grey_as_photo`` the texture is grey wherever the photo is, since
-    otherwise colour alone tells an anomaly from a grey photo.
+    where m is half, and where nobody can see it, as on white that was to get brighter. With
+    ``grey_as_photo`` the texture is grey wherever the photo is, since otherwise colour alone tells
+    an anomaly from a grey photo.
 
     Args:
       image: [s, s, 3] uint8, a normal photo.
@@ -60,13 +63,11 @@ def synthesize(
 
     def anomalous() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         noise = anomaly_noise(size, stream(seed, 3), config)
-        texture, beta, threshold, softness = tf.cond(
-            (kind >= own) & (kind < own + config.shade_probability),
-            shaded,
-            foreign,
-        )
+        shade = (kind >= own) & (kind < own + config.shade_probability)
+        texture, beta, threshold, softness = tf.cond(shade, shaded, foreign)
         augmented = blend(image, texture, _onset(noise, threshold, softness), beta)
-        return augmented, tf.cast(noise > threshold, tf.uint8), tf.cast(texture, tf.uint8)
+        mask = (noise > threshold) & (_differ(image, augmented) | ~shade)
+        return augmented, tf.cast(mask, tf.uint8), tf.cast(texture, tf.uint8)
 
     def normal() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         return image, tf.zeros([size, size, 1], tf.uint8), tf.zeros([size, size, 3], tf.uint8)
@@ -105,6 +106,12 @@ def _shaded(image: tf.Tensor, seed: tf.Tensor, config: ml_collections.ConfigDict
     factor = between(u[0], *config.shade_range)
     factor = tf.where(u[1] < 0.5, factor, 1.0 / factor)
     return _times(factor, image)
+
+
+def _differ(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """[s, s, 3] uint8 each -> [s, s, 1] bool: by enough to be seen in one of the channels."""
+    difference = tf.abs(tf.cast(a, tf.int32) - tf.cast(b, tf.int32))
+    return tf.reduce_max(difference, axis=-1, keepdims=True) > JUST_SEEN
 
 
 def _times(gain: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
