@@ -8,17 +8,17 @@ relative to normal photos.
 Command:   python -m diffad_jax.main --config=configs/mvtec_small.py:bottle --workdir=runs/small
            (textures: --config.data.textures=FOLDER, e.g. of the DTD images)
 Hardware:  2 CPU cores
-Minutes:   29 to 33 on one core each, two categories side by side (of bottle: autoencoder 0.8,
-           denoiser 12, segmenter 15 to 19, level and evaluation 0.5); 22 for one on both cores,
+Minutes:   29 to 31 on one core each, two categories side by side (of bottle: autoencoder 0.8,
+           denoiser 11 to 13, segmenter 16 to 18, level and evaluation 0.5); 22 for one on both cores,
            by the images/s of some hundred steps
 Memory:    2.3 GB
 Result:    seeds 0 to 2, DTD textures; image AUROC, AP, pixel AUROC, AP:
-           bottle        0.993, 0.998, 0.957, 0.781
-                         0.977, 0.992, 0.965, 0.797
-                         0.987, 0.995, 0.964, 0.799
-           magnetic_tile 0.895, 0.954, 0.830, 0.331
-                         0.882, 0.946, 0.830, 0.353
-                         0.896, 0.960, 0.814, 0.337
+           bottle        0.975, 0.990, 0.970, 0.786
+                         0.985, 0.995, 0.975, 0.829
+                         0.984, 0.994, 0.974, 0.821
+           magnetic_tile 0.881, 0.948, 0.831, 0.368
+                         0.853, 0.934, 0.814, 0.349
+                         0.890, 0.956, 0.821, 0.359
 """
 
 import ml_collections
