@@ -3,7 +3,7 @@
 Command:   make demo, or
            python -m diffad_jax.main --config=configs/demo.py --workdir=runs/demo
 Hardware:  2 CPU cores
-Minutes:   3.4 with its installation
+Minutes:   3.7 with its installation
 Memory:    1.9 GB
 Result:    image AUROC 1.000, pixel AUROC 0.990, pixel AP 0.888 (seed 0)
 """
