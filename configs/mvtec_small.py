@@ -9,8 +9,8 @@ Command:   python -m diffad_jax.main --config=configs/mvtec_small.py:bottle --wo
            (textures: --config.data.textures=FOLDER, e.g. of the DTD images)
 Hardware:  2 CPU cores
 Minutes:   29 to 31 on one core each, two categories side by side (of bottle: autoencoder 0.8,
-           denoiser 11 to 13, segmenter 16 to 18, level and evaluation 0.5); 22 for one on both cores,
-           by the images/s of some hundred steps
+           denoiser 11 to 13, segmenter 16 to 18, level and evaluation 0.5); 22 for one on both
+           cores, by the images/s of some hundred steps
 Memory:    2.3 GB
 Result:    seeds 0 to 2, DTD textures; image AUROC, AP, pixel AUROC, AP:
            bottle        0.975, 0.990, 0.970, 0.786
