@@ -66,6 +66,7 @@ def synthesize(
         shade = (kind >= own) & (kind < own + config.shade_probability)
         texture, beta, threshold, softness = tf.cond(shade, shaded, foreign)
         augmented = blend(image, texture, _onset(noise, threshold, softness), beta)
+        # Of other anomalies the whole mask, as published: they seldom look like the photo.
         mask = (noise > threshold) & (_differ(image, augmented) | ~shade)
         return augmented, tf.cast(mask, tf.uint8), tf.cast(texture, tf.uint8)
 
