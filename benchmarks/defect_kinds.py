@@ -38,7 +38,10 @@ def _seen(photo: np.ndarray, defective: np.ndarray) -> np.ndarray:
 
 
 def _scratch(
-    random: np.random.Generator, photo: np.ndarray, change: tuple[float, float] = _CHANGE
+    random: np.random.Generator,
+    photo: np.ndarray,
+    change: tuple[float, float] = _CHANGE,
+    widths: tuple[float, float] = (0.008, 0.02),
 ) -> tuple[np.ndarray, np.ndarray]:
     """A thin crooked line, darker or brighter."""
     size = len(photo)
@@ -46,7 +49,7 @@ def _scratch(
     length = size * random.uniform(0.15, 0.5) / len(steps)
     path = np.cumsum(length * np.stack([np.cos(steps), np.sin(steps)], -1), axis=0)
     path += _place(random, size) - path.mean(0)
-    width = max(1, round(size * random.uniform(0.008, 0.02)))
+    width = max(1, round(size * random.uniform(*widths)))
     line = _drawn(size, lambda d: d.line(list(path.ravel()), 255, width))
     return _shifted(random, photo, change), line
 
@@ -100,6 +103,7 @@ def _missing(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray
 KINDS: dict[str, Draw] = {
     "scratch": _scratch,
     "faint scratch": functools.partial(_scratch, change=(12.0, 40.0)),
+    "hairline": functools.partial(_scratch, widths=(0.002, 0.008)),
     "spots": _spots,
     "shade": _shade,
     "faint shade": functools.partial(_shade, gain=(1.1, 1.35)),

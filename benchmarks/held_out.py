@@ -56,11 +56,13 @@ def take_apart(
 ) -> dict[str, dict[str, float]]:
     """Figures by kind of defect, and over all of them; ``photos`` are ``held_out_photos``.
 
-    ``image_auroc`` is that of photos with against those without the defect. ``pixel_ap`` is given
-    as it is, and with what the segmenter compares the photo to replaced: by the defect-free photo
-    (``ap_of_normal``, a perfect reconstruction) and by the autoencoder's copy of the photo itself
-    (``ap_of_copy``, none). ``damaged``, ``inside`` and ``outside`` are PSNRs in dB against the
-    defect-free photo: of the photo inside the mask, and of its reconstruction in- and outside.
+    ``image_auroc`` is that of photos with against those without the defect, which somebody can see
+    at ``defect_kinds.SIZE``. Pixel figures are of pixels that it covers by half; where there are
+    none they are nan, and left out of the mean. ``pixel_ap`` is given as it is, and with what the
+    segmenter compares the photo to replaced: by the defect-free photo (``ap_of_normal``, a perfect
+    reconstruction) and by the autoencoder's copy of the photo itself (``ap_of_copy``, none).
+    ``damaged``, ``inside`` and ``outside`` are PSNRs in dB against the defect-free photo: of the
+    photo inside the mask, and of its reconstruction in- and outside.
     """
     normal = _as_seen(photos, config)
     run = functools.partial(jax.jit(functools.partial(_run, config=config)), weights)
@@ -70,10 +72,10 @@ def take_apart(
         drawn = [defect_kinds.draw(kind, p, i) for i, p in enumerate(photos)]
         damaged = _as_seen([p for p, _ in drawn], config)
         masks = np.stack([_shrunk(m, config.image_size) for _, m in drawn])
-        shown = masks.any(axis=(1, 2))  # where nothing is to be seen there is nothing to find
+        shown = [m.any() for _, m in drawn]  # where nothing is to be seen there is nothing to find
         bad = in_batches(run, [damaged[shown], normal[shown]], _BATCH)
         found[kind] = _figures(normal[shown], damaged[shown], masks[shown], good, bad)
-    found["mean"] = {k: float(np.mean([f[k] for f in found.values()])) for k in found["blur"]}
+    found["mean"] = {k: float(np.nanmean([f[k] for f in found.values()])) for k in found["blur"]}
     return found
 
 
