@@ -75,7 +75,7 @@ def take_apart(
         shown = [m.any() for _, m in drawn]  # where nothing is to be seen there is nothing to find
         bad = in_batches(run, [damaged[shown], normal[shown]], _BATCH)
         found[kind] = _figures(normal[shown], damaged[shown], masks[shown], good, bad)
-    found["mean"] = {k: float(np.nanmean([f[k] for f in found.values()])) for k in found["blur"]}
+    found["mean"] = {k: _mean_of_known([f[k] for f in found.values()]) for k in found["blur"]}
     return found
 
 
@@ -140,12 +140,18 @@ def _figures(normal, damaged, masks, good: dict, bad: dict) -> dict[str, float]:
     figures = {"image_auroc": curve.auroc(curve.exact(labels, scores))}
     for name in ("pixel_ap", "ap_of_normal", "ap_of_copy"):
         maps = np.concatenate([good[name], bad[name]]).ravel()
-        figures[name] = curve.average_precision(curve.exact(truth, maps))
+        ap = curve.average_precision(curve.exact(truth, maps)) if truth.any() else np.nan
+        figures[name] = ap
     original, where = normal / 255.0, masks[..., None].astype(np.float64)
     figures["damaged"] = psnr(damaged / 255.0, original, where)
     figures["inside"] = psnr(bad["repaired"], original, where)
     figures["outside"] = psnr(bad["repaired"], original, 1.0 - where)
     return {k: float(v) for k, v in figures.items()}
+
+
+def _mean_of_known(values: list[float]) -> float:
+    known = [v for v in values if not np.isnan(v)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def _as_seen(photos: Iterable[np.ndarray], config: ml_collections.FrozenConfigDict) -> np.ndarray:

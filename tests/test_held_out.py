@@ -87,10 +87,32 @@ def test_photos_that_show_no_defect_are_left_out(config, monkeypatch):
     assert row["image_auroc"] == row["pixel_ap"] == 1.0
 
 
+def test_a_defect_that_covers_half_of_no_pixel_is_still_a_defect(config, monkeypatch):
+    def speck(random, photo):
+        del random
+        share = np.zeros(photo.shape[:2])
+        share[20, 20] = 1.0
+        return np.zeros_like(photo), share
+
+    def area(random, photo):
+        del random
+        share = np.zeros(photo.shape[:2])
+        share[:32, :32] = 1.0
+        return np.zeros_like(photo), share
+
+    monkeypatch.setattr(defect_kinds, "KINDS", {"blur": area, "speck": speck})
+    side = 4 * config.image_size
+    figures = held_out.take_apart({}, config, np.full((2, side, side, 3), 110, np.uint8))
+    assert figures["speck"]["image_auroc"] == 1.0
+    assert np.isnan(figures["speck"]["pixel_ap"])
+    assert figures["mean"]["pixel_ap"] == figures["blur"]["pixel_ap"] == 1.0
+
+
 def test_a_perfect_reconstruction_finds_all_and_a_copy_nothing(figures):
     assert set(figures) == {*defect_kinds.KINDS, "mean"}
-    for row in figures.values():
-        assert row["ap_of_normal"] > 0.9
+    for kind, row in figures.items():
+        # Of a hairline the map shows more pixels than those that it covers by half.
+        assert row["ap_of_normal"] > (0.7 if kind == "hairline" else 0.9)
         assert row["ap_of_copy"] < 0.2
 
 
