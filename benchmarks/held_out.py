@@ -150,6 +150,7 @@ def _figures(normal, damaged, masks, good: dict, bad: dict) -> dict[str, float]:
 
 
 def _mean_of_known(values: list[float]) -> float:
+    """The mean of what is not nan; nan where all is, without numpy's warning."""
     known = [v for v in values if not np.isnan(v)]
     return float(np.mean(known)) if known else float("nan")
 
