@@ -1,6 +1,7 @@
 """How a benchmark ends."""
 
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,8 +25,19 @@ def run(main: Callable[[list[str]], None]) -> None:
 
 
 def finish(figures: dict[str, Any], file: str | Path | None = None) -> None:
-    """Prints the figures as one line of JSON, and writes them to ``file`` where one is named."""
-    line = json.dumps(figures)
+    """Prints the figures as one line of JSON, and writes them to ``file`` where one is named.
+
+    What is nan or infinite becomes null, since JSON has no word for it.
+    """
+    line = json.dumps(_finite(figures), allow_nan=False)
     if file:
         Path(file).write_text(line + "\n")
     print(line)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,10 +1,12 @@
-"""The loader that benchmarks compare with keeps the contract that they assume. Nothing is timed."""
+"""What benchmarks stand on: the contract of their loader, their last line. Nothing is timed."""
+
+import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import numpy_loader, pictures
+from benchmarks import last_line, numpy_loader, pictures
 from configs import mvtec
 
 SIZE = 32
@@ -70,3 +72,13 @@ def test_an_unreadable_file_is_named(make, tmp_path):
     (tmp_path / "photos" / "0000.png").write_bytes(b"")
     with pytest.raises(ValueError, match=r"0000\.png cannot be read"):
         make().example()
+
+
+def test_the_last_line_is_json_to_any_reader(capsys):
+    last_line.finish({"a": [1.5, float("nan")], "b": {"c": (float("inf"), 2)}})
+
+    def refuse(word):
+        raise ValueError(word)
+
+    line = capsys.readouterr().out
+    assert json.loads(line, parse_constant=refuse) == {"a": [1.5, None], "b": {"c": [None, 2]}}
