@@ -1,4 +1,4 @@
-"""DRAEM shrunk to two CPU cores, as ``mvtec_small`` shrinks DiffAD, but at 128 × 128.
+"""DRAEM shrunk to two CPU cores, as ``mvtec_small`` shrinks DiffAD: 128 × 128 photos.
 
 Command:   python -m diffad_jax.main --config=configs/draem_small.py:bottle --workdir=runs/draem \\
              --config.data.root=data/mvtec --config.data.textures=data/dtd

@@ -135,7 +135,7 @@ def autoencoder() -> ml_collections.ConfigDict:
     c.accumulation = 2  # batches a step of the optimiser
     c.learning_rate = 4.5e-6 * 8 * 2
     c.warmup_steps = 0
-    c.decay = "constant"  # constant | cosine (to a hundredth of the rate)
+    c.decay = "constant"  # constant | cosine (to a hundredth) | steps: x 0.2 at 80 %, again at 90 %
     c.betas = (0.5, 0.9)
     return c
 

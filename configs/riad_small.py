@@ -1,4 +1,4 @@
-"""RIAD shrunk to two CPU cores, as ``mvtec_small`` shrinks DiffAD, but at 128 × 128.
+"""RIAD shrunk to two CPU cores, as ``mvtec_small`` shrinks DiffAD: 128 × 128 photos.
 
 Command:   python -m diffad_jax.main --config=configs/riad_small.py:bottle --workdir=runs/riad \\
              --config.data.root=data/mvtec
