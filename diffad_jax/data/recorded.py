@@ -7,6 +7,7 @@ and of an augmented image what was added to its photo, modulo 256. That may reac
 
 import collections
 import concurrent.futures
+import functools
 import hashlib
 import io
 import itertools
@@ -206,6 +207,11 @@ def _webp(pixels: np.ndarray) -> bytes:
 
 
 def _drawn(recording: Recording, split: str, seed: int, index: int) -> dict[str, np.ndarray]:
-    epoch, place = divmod(index, recording.count(split))
-    order = np.random.default_rng([seed, epoch]).permutation(recording.count(split))
-    return recording.example(split, int(order[place]))
+    count = recording.count(split)
+    epoch, place = divmod(index, count)
+    return recording.example(split, int(_order(seed, epoch, count)[place]))
+
+
+@functools.lru_cache(maxsize=2)  # the batches made ahead may reach into the next epoch
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(count)
