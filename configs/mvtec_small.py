@@ -18,7 +18,7 @@ Result:    seeds 0 to 2, DTD textures; image AUROC, AP, pixel AUROC, AP:
            magnetic_tile 0.889, 0.950, 0.846, 0.352
                          0.892, 0.952, 0.822, 0.346
                          0.903, 0.961, 0.828, 0.345
-           seed 0 on both cores, which rounds differently: magnetic_tile 0.865, 0.939, 0.811, 0.328
+           seed 0 on both cores, which add in other order: magnetic_tile 0.865, 0.939, 0.811, 0.328
 """
 
 import ml_collections
