@@ -85,7 +85,7 @@ def synthesis() -> ml_collections.ConfigDict:
     c.perlin_rotation_degrees = 90.0  # the noise is rotated by up to this much either way
     c.perlin_endless = False  # the noise goes on beyond the photo; else corners have little of it
     c.perlin_threshold = 0.5  # noise above it is anomalous
-    c.num_augmenters = 3  # of the ten below, in random order, change the texture
+    c.num_augmenters = 3  # of the ten in data/augment.py, in random order, change the texture
     c.gamma_range = (0.5, 2.0)  # gamma contrast, a draw a channel
     c.brightness_factor_range = (0.8, 1.2)  # multiply ...
     c.brightness_offset_range = (-30.0, 30.0)  # ... and add, in 1/255
