@@ -12,6 +12,9 @@ Result:    not measured. With 4,000 steps of denoiser and segmenter, 4.7 minutes
            AUROC, AP:
            bottle        0.953, 0.980, 0.950, 0.772
            magnetic_tile 0.741, 0.869, 0.657, 0.152
+           As it is, shrunk to 64 × 64 and run on a CPU (README):
+           bottle        0.989, 0.997, 0.957, 0.742
+           magnetic_tile 0.888, 0.953, 0.805, 0.326
 """
 
 import ml_collections
