@@ -81,6 +81,22 @@ def test_another_purpose_is_refused(config):
         take(config, 1)
 
 
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("seed", 7),
+        ("data.resize", "bilinear"),
+        ("data.validation_share", 0.4),
+        ("synthesis.max_beta", 0.3),
+    ],
+)
+def test_other_photos_or_anomalies_are_refused_by_name(config, field, value):
+    """Another seed or share holds out other photos, which would be among the examples."""
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(RecordingError, match=f"with {field} = .*, the config says {value}: record"):
+        take(config, 1)
+
+
 def test_an_absent_one_is_missed_before_anything_is_done(config, tmp_path):
     config.data.recorded = str(tmp_path / "absent.zip")
     with pytest.raises(RecordingError, match=r"there is no .*absent.zip"):

@@ -1,6 +1,6 @@
 """Training examples in a file: for hosts without TensorFlow, or too slow to feed their device.
 
-A recording is a ZIP archive: ``meta.json`` (config, category, seed, counts) and an entry an
+A recording is a ZIP archive: ``meta.json`` (config, category, counts) and an entry an
 example and part. Pictures are lossless WebP; a photo that several examples share is stored once,
 and of an augmented image what was added to its photo, modulo 256. That may reach beyond the mask.
 """
@@ -17,6 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -54,7 +55,6 @@ def write(
     meta = {
         "format": _FORMAT,
         "category": category,
-        "image_size": config.image_size,
         "counts": {split: count for split, (count, _) in streams.items()},
         "config": json.loads(config.to_json_best_effort()),
     }
@@ -84,7 +84,8 @@ def batches(
     of a batch, as from ``pipeline.batches``.
 
     Raises:
-      RecordingError: missing or damaged file, another category, image size or synthesis.
+      RecordingError: missing or damaged file, or one of another category, seed, image size,
+        resizing, held-out share or synthesis.
     """
     recording = Recording(config.data.recorded, config.data.cache_mib)
     recording.check(config, category, split)
@@ -130,17 +131,18 @@ class Recording:
         self._room = cache_mib * 2**20
 
     def check(self, config: ml_collections.ConfigDict, category: str, split: str) -> None:
-        """Refuses a recording that another run made for another purpose."""
-        wanted = json.loads(config.to_json_best_effort())
-        pairs = {
-            "category": (self.meta["category"], category),
-            "image_size": (self.meta["image_size"], config.image_size),
-            "synthesis": (self.meta["config"]["synthesis"], wanted["synthesis"]),
-        }
-        for name, (there, here) in pairs.items():
+        """Refuses a recording that another run made for another purpose.
+
+        With another seed or share other photos are held out, and would be among its examples.
+        """
+        made = _made_from(self.meta["config"], self.meta["category"])
+        wanted = _made_from(json.loads(config.to_json_best_effort()), category)
+        for name in made | wanted:
+            there, here = made.get(name), wanted.get(name)
             if there != here:
                 raise RecordingError(
-                    f"{self.path} was recorded with {name} = {there}, the config says {here}"
+                    f"{self.path} was recorded with {name} = {there}, the config says {here}: "
+                    "record it again, or change the config"
                 )
         if not self.meta["counts"].get(split):
             raise RecordingError(f"{self.path} holds no {split} examples: record more")
@@ -204,6 +206,13 @@ def _webp(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, quality=60, method=4, exact=True)
     return buffer.getvalue()
+
+
+def _made_from(config: dict[str, Any], category: str) -> dict[str, Any]:
+    """What the examples of a recording depend on."""
+    fields = {"category": category} | {name: config[name] for name in ("seed", "image_size")}
+    fields |= {f"data.{name}": config["data"][name] for name in ("resize", "validation_share")}
+    return fields | {f"synthesis.{name}": value for name, value in config["synthesis"].items()}
 
 
 def _drawn(recording: Recording, split: str, seed: int, index: int) -> dict[str, np.ndarray]:
