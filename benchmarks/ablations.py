@@ -20,12 +20,12 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from benchmarks import last_line
-from diffad_jax import diffad, workflow
-from diffad_jax.check_config import check_config
-from diffad_jax.detector import Detector
-from diffad_jax.evaluate import evaluate, load_inception, measure
-from diffad_jax.reconstruct import Reconstruction, decode, encode, reconstruct
-from diffad_jax.stages import STAGES
+from diffad_jax.commands import train
+from diffad_jax.commands.evaluate import evaluate, load_inception, measure
+from diffad_jax.config.check import check_config
+from diffad_jax.inference.detector import Detector
+from diffad_jax.methods.diffad import STAGES, method
+from diffad_jax.methods.diffad.reconstruct import Reconstruction, decode, encode, reconstruct
 from diffad_jax.types import Prediction, to_float
 
 _SEVERAL = 5  # reconstructions of a photo
@@ -93,11 +93,11 @@ def main(argv: list[str]) -> None:
     table = {}
     for name in dict.fromkeys(n for wanted in names for n in lineage(wanted)):
         table[name] = run(config, workdir, category, name)
-    shown = names_of_figures(config)
+    shown = names_of_metrics(config)
     print(f"\n{category:<24}" + "".join(f"{f:>24}" for f in shown))
     for name, found in table.items():
         print(f"{name:<24}" + "".join(f"{_cell(found[f]):>24}" for f in shown))
-    last_line.finish({"category": category, "figures": table})
+    last_line.finish({"category": category, "metrics": table})
 
 
 def lineage(name: str) -> list[str]:
@@ -115,16 +115,16 @@ def run(
     """Trains what ``name`` changes, unless it is there, and evaluates."""
     if VARIANTS[name].compare_to:
         trained = Detector.from_workdir(config, workdir / "full", category)
-        return _figures_of(_Replaced(trained, VARIANTS[name].compare_to), category, workdir)
+        return metrics_of(_Replaced(trained, VARIANTS[name].compare_to), category, workdir)
     here = workdir / name.replace(" ", "_")
     result = here / "metrics.json"
     if not result.exists():
         base = workdir / VARIANTS[name].base.replace(" ", "_")
         share(base / category, here / category, VARIANTS[name].shared)
-        workflow.train_category(changed(config, name), here / category, category, None)
+        train.train_category(changed(config, name), here / category, category, None)
         evaluate(changed(config, name), here)
     found = json.loads(result.read_text())["categories"][category]
-    return {f: found[f] for f in names_of_figures(config)}
+    return {f: found[f] for f in names_of_metrics(config)}
 
 
 class _Replaced(Detector):
@@ -140,7 +140,7 @@ class _Replaced(Detector):
 def _predict(weights: dict, pixels: jax.Array, *, config, compare_to: str) -> Prediction:
     image = to_float(pixels)
     replaced = replacement(weights, image, compare_to, config=config)
-    return diffad.judge(weights, image, replaced, config=config)
+    return method.judge(weights, image, replaced, config=config)
 
 
 def replacement(weights: dict, image: jax.Array, how: str, *, config) -> Reconstruction:
@@ -166,15 +166,15 @@ def replacement(weights: dict, image: jax.Array, how: str, *, config) -> Reconst
     )
 
 
-def names_of_figures(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+def names_of_metrics(config: ml_collections.ConfigDict) -> tuple[str, ...]:
     c = config.evaluation
     return (*_FIGURES, f"fid_{c.fid_dimension}") if c.inception_weights else _FIGURES
 
 
-def _figures_of(detector: Detector, category: str, folder: Path) -> dict[str, float | None]:
+def metrics_of(detector: Detector, category: str, folder: Path) -> dict[str, float | None]:
     config = detector.config
-    _, findings = measure(config, category, detector, load_inception(config), folder)
-    return {f: findings.figures[f].value for f in names_of_figures(config)}
+    _, measured = measure(config, category, detector, load_inception(config), folder)
+    return {f: measured.metrics[f].value for f in names_of_metrics(config)}
 
 
 def changed(config: ml_collections.ConfigDict, name: str) -> ml_collections.ConfigDict:

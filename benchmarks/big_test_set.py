@@ -1,10 +1,10 @@
-"""Pixel figures of a test set that memory does not hold: 5,000 maps of 256 × 256 on the disk.
+"""Pixel metrics of a test set that memory does not hold: 5,000 maps of 256 × 256 on the disk.
 
     python -m benchmarks.big_test_set --memory_mib=1024
 
 The maps are those of ``benchmarks.metrics``, made and written in batches. Printed are the seconds
-of ``figures.find``, the size of maps and masks, the process's peak memory before and after, and how
-far apart the bounds of the figures are (0 where they are exact). The last line is one JSON object.
+of ``metrics.find``, the size of maps and masks, the process's peak memory before and after, and how
+far apart the bounds of the metrics are (0 where they are exact). The last line is one JSON object.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.metrics import test_set
-from diffad_jax.evaluation import figures, pixels
+from diffad_jax.evaluation import metrics, pixels
 from diffad_jax.evaluation.stack import Stack
 
 BATCH = 50
@@ -33,8 +33,8 @@ def main() -> None:
     parser.add_argument("--memory_mib", type=int, default=1024, help="config.evaluation.memory_mib")
     args = parser.parse_args()
     report = measure(args.photos, args.size, args.memory_mib)
-    for name, figure in report.items():
-        print(f"{name:28}{figure:14.6g}")
+    for name, metric in report.items():
+        print(f"{name:28}{metric:14.6g}")
     print(json.dumps(report))
 
 
@@ -52,9 +52,9 @@ def measure(photos: int, size: int, memory_mib: int) -> dict[str, float]:
         anomalous = np.concatenate(labels)
         kinds = [f"type {i % 3}" if a else "good" for i, a in enumerate(anomalous)]
         names = [f"{i}.png" for i in range(photos)]
-        test = figures.TestSet(names, kinds, anomalous, maps, masks)
+        test = metrics.TestSet(names, kinds, anomalous, maps, masks)
         before, started = _peak_mib(), time.perf_counter()
-        found = figures.find(test, np.concatenate(scores), maps, 0, memory_mib)
+        found = metrics.find(test, np.concatenate(scores), maps, 0, memory_mib)
         seconds = time.perf_counter() - started
     report = {
         "photos": photos,
@@ -65,8 +65,8 @@ def measure(photos: int, size: int, memory_mib: int) -> dict[str, float]:
         "peak_memory_mib": _peak_mib(),
     }
     for name in (*pixels.NAMES, "pixel_aupimo"):
-        bounds = re.search(r"\[([0-9.]+), ([0-9.]+)\]", found.figures[name].reason)
-        report[name] = found.figures[name].value
+        bounds = re.search(r"\[([0-9.]+), ([0-9.]+)\]", found.metrics[name].reason)
+        report[name] = found.metrics[name].value
         report[f"{name}_bounds_width"] = float(bounds[2]) - float(bounds[1]) if bounds else 0.0
     return report
 

@@ -18,7 +18,7 @@ from jax.sharding import AbstractMesh, AxisType
 
 from benchmarks.lost_process import EVENTS, interrupt, start_all, wait_all
 from benchmarks.tiny import CATEGORY, NAMES, Tiny, losses
-from diffad_jax import sharding
+from diffad_jax.runtime import sharding
 
 BATCH_SIZE = 8
 # Sums over a batch in another order, through all the steps of Adam.
@@ -38,7 +38,7 @@ CASES = {  # name -> (processes, devices of each, flags)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=30, help="of each stage")
-    parser.add_argument("--json", type=Path, help="also write the figures there")
+    parser.add_argument("--json", type=Path, help="also write the metrics there")
     args = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
     found: dict[str, dict] = {}
@@ -57,7 +57,7 @@ def main() -> None:
             name = f"{processes} processes"
             lost += interrupt(tiny, Path(folder) / f"{name}, interrupted", processes)
             found[f"{name}, interrupted"] = read(Path(folder) / f"{name}, interrupted", args.steps)
-    figures = compare(found) | {
+    metrics = compare(found) | {
         "lost": lost,
         "interrupted_equal_uninterrupted": [
             equal(found[f"{n} processes"], found[f"{n} processes, interrupted"]) for n in EVENTS
@@ -72,15 +72,15 @@ def main() -> None:
     }
     if args.json:
         curves = {name: case["losses"] for name, case in found.items()}
-        args.json.write_text(json.dumps(figures | {"losses": curves}, indent=1) + "\n")
-    print(json.dumps(figures))
+        args.json.write_text(json.dumps(metrics | {"losses": curves}, indent=1) + "\n")
+    print(json.dumps(metrics))
 
 
 def split_share(workdir: Path, step: int) -> float:
     """Of all values, those in arrays that ``fsdp = 2`` splits."""
     mesh = AbstractMesh((4, 2), ("data", "fsdp"), (AxisType.Auto, AxisType.Auto))
     arrays = [x for name in NAMES for x in jax.tree.leaves(shapes(workdir, name, step))]
-    split = [x.size for x in arrays if any(sharding.of_weights(mesh, x).spec)]
+    split = [x.size for x in arrays if any(sharding.weights_sharding(mesh, x).spec)]
     return sum(split) / sum(x.size for x in arrays)
 
 

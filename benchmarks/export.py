@@ -18,12 +18,11 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from benchmarks import last_line
-from diffad_jax import threshold
-from diffad_jax.check_config import check_config
+from diffad_jax.config.check import check_config
 from diffad_jax.data import images, layouts
-from diffad_jax.detector import Detector
-from diffad_jax.export import exporter
-from diffad_jax.serve import artifact, runtimes
+from diffad_jax.export import artifact, exporter, runtimes
+from diffad_jax.inference import calibration
+from diffad_jax.inference.detector import Detector
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "FILE:CATEGORY, as for training.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Holds the trained category.", required=True)
@@ -44,7 +43,7 @@ def main(_) -> None:
     files = [files[i] for i in dict.fromkeys(chosen.tolist())]
     photos, _, _ = images.read_images(files, config.image_size, config.data.resize)
     detector = Detector.from_workdir(config, workdir, category)
-    limit = threshold.load_or_choose(config, workdir, category, detector).value
+    limit = calibration.load_or_choose(config, workdir, category, detector).value
     wanted = detector.predict_all(photos, _BATCH.value)
     report = {"photos": len(files), "threshold": limit}
     report["anomalous"] = int((wanted.score > limit).sum())
@@ -63,25 +62,25 @@ def main(_) -> None:
         report["safetensors"] = {"mib": _mib(Path(root) / "safetensors" / category)}
     for size in (1, _BATCH.value):
         for name, seconds in _time(detect, photos[:size]).items():
-            figures = report.setdefault(name, {})
-            figures[f"batch_{size}_median_ms"] = 1000 * float(np.median(seconds))
-            figures[f"batch_{size}_best_ms"] = 1000 * min(seconds)
-    for name, figures in report.items():
-        print(name, figures)
+            metrics = report.setdefault(name, {})
+            metrics[f"batch_{size}_median_ms"] = 1000 * float(np.median(seconds))
+            metrics[f"batch_{size}_best_ms"] = 1000 * min(seconds)
+    for name, metrics in report.items():
+        print(name, metrics)
     print(json.dumps(report))
 
 
 def _export(config, workdir: Path, output: Path, name: str):
-    """Figures of the export, and the loaded graph."""
+    """Metrics of the export, and the loaded graph."""
     started = time.perf_counter()
     exporter.export(config, workdir, output, name)
     exported = time.perf_counter()
     folder = output / config.categories[0]
     card = artifact.read_card(folder)
     run = runtimes.load(folder, card)
-    figures = {"mib": _mib(folder), "export_seconds": exported - started}
-    figures["load_seconds"] = time.perf_counter() - exported  # with the checksums
-    return figures, lambda image: run(image, card["seed"])
+    metrics = {"mib": _mib(folder), "export_seconds": exported - started}
+    metrics["load_seconds"] = time.perf_counter() - exported  # with the checksums
+    return metrics, lambda image: run(image, card["seed"])
 
 
 def _mib(folder: Path) -> float:

@@ -51,13 +51,13 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--only", choices=PARTS, help="instead of all of them")
-    parser.add_argument("--json", type=Path, help="also write the figures there")
+    parser.add_argument("--json", type=Path, help="also write the metrics there")
     args = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fault_drill.") as folder:
         outcomes = _Drill(Path(folder)).run(args.only, args.kills, args.seed)
-    figures = _tally(outcomes) | {
+    metrics = _tally(outcomes) | {
         "kills": args.kills,
         "seed": args.seed,
         "seconds": round(time.monotonic() - started),
@@ -66,8 +66,8 @@ def main() -> None:
         "outcomes": [o._asdict() for o in outcomes],
     }
     if args.json:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n")
-    print(json.dumps({k: v for k, v in figures.items() if k != "outcomes"}))
+        args.json.write_text(json.dumps(metrics, indent=1) + "\n")
+    print(json.dumps({k: v for k, v in metrics.items() if k != "outcomes"}))
 
 
 def _tally(outcomes: list[Outcome]) -> dict:

@@ -31,7 +31,7 @@ FILES = {
     "weights, metadata": "weights/_METADATA",
     "plan": "plan/metadata",
     "fingerprint": "fingerprint/metadata",
-    "figures": "figures/metadata",
+    "held-out metrics": "held_out/metadata",
     "checksums.json": "checksums.json",
     "Orbax metadata": "_CHECKPOINT_METADATA",
 }

@@ -2,8 +2,8 @@
 
     python -m benchmarks.flops --config=configs/mvtec.py
 
-Counted are matrix products and convolutions (``diffad_jax.flops``), a multiply-add as two, of one
-training step at the config's batch size. The last line is one JSON object.
+Counted are matrix products and convolutions (``diffad_jax.runtime.flops``), a multiply-add as
+two, of one training step at the config's batch size. The last line is one JSON object.
 """
 
 import argparse
@@ -19,12 +19,12 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from diffad_jax import flops, networks
 from diffad_jax.errors import UserError
-from diffad_jax.reconstruct import reconstruct
-from diffad_jax.segment import segment
-from diffad_jax.stages import STAGES
-from diffad_jax.train_state import TrainState
+from diffad_jax.methods.diffad import STAGES, networks
+from diffad_jax.methods.diffad.reconstruct import reconstruct
+from diffad_jax.methods.diffad.segment import segment
+from diffad_jax.methods.train_state import TrainState
+from diffad_jax.runtime import flops
 
 
 def main() -> None:
@@ -40,10 +40,10 @@ def main() -> None:
         parser.error(str(error))
     report = count(config, args.photos)
     print(f"{'':24}{'GFLOP an image':>16}{'PFLOP in all':>14}")
-    for name, figures in report.items():
-        total = figures.get("pflop_in_all")
+    for name, metrics in report.items():
+        total = metrics.get("pflop_in_all")
         shown = f"{total:14.3f}" if total is not None else ""
-        print(f"{name:24}{figures['gflop_an_image']:16.1f}{shown}")
+        print(f"{name:24}{metrics['gflop_an_image']:16.1f}{shown}")
     print(json.dumps({"config": args.config} | report))
 
 

@@ -20,27 +20,27 @@ import numpy as np
 
 from benchmarks.last_line import finish
 from configs import mvtec
-from diffad_jax import sharding
-from diffad_jax.checkpoint import abstract_state
-from diffad_jax.stages import autoencoder, latent_diffusion
+from diffad_jax.methods.diffad import autoencoder, latent_diffusion
+from diffad_jax.runtime import sharding
+from diffad_jax.training.checkpoint import abstract_state
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--json", type=Path, help="also write the figures there")
+    parser.add_argument("--json", type=Path, help="also write the metrics there")
     args = parser.parse_args()
-    figures: dict = {"batch_size": args.batch_size, "devices": jax.device_count()}
+    metrics: dict = {"batch_size": args.batch_size, "devices": jax.device_count()}
     print(f"{'fsdp':>5} {'parameters':>12} {'optimiser':>12} {'average':>12} {'compiled':>12}  MiB")
     for fsdp in (1, 8):
         found = measure(fsdp, args.batch_size)
-        figures[f"fsdp_{fsdp}"] = found
+        metrics[f"fsdp_{fsdp}"] = found
         sizes = [found[k] for k in ("parameter_bytes", "optimizer_bytes", "ema_bytes",
                                     "compiled_state_bytes")]  # fmt: skip
         print(f"{fsdp:>5}" + "".join(f" {s / 2**20:>12.1f}" for s in sizes), flush=True)
-    one, eight = figures["fsdp_1"], figures["fsdp_8"]
-    figures["ratio"] = eight["compiled_state_bytes"] / one["compiled_state_bytes"]
-    finish(figures, args.json)
+    one, eight = metrics["fsdp_1"], metrics["fsdp_8"]
+    metrics["ratio"] = eight["compiled_state_bytes"] / one["compiled_state_bytes"]
+    finish(metrics, args.json)
 
 
 def measure(fsdp: int, batch_size: int) -> dict:
@@ -52,11 +52,11 @@ def measure(fsdp: int, batch_size: int) -> dict:
     mesh = sharding.make_mesh(config)
     frozen = {"autoencoder": autoencoder.weights(abstract_state(autoencoder, config, {}))}
     state = abstract_state(latent_diffusion, config, frozen)
-    frozen, state = (sharding.with_shardings(t, sharding.of_weights(mesh, t))
+    frozen, state = (sharding.with_shardings(t, sharding.weights_sharding(mesh, t))
                      for t in (frozen, state))  # fmt: skip
     side = config.image_size
     pixels = jax.ShapeDtypeStruct(
-        (batch_size, side, side, 3), np.uint8, sharding=sharding.of_batch(mesh)
+        (batch_size, side, side, 3), np.uint8, sharding=sharding.batch_sharding(mesh)
     )
     step = jax.jit(
         functools.partial(latent_diffusion.train_step, config=config),

@@ -21,15 +21,15 @@ from PIL import Image
 
 from benchmarks import defect_kinds, last_line
 from benchmarks.ablations import replacement
-from diffad_jax.check_config import check_config
+from diffad_jax.config.check import check_config
 from diffad_jax.data import images, layouts
-from diffad_jax.detector import Detector, in_batches
-from diffad_jax.diffad import judge
 from diffad_jax.evaluation import curve
-from diffad_jax.reconstruct import Reconstruction, reconstruct
-from diffad_jax.threshold import exceeded_by
+from diffad_jax.inference.calibration import threshold_at_rate
+from diffad_jax.inference.detector import Detector, in_batches
+from diffad_jax.methods.diffad.method import judge
+from diffad_jax.methods.diffad.reconstruct import Reconstruction, reconstruct
+from diffad_jax.methods.validation import psnr
 from diffad_jax.types import to_float
-from diffad_jax.validation import psnr
 
 _BATCH = 8
 _LIGHT = 0.05  # more or less of it, or across a photo
@@ -43,21 +43,21 @@ def main(argv: list[str]) -> None:
     for category in config.categories:
         detector = Detector.from_workdir(config, workdir, category)
         photos = held_out_photos(detector.config, category)
-        figures = take_apart(detector.weights, detector.config, photos)
-        print_table(category, figures)
+        metrics = take_apart(detector.weights, detector.config, photos)
+        print_table(category, metrics)
         alarms = false_alarms(detector, photos)
         for light, share in alarms.items():
             print(f"normal photos called anomalous, {light}: {share:.2f}")
-        last_line.finish({"category": category, "figures": figures, "false_alarms": alarms})
+        last_line.finish({"category": category, "metrics": metrics, "false_alarms": alarms})
 
 
 def take_apart(
     weights: dict, config: ml_collections.FrozenConfigDict, photos: np.ndarray
 ) -> dict[str, dict[str, float]]:
-    """Figures by kind of defect, and over all of them; ``photos`` are ``held_out_photos``.
+    """Metrics by kind of defect, and over all of them; ``photos`` are ``held_out_photos``.
 
     ``image_auroc`` is that of photos with against those without the defect, which somebody can see
-    at ``defect_kinds.SIZE``. Pixel figures are of pixels that it covers by half; where there are
+    at ``defect_kinds.SIZE``. Pixel metrics are of pixels that it covers by half; where there are
     none they are nan, and left out of the mean. ``pixel_ap`` is given as it is, and with what the
     segmenter compares the photo to replaced: by the defect-free photo (``ap_of_normal``, a perfect
     reconstruction) and by the autoencoder's copy of the photo itself (``ap_of_copy``, none).
@@ -74,7 +74,7 @@ def take_apart(
         masks = np.stack([_shrunk(m, config.image_size) for _, m in drawn])
         shown = [m.any() for _, m in drawn]  # where nothing is to be seen there is nothing to find
         bad = in_batches(run, [damaged[shown], normal[shown]], _BATCH)
-        found[kind] = _figures(normal[shown], damaged[shown], masks[shown], good, bad)
+        found[kind] = _metrics(normal[shown], damaged[shown], masks[shown], good, bad)
     found["mean"] = {k: _mean_of_known([f[k] for f in found.values()]) for k in found["blur"]}
     return found
 
@@ -98,14 +98,14 @@ def false_alarms(detector: Detector, photos: np.ndarray) -> dict[str, float]:
         lit = np.clip(np.round(gain * photos), 0, 255).astype(np.uint8)
         seen = _as_seen(lit, config)
         scores[light] = in_batches(lambda x: detector.predict(x).score, [seen], _BATCH)
-    threshold = exceeded_by(scores["as they are"], config.evaluation.false_alarm_rate)
+    threshold = threshold_at_rate(scores["as they are"], config.evaluation.false_alarm_rate)
     return {light: float(np.mean(s > threshold)) for light, s in scores.items()}
 
 
-def print_table(category: str, figures: dict[str, dict[str, float]]) -> None:
-    names = list(figures["mean"])
+def print_table(category: str, metrics: dict[str, dict[str, float]]) -> None:
+    names = list(metrics["mean"])
     print(f"\n{category:<16}" + "".join(f"{n:>14}" for n in names))
-    for kind, row in figures.items():
+    for kind, row in metrics.items():
         print(f"{kind:<16}" + "".join(f"{row[n]:>14.3f}" for n in names))
 
 
@@ -133,20 +133,20 @@ def _run(weights: dict, pixels: jax.Array, normal: jax.Array, *, config) -> dict
     return maps | {"score": judged["pixel_ap"].score, "repaired": repaired.reconstruction}
 
 
-def _figures(normal, damaged, masks, good: dict, bad: dict) -> dict[str, float]:
+def _metrics(normal, damaged, masks, good: dict, bad: dict) -> dict[str, float]:
     labels = np.repeat([False, True], [len(good["score"]), len(bad["score"])])
     scores = np.concatenate([good["score"], bad["score"]])
     truth = np.concatenate([np.zeros_like(good["pixel_ap"], dtype=bool), masks]).ravel()
-    figures = {"image_auroc": curve.auroc(curve.exact(labels, scores))}
+    metrics = {"image_auroc": curve.auroc(curve.exact(labels, scores))}
     for name in ("pixel_ap", "ap_of_normal", "ap_of_copy"):
         maps = np.concatenate([good[name], bad[name]]).ravel()
         ap = curve.average_precision(curve.exact(truth, maps)) if truth.any() else np.nan
-        figures[name] = ap
+        metrics[name] = ap
     original, where = normal / 255.0, masks[..., None].astype(np.float64)
-    figures["damaged"] = psnr(damaged / 255.0, original, where)
-    figures["inside"] = psnr(bad["repaired"], original, where)
-    figures["outside"] = psnr(bad["repaired"], original, 1.0 - where)
-    return {k: float(v) for k, v in figures.items()}
+    metrics["damaged"] = psnr(damaged / 255.0, original, where)
+    metrics["inside"] = psnr(bad["repaired"], original, where)
+    metrics["outside"] = psnr(bad["repaired"], original, 1.0 - where)
+    return {k: float(v) for k, v in metrics.items()}
 
 
 def _mean_of_known(values: list[float]) -> float:

@@ -16,11 +16,10 @@ from ml_collections import config_flags
 from PIL import Image, ImageFilter
 
 from benchmarks import last_line
-from diffad_jax import threshold
-from diffad_jax.check_config import check_config
-from diffad_jax.data import images, layouts
-from diffad_jax.detector import Detector
-from diffad_jax.evaluation import pictures
+from diffad_jax.config.check import check_config
+from diffad_jax.data import images, layouts, pictures
+from diffad_jax.inference import calibration
+from diffad_jax.inference.detector import Detector
 
 _SIDE = 160  # pixels of a shown map
 _COUNT = 2  # of the best, the median and the worst of either class
@@ -32,9 +31,9 @@ def main(argv: list[str]) -> None:
     check_config(config)
     (category,) = config.categories
     detector = Detector.from_workdir(config, workdir, category)
-    chosen = threshold.load_or_choose(config, workdir, category, detector)
+    chosen = calibration.load_or_choose(config, workdir, category, detector)
     limit = None if chosen is None else chosen.value
-    colours = threshold.load_map_range(config, workdir, category, detector)
+    colours = calibration.load_map_range(config, workdir, category, detector)
     last_line.finish(draw(detector, category, limit, colours, Path(flags.FLAGS.output)))
 
 

@@ -24,12 +24,12 @@ def run(main: Callable[[list[str]], None]) -> None:
     app.run(guarded)
 
 
-def finish(figures: dict[str, Any], file: str | Path | None = None) -> None:
-    """Prints the figures as one line of JSON, and writes them to ``file`` where one is named.
+def finish(metrics: dict[str, Any], file: str | Path | None = None) -> None:
+    """Prints the metrics as one line of JSON, and writes them to ``file`` where one is named.
 
     What is nan or infinite becomes null, since JSON has no word for it.
     """
-    line = json.dumps(_finite(figures), allow_nan=False)
+    line = json.dumps(_finite(metrics), allow_nan=False)
     if file:
         Path(file).write_text(line + "\n")
     print(line)

@@ -97,22 +97,22 @@ def _measure(measurement: str, cores: int, inputs: list[str], seconds: float) ->
 
 
 def _summarize(rounds: dict[str, list[dict]]) -> dict:
-    """Figures of each run, and the ratios of ours to the reference."""
+    """Metrics of each run, and the ratios of ours to the reference."""
     runs = {}
-    for name, figures in rounds.items():
-        clock = [f["examples_per_second"] for f in figures]
-        cpu = [f["examples_per_cpu_second"] for f in figures]
+    for name, metrics in rounds.items():
+        clock = [f["examples_per_second"] for f in metrics]
+        cpu = [f["examples_per_cpu_second"] for f in metrics]
         runs[name] = {
             "examples_per_second": statistics.median(clock),
             "best_examples_per_second": max(clock),
             "examples_per_cpu_second": statistics.median(cpu),
             "best_examples_per_cpu_second": max(cpu),
-            "first_seconds": statistics.median(f["first_seconds"] for f in figures),
-            "peak_memory_mib": max(f["peak_memory_mib"] for f in figures),
+            "first_seconds": statistics.median(f["first_seconds"] for f in metrics),
+            "peak_memory_mib": max(f["peak_memory_mib"] for f in metrics),
         }
 
-    def ratio(figure: str, reference: str) -> float:
-        return runs["ours_1_core"][figure] / runs[reference][figure]
+    def ratio(metric: str, reference: str) -> float:
+        return runs["ours_1_core"][metric] / runs[reference][metric]
 
     return {
         "examples_per_second_per_core": runs["ours_1_core"]["examples_per_second"],

@@ -21,7 +21,8 @@ import ml_collections
 import numpy as np
 
 from configs import mvtec
-from diffad_jax import train, train_state
+from diffad_jax.methods import train_state
+from diffad_jax.training import loop
 from diffad_jax.types import Validation
 
 RUNS = {  # name -> (log_every, checkpoint_every); none of them before the last step
@@ -96,11 +97,11 @@ def measure(
     config.autoencoder.steps = steps
     config.training.log_every, config.training.checkpoint_every = log_every, checkpoint_every
     batch = {"image": np.zeros((8, 16, 16, 3), np.uint8)}
-    data = train.Data(lambda start, size: itertools.repeat(batch), lambda: batch, "none")
+    data = loop.Data(lambda start, size: itertools.repeat(batch), lambda: batch, "none")
     stage = Sleeper(seconds, state_mib)
     with tempfile.TemporaryDirectory() as folder:
         frozen_config = ml_collections.FrozenConfigDict(config)
-        train.train_stage(stage, frozen_config, {}, Path(folder), data, "loop")
+        loop.train_stage(stage, frozen_config, {}, Path(folder), data, "loop")
     times = np.array(stage.times)
     return {
         "seconds_per_step": float(times[-1, 0] - times[0, 0]) / (steps - 1),

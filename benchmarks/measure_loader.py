@@ -29,9 +29,9 @@ def main() -> None:
     root, category = args.photos.rsplit(":", 1)
     config = mvtec.get_config(category)
     config.data.root, config.data.textures = root, args.textures
-    figures = MEASUREMENTS[args.measurement](config, args)
+    metrics = MEASUREMENTS[args.measurement](config, args)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps(figures | {"peak_memory_mib": peak}))
+    print(json.dumps(metrics | {"peak_memory_mib": peak}))
 
 
 def _ours(config: ml_collections.ConfigDict, args: argparse.Namespace) -> dict:
@@ -123,8 +123,8 @@ def _numpy_parts(config: ml_collections.ConfigDict, args: argparse.Namespace) ->
     size = (config.image_size, config.image_size)
     texture = cv2.resize(cv2.imread(loader.textures[0]), size)
     for op in numpy_loader.AUGMENTERS:
-        figures = _rate(lambda op=op: op(texture, rng, config.synthesis), 1, args.seconds / 20)
-        parts[op.__name__] = 1e3 / figures["examples_per_cpu_second"]
+        metrics = _rate(lambda op=op: op(texture, rng, config.synthesis), 1, args.seconds / 20)
+        parts[op.__name__] = 1e3 / metrics["examples_per_cpu_second"]
     return {"ms_a_call": parts}
 
 

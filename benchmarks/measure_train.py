@@ -23,10 +23,10 @@ import ml_collections
 import numpy as np
 
 from benchmarks import flops as cost
-from diffad_jax import flops, networks, peaks, sharding
 from diffad_jax.errors import UserError
-from diffad_jax.stages import STAGES
-from diffad_jax.train_state import TrainState
+from diffad_jax.methods.diffad import STAGES, networks
+from diffad_jax.methods.train_state import TrainState
+from diffad_jax.runtime import flops, peaks, sharding
 
 Config = ml_collections.FrozenConfigDict
 Times = tuple[float, float]  # seconds a step, of the clock and of the CPU
@@ -81,7 +81,7 @@ def settle(config: ml_collections.ConfigDict, stage: str, batch_size: int, dtype
 
 
 def measure(config: Config, name: str, plan: Plan) -> dict:
-    """Figures of each run of the stage ``name``; of one that cannot be, a ``reason`` instead."""
+    """Metrics of each run of the stage ``name``; of one that cannot be, a ``reason`` instead."""
     stage, state, frozen, batch = next(
         found for found in cost.shapes(config) if found[0] is _named(name)
     )
@@ -101,13 +101,13 @@ def measure(config: Config, name: str, plan: Plan) -> dict:
     except (RuntimeError, UserError) as error:
         runs = dict.fromkeys(plan.runs, {"reason": _reason(error)})
         return row | {"runs": runs, "ratio": None}
-    figures, live = _first_steps(ours, plan)
+    metrics, live = _first_steps(ours, plan)
     seconds = _take_turns(live, plan, stage.settings(config).accumulation)
     for run, taken in seconds.items():
-        figures[run] |= _rates(taken, row, flop)
+        metrics[run] |= _rates(taken, row, flop)
     if "jax" in live:
-        figures["jax"] |= ours.memory()
-    return row | {"runs": figures} | _ratios(seconds)
+        metrics["jax"] |= ours.memory()
+    return row | {"runs": metrics} | _ratios(seconds)
 
 
 class Ours:
@@ -117,12 +117,12 @@ class Ours:
         self.stage, self.config, self.mesh = stage, config, sharding.make_mesh(config)
         size = stage.settings(config).batch_size
         sharding.check_batch_size(self.mesh, size, f"batch size of the {stage.NAME}")
-        self.shardings = sharding.of_weights(self.mesh, (state, frozen))
+        self.shardings = sharding.weights_sharding(self.mesh, (state, frozen))
         self.shapes = sharding.with_shardings((state, frozen), self.shardings)
 
     def compile(self, batch: dict) -> None:
         """The step for a batch of these shapes; it gives its input's state up."""
-        split = dict.fromkeys(batch, sharding.of_batch(self.mesh))
+        split = dict.fromkeys(batch, sharding.batch_sharding(self.mesh))
         started = time.perf_counter()
         step = jax.jit(
             functools.partial(self.stage.train_step, config=self.config),
@@ -149,7 +149,7 @@ class Ours:
         """Puts random weights and a random batch on the devices."""
         key = jax.random.key(seed)
         batch = random_batch(self.config, self.stage.settings(self.config).batch_size, seed)
-        self.batch = sharding.to_global(batch, sharding.of_batch(self.mesh))
+        self.batch = sharding.to_global(batch, sharding.batch_sharding(self.mesh))
         self.frozen = {}
         for name in self.shapes[1]:
             init = jax.jit(_initialiser(self.config, name), out_shardings=self.shardings[1][name])
@@ -207,14 +207,14 @@ def _first_steps(ours: Ours, plan: Plan) -> tuple[dict[str, dict], dict[str, Run
         "torch_eager": lambda: _first_step(theirs(), compiled=False),
         "torch_compiled": lambda: _first_step(theirs(), compiled=True),
     }
-    figures, live = {}, {}
+    metrics, live = {}, {}
     # Ours last: PyTorch starts from the same weights, which our first step gives up.
     for name in sorted(plan.runs, key=RUNS.index, reverse=True):
         try:
-            live[name], figures[name] = starts[name]()
+            live[name], metrics[name] = starts[name]()
         except (RuntimeError, ImportError, UserError) as error:
-            figures[name] = {"reason": _reason(error)}
-    return {k: figures[k] for k in plan.runs}, {k: live[k] for k in plan.runs if k in live}
+            metrics[name] = {"reason": _reason(error)}
+    return {k: metrics[k] for k in plan.runs}, {k: live[k] for k in plan.runs if k in live}
 
 
 def _theirs(ours: Ours, plan: Plan):
@@ -235,13 +235,13 @@ def _first_step(training, *, compiled: bool) -> tuple[Run, dict]:
     started = time.perf_counter()
     if compiled:
         training.compile()
-    figures: dict = {"first_loss": run(1)}
+    metrics: dict = {"first_loss": run(1)}
     if compiled:
-        figures["compile_seconds"] = time.perf_counter() - started
+        metrics["compile_seconds"] = time.perf_counter() - started
     peak = training.peak_memory_bytes()
     if peak is not None:
-        figures |= {"peak_memory_mib": peak / 2**20, "peak_memory_source": "device"}
-    return run, figures
+        metrics |= {"peak_memory_mib": peak / 2**20, "peak_memory_source": "device"}
+    return run, metrics
 
 
 def _reason(error: Exception) -> str:

@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 
 from configs import patchcore as config
-from diffad_jax import cost
-from diffad_jax.baselines import patchcore
-from diffad_jax.baselines.coreset import Candidates, coreset
+from diffad_jax.evaluation import cost
+from diffad_jax.methods import patchcore
+from diffad_jax.methods.coreset import Candidates, coreset
 
 MAX_MEMORY_MIB = 2 * 1024
 PATCHES, CHANNELS, BATCH_SIZE = 29 * 29, 288 + 768, 16
@@ -36,8 +36,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=defaults[name])
     args = parser.parse_args()
     report = _measure(args, defaults.bank_share, defaults.projection)
-    for name, figure in report.items():
-        print(f"{name:24}{figure:12.2f}")
+    for name, metric in report.items():
+        print(f"{name:24}{metric:12.2f}")
     if report["peak_memory_mib"] >= MAX_MEMORY_MIB:
         print(f"Above the limit of {MAX_MEMORY_MIB} MiB.")
     print(json.dumps(report))

@@ -1,4 +1,4 @@
-"""Our pixel figures against scikit-learn's and a plain PRO: seconds on a synthetic test set.
+"""Our pixel metrics against scikit-learn's and a plain PRO: seconds on a synthetic test set.
 
     python -m benchmarks.metrics
 
@@ -19,9 +19,9 @@ import numpy as np
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from diffad_jax.evaluation import figures, pixels
+from diffad_jax.evaluation import metrics, pixels
 from diffad_jax.evaluation.bootstrap import pixel_intervals
-from diffad_jax.evaluation.by_defect import figures_by_defect
+from diffad_jax.evaluation.by_defect import metrics_by_defect
 from diffad_jax.evaluation.pimo import aupimo
 from diffad_jax.evaluation.pro import LIMIT
 
@@ -42,7 +42,7 @@ def main() -> None:
     for name, (_, what) in RUNS.items():
         taken = (report[f"{name}_{kind}"] for kind in ("seconds", "best_seconds", "cpu_seconds"))
         print(f"{name:18}{''.join(f'{seconds:10.2f}' for seconds in taken)}  {what}")
-    for name in ("ratio", "pro_ratio", "ratio_of_all_figures"):
+    for name in ("ratio", "pro_ratio", "ratio_of_all_metrics"):
         print(f"{name:22}{report[name]:6.1f}")
     print(json.dumps(report))
 
@@ -79,17 +79,17 @@ class Case:
     def count(self, memory_mib: int) -> pixels.Counts | str:
         return pixels.count(self.masks, self.maps, self.kinds, memory_mib)
 
-    def find(self, memory_mib: int) -> figures.Findings:
+    def find(self, memory_mib: int) -> metrics.CategoryMetrics:
         names = [f"{i}.png" for i in range(len(self.maps))]
         photos = np.zeros((*self.maps.shape, 3), np.uint8)
-        test = figures.TestSet(names, self.kinds, self.labels, photos, self.masks)
-        return figures.find(test, self.scores, self.maps, 0, memory_mib)
+        test = metrics.TestSet(names, self.kinds, self.labels, photos, self.masks)
+        return metrics.find(test, self.scores, self.maps, 0, memory_mib)
 
 
 def measure(
     masks: np.ndarray, maps: np.ndarray, rounds: int, little_mib: int = LITTLE_MIB
 ) -> dict[str, float]:
-    """Seconds of each run, how many times faster ours is, and by how much figures differ."""
+    """Seconds of each run, how many times faster ours is, and by how much metrics differ."""
     seconds: dict[str, list[float]] = {name: [] for name in RUNS}
     of_cpu: dict[str, list[float]] = {name: [] for name in RUNS}
     case, values = Case(masks, maps, little_mib), {}
@@ -104,14 +104,14 @@ def measure(
         report[f"{name}_seconds"] = statistics.median(taken)
         report[f"{name}_best_seconds"] = min(taken)
         report[f"{name}_cpu_seconds"] = statistics.median(of_cpu[name])
-    exact, bounded = (values[name].figures for name in ("find", "find_in_little"))
+    exact, bounded = (values[name].metrics for name in ("find", "find_in_little"))
     for name in pixels.NAMES:
         low, high = re.findall(r"[0-9.]+(?=[,\]])", bounded[name].reason)
         report[f"bounds_width_{name}"] = float(high) - float(low)
     return report | {
         "ratio": _ratio(seconds, ("scikit_learn",), "ours"),
         "pro_ratio": _ratio(seconds, ("plain_pro",), "ours"),
-        "ratio_of_all_figures": _ratio(seconds, ("scikit_learn", "plain_pro"), "find"),
+        "ratio_of_all_metrics": _ratio(seconds, ("scikit_learn", "plain_pro"), "find"),
         "difference_to_scikit_learn": max(
             abs(exact[name].value - theirs)
             for name, theirs in zip(pixels.NAMES, values["scikit_learn"], strict=False)
@@ -127,7 +127,7 @@ def _ratio(seconds: dict[str, list[float]], references: tuple[str, ...], ours: s
     return statistics.median(sum(a) / b for a, b in zip(theirs, seconds[ours], strict=True))
 
 
-def sklearn_figures(masks: np.ndarray, maps: np.ndarray) -> tuple[float, float]:
+def sklearn_metrics(masks: np.ndarray, maps: np.ndarray) -> tuple[float, float]:
     labels, scores = masks.ravel(), maps.ravel()
     return roc_auc_score(labels, scores), average_precision_score(labels, scores)
 
@@ -149,15 +149,15 @@ def plain_pro(masks: np.ndarray, maps: np.ndarray, num_thresholds: int = 100) ->
 
 # Name -> (what is timed, what it is).
 RUNS: dict[str, tuple[Callable[[Case], Any], str]] = {
-    "find": (lambda c: c.find(MEMORY_MIB), "all figures of a category, by figures.find"),
-    "scikit_learn": (lambda c: sklearn_figures(c.masks, c.maps), "AUROC and AP"),
-    "ours": (lambda c: c.count(MEMORY_MIB).figures(), "AUROC, AP, F1-max and PRO"),
+    "find": (lambda c: c.find(MEMORY_MIB), "all metrics of a category, by metrics.find"),
+    "scikit_learn": (lambda c: sklearn_metrics(c.masks, c.maps), "AUROC and AP"),
+    "ours": (lambda c: c.count(MEMORY_MIB).metrics(), "AUROC, AP, F1-max and PRO"),
     "plain_pro": (lambda c: plain_pro(c.masks, c.maps), "PRO at 100 thresholds"),
-    "find_in_little": (lambda c: c.find(c.little_mib), "all figures, with bounds, in 8 MiB"),
+    "find_in_little": (lambda c: c.find(c.little_mib), "all metrics, with bounds, in 8 MiB"),
     "part_count": (lambda c: c.count(MEMORY_MIB), "part of find: the pixels are counted"),
-    "part_figures": (lambda c: c.counts.figures(), "part: AUROC, AP, F1-max and PRO"),
+    "part_metrics": (lambda c: c.counts.metrics(), "part: AUROC, AP, F1-max and PRO"),
     "part_by_defect": (
-        lambda c: figures_by_defect(c.kinds, c.labels, c.scores, c.counts),
+        lambda c: metrics_by_defect(c.kinds, c.labels, c.scores, c.counts),
         "part: AUROC and AP of three types of defect",
     ),
     "part_aupimo": (lambda c: aupimo(c.counts, c.masks, c.maps), "part: AUPIMO"),

@@ -38,8 +38,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         _write_photos(Path(root) / "large" / "train" / "good", args.photos, args.side)
         report = _measure(root, args)
-    for name, figure in report.items():
-        print(f"{name:24}{figure:10.2f}")
+    for name, metric in report.items():
+        print(f"{name:24}{metric:10.2f}")
     if report["peak_memory_mib"] >= MAX_MEMORY_MIB:
         print(f"Above the limit of {MAX_MEMORY_MIB} MiB.")
     print(json.dumps(report))

@@ -9,8 +9,8 @@ from pathlib import Path
 import orbax.checkpoint as ocp
 
 from benchmarks import pictures
-from diffad_jax import fingerprint
-from diffad_jax.stages import STAGES
+from diffad_jax.methods.diffad import STAGES
+from diffad_jax.training import fingerprint
 
 ROOT = Path(__file__).parents[1]
 CATEGORY = "tiles"
@@ -105,18 +105,18 @@ class Tiny:
 
 
 def final_state(workdir: Path, steps: int) -> dict:
-    """All that a finished training leaves: digests of weights and full states, and its figures."""
+    """All that a finished training leaves: digests of weights and full states, and its metrics."""
     found: dict = {}
     for name in NAMES:
         for item in ("state", "weights"):
             folder = workdir / CATEGORY / name / str(steps) / item
             with ocp.StandardCheckpointer() as checkpointer:
                 tree = checkpointer.restore(folder.absolute())
-            found[f"{name} {item}"] = fingerprint.digest(tree)
-    figures = json.loads((workdir / CATEGORY / "stages.json").read_text())
+            found[f"{name} {item}"] = fingerprint.weights_hash(tree)
+    metrics = json.loads((workdir / CATEGORY / "stages.json").read_text())
     spent = ("seconds_this_run", "peak_memory_mib")
     for name in NAMES:
-        found[f"{name} figures"] = {k: v for k, v in figures[name].items() if k not in spent}
+        found[f"{name} metrics"] = {k: v for k, v in metrics[name].items() if k not in spent}
     found["threshold"] = json.loads((workdir / CATEGORY / "threshold.json").read_text())
     return found
 

@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from diffad_jax import networks
 from diffad_jax.errors import UserError
-from diffad_jax.stages import autoencoder, latent_diffusion
+from diffad_jax.methods.diffad import autoencoder, latent_diffusion, networks
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "parity"))  # as pytest does
 

@@ -95,24 +95,24 @@ def _measure(args: argparse.Namespace, stage: str, batch: int, dtype: str) -> tu
 def table(row: dict) -> str:
     """A line for each run, then how many times faster ours is than PyTorch's faster one."""
     lines = []
-    for name, figures in row["runs"].items():
+    for name, metrics in row["runs"].items():
         start = f"{row['stage']:12}{row['batch_size']:>6} {row['dtype']:9} {name:15}"
-        lines.append(start + (f"  {figures['reason']}" if "reason" in figures else _cells(figures)))
+        lines.append(start + (f"  {metrics['reason']}" if "reason" in metrics else _cells(metrics)))
     if row["ratio"]:
         ratios = row["ratio"], row.get("ratio_of_cpu_time")
         lines.append(f"{'ratio':44}" + "".join(f"{r:11.2f}" for r in ratios if r))
     return "\n".join(lines)
 
 
-def _cells(figures: dict) -> str:
+def _cells(metrics: dict) -> str:
     values = (
-        (1e3 * figures["step_seconds"], ".1f"),
-        (1e3 * figures["cpu_seconds_per_step"], ".1f"),
-        (figures["examples_per_second"], ".2f"),
-        (figures["flop_per_second"] / 1e12, ".3f"),
-        (figures["utilisation"], ".1%"),
-        (figures.get("peak_memory_mib"), ".0f"),
-        (figures.get("compile_seconds"), ".1f"),
+        (1e3 * metrics["step_seconds"], ".1f"),
+        (1e3 * metrics["cpu_seconds_per_step"], ".1f"),
+        (metrics["examples_per_second"], ".2f"),
+        (metrics["flop_per_second"] / 1e12, ".3f"),
+        (metrics["utilisation"], ".1%"),
+        (metrics.get("peak_memory_mib"), ".0f"),
+        (metrics.get("compile_seconds"), ".1f"),
     )
     return "".join(f"{'not known' if v is None else format(v, f):>11}" for v, f in values)
 

@@ -213,7 +213,7 @@ def normal_level() -> ml_collections.ConfigDict:
 def evaluation() -> ml_collections.ConfigDict:
     c = ml_collections.ConfigDict()
     c.batch_size = 16
-    c.memory_mib = 1024  # for pixel figures; of what does not fit they are given with exact bounds
+    c.memory_mib = 1024  # for pixel metrics; of what does not fit they are given with exact bounds
     c.smoothing = 21  # the score is the map's maximum after a mean filter of this width ...
     c.smoothing_power = 1.0  # ... which averages the map to this power, and takes the root
     c.false_alarm_rate = 0.05  # the threshold lets this share of held-out normal photos pass it

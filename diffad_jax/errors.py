@@ -11,6 +11,10 @@ class UserError(ValueError):
     exit_status = 1  # of the program
 
 
+class ConfigError(UserError):
+    """A config field has an impossible value; the message names the field and what would do."""
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether the system says so, or TensorStore, which tells it in its text alone."""
     number = getattr(error, "errno", None)

@@ -5,11 +5,11 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from diffad_jax import processes
-from diffad_jax.check_config import check_config
-from diffad_jax.compilation import keep_compiled
+from diffad_jax.commands.modes import MODES
+from diffad_jax.config.check import check_config
 from diffad_jax.errors import UserError, is_disk_full, quieten_full_disk
-from diffad_jax.modes import MODES
+from diffad_jax.runtime import processes
+from diffad_jax.runtime.compilation import keep_compiled
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "FILE or FILE:CATEGORY.")
 _MODE = flags.DEFINE_enum(
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
     config = _CONFIG.value
     keep_compiled()
     processes.start()
-    with processes.leaving_the_others():
+    with processes.exit_together_on_failure():
         try:
             check_config(config)
             MODES[_MODE.value](config, _MODE.value)

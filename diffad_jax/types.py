@@ -40,7 +40,7 @@ class Prediction:
 class Validation:
     """How well a stage does on b held-out examples."""
 
-    figures: dict[str, jax.Array]  # scalars
+    metrics: dict[str, jax.Array]  # scalars
     pictures: dict[str, jax.Array]  # title -> [b, h, w, 3] float32 in [0, 1]; shown by title
 
 

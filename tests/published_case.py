@@ -4,8 +4,8 @@ import flax.traverse_util
 import ml_collections
 import numpy as np
 
-from diffad_jax import networks
 from diffad_jax.convert import names, torch_file, translate
+from diffad_jax.methods.diffad import networks
 from diffad_jax.models.discriminator import Discriminator
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from diffad_jax.evaluation import confusion, figures, report
-from diffad_jax.evaluation.direct_copy import direct_copy_figures, squared_errors
+from diffad_jax.evaluation import confusion, metrics, report
+from diffad_jax.evaluation.direct_copy import direct_copy_metrics, squared_errors
 
 HOSTILE = "</script><img src=x onerror=alert(1)>&\u2028'\"{{data}}.png"
 THRESHOLD = 0.5
@@ -14,7 +14,7 @@ THRESHOLD = 0.5
 
 def make_report(
     path: Path, num_normal=6, num_anomalous=10, side=48, masks=True
-) -> tuple[figures.TestSet, np.ndarray]:
+) -> tuple[metrics.TestSet, np.ndarray]:
     """Writes it; returns the test set and the scores. Some verdicts are wrong on purpose."""
     rng = np.random.default_rng(0)
     count = num_normal + num_anomalous
@@ -28,23 +28,23 @@ def make_report(
     rolled = [np.roll(photo, 7 * i, axis=1) for i in range(count)]
     photos = np.array(rolled, np.uint8).reshape(count, side, side, 3)
     kinds = ["good" if not a else ("<b>dent</b>", "crack")[i % 2] for i, a in enumerate(labels)]
-    test = figures.TestSet(
+    test = metrics.TestSet(
         files=[f"/data/{HOSTILE}" if i == count - 1 else f"/data/{i:03}.png" for i in range(count)],
         defect_types=kinds,
         labels=labels,
         photos=photos,
         masks=truth if masks else None,
     )
-    findings = figures.find(test, scores, maps, seed=0, memory_mib=64)
+    measured = metrics.find(test, scores, maps, seed=0, memory_mib=64)
     exact = (photos / 255).astype(np.float32)
     squares = squared_errors(exact, np.clip(exact + 0.05, 0, 1), truth) if masks else None
-    findings.figures.update(
-        direct_copy_figures(squares, truth.sum(axis=(1, 2)), side * side, labels)
+    measured.metrics.update(
+        direct_copy_metrics(squares, truth.sum(axis=(1, 2)), side * side, labels)
     )
     content = report.Content(
         category="<i>cups</i>",
         test=test,
-        findings=findings,
+        measured=measured,
         scores=scores,
         maps=maps,
         map_range=(0.0, 1.0),
@@ -59,7 +59,7 @@ def make_report(
     return test, scores
 
 
-def counts(test: figures.TestSet, scores: np.ndarray, threshold: float) -> list[int]:
+def counts(test: metrics.TestSet, scores: np.ndarray, threshold: float) -> list[int]:
     """True negatives, false positives, false negatives, true positives."""
     c = confusion.confusion(test.labels, scores, threshold)
     return [c.true_negatives, c.false_positives, c.false_negatives, c.true_positives]

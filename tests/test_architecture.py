@@ -10,17 +10,17 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "diffad_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
-TOP = (
-    "train", "checkpoint", "compilation", "fingerprint", "journal", "profiling", "stopping",
-    "processes", "progress", "detector", "evaluate", "evaluate_files", "evaluate_photos", "predict",
-    "predict_sources", "predict_writer", "predict_exported", "scoring", "tiling", "threshold",
-    "workflow", "convert", "export", "serve", "main", "modes", "speed", "methods", "diffad", "fit",
-    "cost",
-)  # fmt: skip
-EXPORTS_TENSORFLOW = (
-    "export/saved_model.py", "export/tensorflow_photo.py", "export/examples/saved_model.py",
-    "serve/runtimes.py",
-)  # fmt: skip
+# A folder imports from its own floor and from those below it.
+FLOORS = (
+    {"errors", "types", "config", "runtime"},
+    {"data", "models"},
+    {"methods"},
+    {"inference", "training"},
+    {"evaluation", "export", "convert", "serve"},
+    {"commands"},
+    {"main", "__main__"},
+)
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NO_TENSORFLOW = ("layouts", "images", "photo", "toy", "recorded", "inspect", "inspect_text")
 
 
@@ -34,38 +34,49 @@ def imports(path: Path) -> set[str]:
     return names
 
 
-def uses(path: Path, *modules: str) -> set[str]:
-    full = [f"diffad_jax.{m}" for m in modules]
-    return {n for n in imports(path) if any(n == m or n.startswith(f"{m}.") for m in full)}
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("folder", ["data", "models", "diffusion", "evaluation"])
-def test_leaves_know_nothing_of_what_stands_on_them(folder):
-    for path in (PACKAGE / folder).rglob("*.py"):
-        assert not uses(path, "stages", "baselines", "reconstruct", "segment", *TOP), path
+def rooms_used(path: Path) -> set[str]:
+    """Folders and root modules of the package that a file imports from."""
+    found = {n.split(".")[1] for n in imports(path) if n.startswith("diffad_jax.")}
+    return {name for name in found if name in FLOOR}
 
 
-def test_losses_and_stages_know_nothing_of_the_loop():
-    assert not uses(PACKAGE / "losses.py", "stages", *TOP)
-    for folder in ("stages", "baselines"):
-        for path in (PACKAGE / folder).rglob("*.py"):
-            assert not uses(path, *TOP), path
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_a_room_stands_on_those_below_it(path):
+    if room(path) == "__init__":
+        return
+    above = {used for used in rooms_used(path) if FLOOR[used] > FLOOR[room(path)]}
+    assert not above
+
+
+def test_methods_know_nothing_of_the_loop_and_the_loop_knows_no_method():
+    for path in (PACKAGE / "training").rglob("*.py"):
+        used = {n for n in imports(path) if n.startswith("diffad_jax.methods.")}
+        allowed = ("diffad_jax.methods.contract.", "diffad_jax.methods.train_state.")
+        assert not {n for n in used if not n.startswith(allowed)}, path
+
+
+def test_training_does_not_stand_on_inference():
+    for path in (PACKAGE / "training").rglob("*.py"):
+        assert "inference" not in rooms_used(path), path
 
 
 def test_what_an_exported_model_carries_needs_none_of_us():
-    for name in ("data/photo.py", "serve/artifact.py"):
+    for name in ("data/photo.py", "export/artifact.py"):
         assert not {n for n in imports(PACKAGE / name) if n.startswith("diffad_jax")}, name
 
 
-def test_nothing_imports_main():
+def test_tensorflow_stays_in_data_and_in_the_saved_model():
     for path in FILES:
-        assert not uses(path, "main"), path
-
-
-def test_tensorflow_stays_in_data():
-    for path in FILES:
-        allowed = path.parent.name == "data" and path.stem not in NO_TENSORFLOW
-        allowed = allowed or path.relative_to(PACKAGE).as_posix() in EXPORTS_TENSORFLOW
+        relative = path.relative_to(PACKAGE)
+        allowed = relative.parts[0] == "data" and path.stem not in NO_TENSORFLOW
+        allowed = allowed or (
+            relative.parts[0] == "export"
+            and path.name in ("saved_model.py", "tensorflow_photo.py", "runtimes.py")
+        )
         found = {n for n in imports(path) if n.split(".")[0].startswith("tensorflow")}
         assert allowed or not found, path
 
@@ -81,11 +92,19 @@ def test_files_are_short():
     assert len((PACKAGE / "main.py").read_text().splitlines()) < 80
 
 
+def test_the_package_has_few_files_in_its_root_and_few_folders():
+    root = [p for p in PACKAGE.iterdir() if p.suffix == ".py"]
+    folders = [p for p in PACKAGE.iterdir() if p.is_dir() and p.name != "__pycache__"]
+    assert len(root) <= 7
+    assert len(folders) <= 12
+
+
 def test_the_detector_imports_without_tensorflow():
     program = (
         "import sys\n"
         "sys.modules['tensorflow'] = sys.modules['tensorflow_datasets'] = None\n"
-        "import diffad_jax.detector, diffad_jax.evaluate, diffad_jax.predict, diffad_jax.speed\n"
+        "import diffad_jax.inference.detector, diffad_jax.commands.evaluate\n"
+        "import diffad_jax.commands.predict, diffad_jax.commands.benchmark\n"
         "print('imported')\n"
     )
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)

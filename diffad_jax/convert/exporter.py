@@ -6,14 +6,15 @@ import jax
 import ml_collections
 import numpy as np
 
-from diffad_jax import checkpoint, networks, sharding
-from diffad_jax.convert import names, published, torch_file, translate
+from diffad_jax.convert import names, torch_file, torch_weights, translate
 from diffad_jax.convert.errors import ConvertError
 from diffad_jax.convert.sources import AUTOENCODER, SEGMENTER
-from diffad_jax.fingerprint import fingerprint
-from diffad_jax.reconstruct import noise_schedule
-from diffad_jax.stages import STAGES, latent_diffusion
-from diffad_jax.train_state import TrainState
+from diffad_jax.methods.diffad import STAGES, latent_diffusion, networks
+from diffad_jax.methods.diffad.reconstruct import noise_schedule
+from diffad_jax.methods.train_state import TrainState
+from diffad_jax.runtime import sharding
+from diffad_jax.training import checkpoint
+from diffad_jax.training.fingerprint import fingerprint
 
 Config = ml_collections.FrozenConfigDict
 
@@ -48,10 +49,10 @@ def published_tensors(
       ConvertError: the published networks have no counterpart for a field of the config.
       checkpoint.CheckpointError: a stage is missing, unfinished, or of another config.
     """
-    published.require_diffad(config)
+    torch_weights.require_diffad(config)
     frozen_config, directory = ml_collections.FrozenConfigDict(config), Path(workdir) / category
-    published.require_published(frozen_config, AUTOENCODER, "the published network")
-    published.require_published(frozen_config, SEGMENTER, "the published network")
+    torch_weights.require_published(frozen_config, AUTOENCODER, "the published network")
+    torch_weights.require_published(frozen_config, SEGMENTER, "the published network")
     if config.diffusion.prediction != "epsilon":
         raise ConvertError("the published sampler takes ε: this denoiser predicts something else")
     weights: dict = {}
@@ -59,7 +60,7 @@ def published_tensors(
         weights[stage.NAME] = checkpoint.load_weights(stage, frozen_config, weights, directory)
     latest = _denoiser_state(frozen_config, weights["autoencoder"], directory)
 
-    pairs = published.autoencoder_pairs(frozen_config)
+    pairs = torch_weights.autoencoder_pairs(frozen_config)
     autoencoder = translate.to_theirs(weights["autoencoder"], pairs)
     segmenter = translate.to_theirs(
         weights["segmenter"], names.segmenter(networks.segmenter(frozen_config))
@@ -92,7 +93,7 @@ def _denoiser(config: Config, state: TrainState, autoencoder: dict[str, np.ndarr
 
     def theirs(params) -> dict[str, np.ndarray]:
         variables = {"params": jax.device_get(params)}
-        return translate.to_theirs(published.scale_condition(variables, scale), pairs)
+        return translate.to_theirs(torch_weights.scale_condition(variables, scale), pairs)
 
     tensors = {f"model.diffusion_model.{k}": v for k, v in theirs(state.params).items()}
     tensors |= {names.averaged(k): v for k, v in theirs(state.ema_params).items()}
@@ -101,7 +102,7 @@ def _denoiser(config: Config, state: TrainState, autoencoder: dict[str, np.ndarr
     tensors |= _schedule(noise_schedule(config))
     if scale != 1.0:
         tensors["scale_factor"] = np.asarray(scale, np.float32)
-    for prefix in (published.FIRST_STAGE, published.CONDITION):  # one network, as published
+    for prefix in (torch_weights.FIRST_STAGE, torch_weights.CONDITION):  # one network, as published
         tensors |= {prefix + name: value for name, value in autoencoder.items()}
     return tensors
 

@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from diffad_jax import checkpoint, train
-from diffad_jax.baselines import draem
-from diffad_jax.convert import published, sources
+from diffad_jax.convert import sources, torch_weights
 from diffad_jax.convert.errors import ConvertError
 from diffad_jax.convert.sources import AUTOENCODER, DIFFUSERS, LATENT_DIFFUSION, SEGMENTER
-from diffad_jax.fingerprint import fingerprint
-from diffad_jax.stages import STAGES
-from diffad_jax.train_state import TrainState
+from diffad_jax.methods import draem
+from diffad_jax.methods.diffad import STAGES
+from diffad_jax.methods.train_state import TrainState
+from diffad_jax.training import checkpoint, loop
+from diffad_jax.training.fingerprint import fingerprint
 
 Config = ml_collections.FrozenConfigDict
 
@@ -51,12 +51,12 @@ def import_file(config: ml_collections.ConfigDict, workdir: Path, path: Path) ->
     if config.method == "draem":
         _import_draem(frozen_config, directory, path)
         return
-    published.require_diffad(config)
+    torch_weights.require_diffad(config)
     tensors = sources.read(path)
     kind = sources.recognise(tensors, str(path))
     for name in _WRITES[kind]:
         _refuse_existing(directory / name)
-    parts = published.convert(frozen_config, tensors, str(path))
+    parts = torch_weights.convert(frozen_config, tensors, str(path))
     weights: dict = {}
     for stage in STAGES:
         if stage.NAME in _WRITES[kind]:
@@ -72,7 +72,7 @@ def _import_draem(config: Config, directory: Path, files: Path) -> None:
     tensors: dict[str, np.ndarray] = {}
     for path in str(files).split(","):
         tensors |= sources.read(path)
-    parts = published.convert_draem(config, tensors, str(files))
+    parts = torch_weights.convert_draem(config, tensors, str(files))
     _save(draem, config, {}, directory, parts)
     print(f"{directory / draem.NAME}: from {files}, read as trained on BGR in [0, 1]")
 
@@ -97,14 +97,14 @@ def _save(stage, config: Config, frozen: dict, directory: Path, parts: dict) -> 
     pixels = np.zeros((1, side, side, 3), np.uint8)
     batch = {"image": pixels, "augmented_image": pixels}
     init = jax.jit(functools.partial(stage.init_state, config))
-    fresh = init(train.stage_key(config, stage.NAME), frozen, batch)
+    fresh = init(loop.stage_key(config, stage.NAME), frozen, batch)
     state = _filled(stage.NAME, fresh, parts).replace(step=jnp.asarray(steps, jnp.int32))
     checkpoints = checkpoint.Checkpoints(directory / stage.NAME, writes=True)
     try:
         mark = fingerprint(stage, config, frozen)
         weights = stage.weights(state)
         checkpoints.save(
-            steps, state, weights, mark, planned_steps=steps, figures={}, best_by=stage.BEST_BY
+            steps, state, weights, mark, planned_steps=steps, metrics={}, best_by=stage.BEST_BY
         )
         checkpoints.wait()
     finally:

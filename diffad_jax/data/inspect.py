@@ -14,8 +14,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from diffad_jax.data import images, layouts
-from diffad_jax.evaluation import pictures
+from diffad_jax.data import images, layouts, pictures
 
 logger = logging.getLogger(__name__)
 _COLUMNS = ("normal photo", "texture used", "mask", "result")

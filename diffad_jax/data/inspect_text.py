@@ -10,7 +10,7 @@ _SHOWN = 10  # lines of a list; summary.json has them all
 
 
 def as_text(summary: dict[str, Any]) -> str:
-    """Counts, findings with the files' names, and a table of the anomalies' areas.
+    """Counts, measured with the files' names, and a table of the anomalies' areas.
 
     Args:
       summary: as ``inspect.inspect_category`` returns it.

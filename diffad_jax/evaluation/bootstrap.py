@@ -1,7 +1,7 @@
-"""95 % percentile intervals of ranking figures, by resampling photos within each class.
+"""95 % percentile intervals of ranking metrics, by resampling photos within each class.
 
 Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13. Pixels of one photo
-depend on each other, so photos are drawn, never pixels. The intervals tell how much a figure owes
+depend on each other, so photos are drawn, never pixels. The intervals tell how much a metric owes
 to the choice of test photos, not to the seed of training.
 """
 
@@ -11,9 +11,9 @@ import numpy as np
 
 from diffad_jax.evaluation import curve
 from diffad_jax.evaluation.pixels import Counts
-from diffad_jax.evaluation.ranking import Figure, undefined
+from diffad_jax.evaluation.ranking import Metric, undefined
 
-Interval = tuple[Figure, Figure]  # low, high
+Interval = tuple[Metric, Metric]  # low, high
 _PERCENTILES = (2.5, 97.5)
 _AT_ONCE = 100  # resamples, to bound memory
 
@@ -23,7 +23,7 @@ def image_intervals(
 ) -> dict[str, Interval]:
     """Intervals of ``image_auroc``, ``image_ap`` and ``image_f1_max``; equal seeds, equal results.
 
-    Undefined as ``ranking.image_figures``.
+    Undefined as ``ranking.image_metrics``.
 
     Args:
       labels: [n] bool, true where anomalous.
@@ -51,8 +51,8 @@ def pixel_intervals(
 
     Photos with a mask pixel and photos without are drawn apart. Each photo's pixels are counted
     once, in about 2048 bins that hold about equal shares of either class, and pixels of one bin
-    count as tied; this moves the figures by far less than the interval's width. Undefined where the
-    figures are, and where a resample has no normal pixel.
+    count as tied; this moves the metrics by far less than the interval's width. Undefined where the
+    metrics are, and where a resample has no normal pixel.
 
     Args:
       counts: of all test photos, or why there are none.
@@ -89,7 +89,7 @@ def _names(kind: str) -> tuple[str, str, str]:
 
 
 def _undefined(kind: str, reason: str) -> dict[str, Interval]:
-    return dict.fromkeys(_names(kind), (Figure(None, reason), Figure(None, reason)))
+    return dict.fromkeys(_names(kind), (Metric(None, reason), Metric(None, reason)))
 
 
 def _intervals(
@@ -102,6 +102,6 @@ def _intervals(
         values.append((curve.auroc(c), curve.average_precision(c), f1_max))
     lows, highs = np.percentile(np.concatenate(values, axis=1), _PERCENTILES, axis=1)
     return {
-        name: (Figure(float(low)), Figure(float(high)))
+        name: (Metric(float(low)), Metric(float(high)))
         for name, low, high in zip(_names(kind), lows, highs, strict=True)
     }

@@ -1,22 +1,22 @@
-"""Figures of each type of defect, against all good test photos."""
+"""Metrics of each type of defect, against all good test photos."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from diffad_jax.evaluation.pixels import Counts
-from diffad_jax.evaluation.ranking import Figure, image_figures
+from diffad_jax.evaluation.ranking import Metric, image_metrics
 
 _PIXEL_NAMES = ("pixel_auroc", "pixel_ap")
 
 
-def figures_by_defect(
+def metrics_by_defect(
     defect_types: Sequence[str],
     labels: np.ndarray,
     scores: np.ndarray,
     counts: Counts | str,
-) -> dict[str, dict[str, Figure]]:
-    """Image and pixel figures over the good photos and those of one type, by type in order of name.
+) -> dict[str, dict[str, Metric]]:
+    """Image and pixel metrics over the good photos and those of one type, by type in order of name.
 
     Args:
       defect_types: n names; those of good photos are not read.
@@ -26,13 +26,13 @@ def figures_by_defect(
         there are none.
     """
     types = np.array(defect_types, dtype=object)
-    figures = {}
+    metrics = {}
     for name in sorted(set(types[labels])):
         chosen = ~labels | (types == name)
         if isinstance(counts, str):
-            of_pixels = dict.fromkeys(_PIXEL_NAMES, Figure(None, counts))
+            of_pixels = dict.fromkeys(_PIXEL_NAMES, Metric(None, counts))
         else:
-            found = counts.figures(chosen)
+            found = counts.metrics(chosen)
             of_pixels = {n: found[n] for n in _PIXEL_NAMES}
-        figures[name] = image_figures(labels[chosen], scores[chosen]) | of_pixels
-    return figures
+        metrics[name] = image_metrics(labels[chosen], scores[chosen]) | of_pixels
+    return metrics

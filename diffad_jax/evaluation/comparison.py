@@ -1,4 +1,4 @@
-"""Several runs in one table: figures, and what they cost, from each run's ``metrics.json``."""
+"""Several runs in one table: metrics, and what they cost, from each run's ``metrics.json``."""
 
 import html
 import json
@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from diffad_jax.errors import UserError
 from diffad_jax.evaluation import tables
-from diffad_jax.evaluation.metrics_file import write_whole
-from diffad_jax.evaluation.ranking import Figure
+from diffad_jax.evaluation.ranking import Metric
+from diffad_jax.runtime.files import write_whole
 
 _FIGURES = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_pro")
 _COSTS = {  # name in metrics.json -> title, format
@@ -112,7 +112,7 @@ def runs_table(runs: Sequence[Run]) -> tables.Table:
             if differences:
                 notes.append(f"* {category}, {run.name}: {'; '.join(differences)}")
             rows.append((category, run.name + (" *" if differences else ""), run.method,
-                         *_figures(found), *_costs(found)))  # fmt: skip
+                         *_metrics(found), *_costs(found)))  # fmt: skip
     header = ("category", "run", "method", *map(tables.title, _FIGURES),
               *(title for title, _ in _COSTS.values()))  # fmt: skip
     notes = [
@@ -133,7 +133,7 @@ def write_page(path: Path, table: tables.Table) -> None:
         for i, text in enumerate(row):
             label = ' class="label"' if i < table.num_labels else ""
             kind = "th" if tag == "th" or i < table.num_labels else "td"
-            broken = html.escape(text).replace(" [", "<br>[")  # an interval below its figure
+            broken = html.escape(text).replace(" [", "<br>[")  # an interval below its metric
             shown.append(f"<{kind}{label}>{broken}</{kind}>")
         return "".join(shown)
 
@@ -150,17 +150,17 @@ def _width() -> int:
     return len(_FIGURES) + len(_COSTS)
 
 
-def _figures(found: Mapping[str, Any]) -> list[str]:
+def _metrics(found: Mapping[str, Any]) -> list[str]:
     shown = []
     for name in _FIGURES:
         ends = found["intervals"].get(name, {"low": None, "high": None})
-        interval = _figure(ends["low"]), _figure(ends["high"])
-        shown.append(tables.shown(name, _figure(found[name]), interval))
+        interval = _metric(ends["low"]), _metric(ends["high"])
+        shown.append(tables.shown(name, _metric(found[name]), interval))
     return shown
 
 
-def _figure(value: float | None) -> Figure:
-    return Figure(value, "" if value is not None else "see that run")
+def _metric(value: float | None) -> Metric:
+    return Metric(value, "" if value is not None else "see that run")
 
 
 def _costs(found: Mapping[str, Any]) -> list[str]:
@@ -172,7 +172,7 @@ def _costs(found: Mapping[str, Any]) -> list[str]:
 
 
 def _differences(ours: Run, expected: Mapping, run: Run, found: Mapping) -> list[str]:
-    """Why a row's figures cannot be put beside the first run's, in words."""
+    """Why a row's metrics cannot be put beside the first run's, in words."""
     pairs = {
         "photos of {} pixels a side": (ours.image_size, run.image_size),
         "mask rule {}": (expected["mask_rule"], found["mask_rule"]),

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from diffad_jax.evaluation.ranking import Figure
+from diffad_jax.evaluation.ranking import Metric
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,21 +18,21 @@ class Confusion:
     without_score: int  # NaN: in none of the four, and then precision and recall are undefined
 
     @property
-    def precision(self) -> Figure:
+    def precision(self) -> Metric:
         """The share of verdicts "anomalous" that are right, in [0, 1]."""
         found = self.true_positives + self.false_positives
         return self._share(self.true_positives, found, "no photo was called anomalous")
 
     @property
-    def recall(self) -> Figure:
+    def recall(self) -> Metric:
         """The share of anomalous photos that are found, in [0, 1]."""
         anomalous = self.true_positives + self.false_negatives
         return self._share(self.true_positives, anomalous, "there are no anomalous test photos")
 
-    def _share(self, part: int, whole: int, reason: str) -> Figure:
+    def _share(self, part: int, whole: int, reason: str) -> Metric:
         if self.without_score:
-            return Figure(None, f"{self.without_score} test photos have NaN as their score")
-        return Figure(part / whole) if whole else Figure(None, reason)
+            return Metric(None, f"{self.without_score} test photos have NaN as their score")
+        return Metric(part / whole) if whole else Metric(None, reason)
 
 
 def confusion(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Confusion:

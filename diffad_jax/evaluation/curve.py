@@ -1,7 +1,7 @@
 """What a detector finds and falsely reports as its threshold falls, and the areas of that curve.
 
-Every ranking figure is a function of four numbers at each threshold. They come from one sort
-(``exact``) or from counts in bins (``from_bins``); in bins, each figure has certified bounds.
+Every ranking metric is a function of four numbers at each threshold. They come from one sort
+(``exact``) or from counts in bins (``from_bins``); in bins, each metric has certified bounds.
 """
 
 from typing import NamedTuple

@@ -6,7 +6,7 @@ saying over what the mean square is taken, so both readings are given. Lower is 
 
 import numpy as np
 
-from diffad_jax.evaluation.ranking import NO_MASKS, Figure
+from diffad_jax.evaluation.ranking import NO_MASKS, Metric
 
 NAMES = ("direct_copy_masked_psnr", "direct_copy_frame_psnr")
 
@@ -37,9 +37,9 @@ def squared_errors(
     )  # fmt: skip
 
 
-def direct_copy_figures(
+def direct_copy_metrics(
     squares: np.ndarray | None, areas: np.ndarray, size: int, labels: np.ndarray
-) -> dict[str, Figure]:
+) -> dict[str, Metric]:
     """Both PSNRs in dB, peak 1, averaged over the anomalous photos.
 
     ``direct_copy_masked_psnr`` takes the mean square over the masked pixels;
@@ -55,18 +55,18 @@ def direct_copy_figures(
       labels: [n] bool, true where the photo is anomalous.
     """
     if squares is None:
-        return dict.fromkeys(NAMES, Figure(None, NO_MASKS))
+        return dict.fromkeys(NAMES, Metric(None, NO_MASKS))
     used = labels & (areas > 0)
     count, total = int(np.sum(used)), int(np.sum(labels))
     if not count:
-        return dict.fromkeys(NAMES, Figure(None, "no anomalous photo has a mask with a true pixel"))
+        return dict.fromkeys(NAMES, Metric(None, "no anomalous photo has a mask with a true pixel"))
     squares = squares[used]
     if not np.isfinite(squares).all():
-        return dict.fromkeys(NAMES, Figure(None, "a photo or reconstruction is not finite"))
+        return dict.fromkeys(NAMES, Metric(None, "a photo or reconstruction is not finite"))
     if copied := int(np.sum(squares == 0)):
         reason = f"{copied} of {count} reconstructions equal the photo: infinite PSNR"
-        return dict.fromkeys(NAMES, Figure(None, reason))
+        return dict.fromkeys(NAMES, Metric(None, reason))
     left_out = total - count
     note = f"{left_out} of {total} anomalous photos have no mask pixel" if left_out else ""
     psnrs = (np.mean(-10.0 * np.log10(squares / (3 * n))) for n in (areas[used], size))
-    return {name: Figure(float(psnr), note) for name, psnr in zip(NAMES, psnrs, strict=True)}
+    return {name: Metric(float(psnr), note) for name, psnr in zip(NAMES, psnrs, strict=True)}

@@ -1,18 +1,18 @@
 """F1-max: the largest F1 that any threshold reaches, and that threshold.
 
-The threshold is chosen by test labels: a figure to compare detectors by, never one to work with.
+The threshold is chosen by test labels: a metric to compare detectors by, never one to work with.
 """
 
 import numpy as np
 
 from diffad_jax.evaluation import curve
-from diffad_jax.evaluation.ranking import Figure, chance, undefined
+from diffad_jax.evaluation.ranking import Metric, chance, undefined
 
 
-def image_f1_max(labels: np.ndarray, scores: np.ndarray) -> tuple[Figure, float | None]:
+def image_f1_max(labels: np.ndarray, scores: np.ndarray) -> tuple[Metric, float | None]:
     """F1-max in [0, 1] over photos, and the highest threshold that reaches it.
 
-    Anomalous is what scores at or above the threshold. Undefined as ``ranking.image_figures``;
+    Anomalous is what scores at or above the threshold. Undefined as ``ranking.image_metrics``;
     the threshold is None then.
 
     Args:
@@ -23,8 +23,8 @@ def image_f1_max(labels: np.ndarray, scores: np.ndarray) -> tuple[Figure, float 
       ValueError: the shapes differ.
     """
     if reason := undefined("test photos", labels, scores):
-        return Figure(None, reason), None
+        return Metric(None, reason), None
     c = curve.exact(labels, scores)
     f1 = curve.f1(c)
     best = int(np.argmax(f1))
-    return Figure(float(f1[best]), chance("test photos", scores)), float(c.thresholds[best])
+    return Metric(float(f1[best]), chance("test photos", scores)), float(c.thresholds[best])

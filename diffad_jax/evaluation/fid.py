@@ -1,7 +1,7 @@
 """FID, the Fréchet inception distance (Heusel et al., NeurIPS 2017), without keeping features.
 
-A figure's name carries the number of features: ``fid_2048`` is the published one, the others stop
-at an earlier layer. Figures of different numbers of features, or of images, are not comparable.
+A metric's name carries the number of features: ``fid_2048`` is the published one, the others stop
+at an earlier layer. Metrics of different numbers of features, or of images, are not comparable.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffad_jax.evaluation.ranking import Figure
+from diffad_jax.evaluation.ranking import Metric
 from diffad_jax.models.inception import Inception, resize
 
 LAYERS = {64: "pool", 192: "pool_1", 768: "mixed_7", 2048: "mixed_10"}
@@ -91,7 +91,7 @@ def inception_features(params: Mapping[str, Any], image: jax.Array, *, dimension
         raise ValueError(f"FID has {known} features, not {dimension}")
     image = jnp.round(jnp.clip(image, 0.0, 1.0) * 255.0) / 255.0
     layer = LAYERS[dimension]
-    with jax.default_matmul_precision("highest"):  # the same figure on every device
+    with jax.default_matmul_precision("highest"):  # the same metric on every device
         maps = Inception((layer,)).apply({"params": params}, resize(image))
     return maps[layer].mean((1, 2))  # pyright: ignore
 
@@ -99,7 +99,7 @@ def inception_features(params: Mapping[str, Any], image: jax.Array, *, dimension
 _extract = jax.jit(inception_features, static_argnames="dimension")
 
 
-def fid(a: Statistics, b: Statistics) -> dict[str, Figure]:
+def fid(a: Statistics, b: Statistics) -> dict[str, Metric]:
     """{``fid_d``: the distance between two sets of images}; ≥ 0, lower is more alike.
 
     Few images make it too large, by an amount that depends on how many, so the reason beside the
@@ -113,22 +113,22 @@ def fid(a: Statistics, b: Statistics) -> dict[str, Figure]:
     dimension = len(a.mean)
     counts = f"{a.count} and {b.count} images"
     if min(a.count, b.count) < 2:
-        figure = Figure(None, f"FID needs at least 2 images on each side, there are {counts}")
+        metric = Metric(None, f"FID needs at least 2 images on each side, there are {counts}")
     elif not all(np.isfinite(s.scatter).all() for s in (a, b)):
-        figure = Figure(None, f"features of some of the {counts} are not finite")
+        metric = Metric(None, f"features of some of the {counts} are not finite")
     else:
         few = min(a.count, b.count) <= dimension
         note = f", too few for {dimension} features" if few else ""
-        figure = Figure(
+        metric = Metric(
             frechet_distance(a.mean, a.covariance, b.mean, b.covariance),
             f"{counts}{note}: comparable at equal counts only",
         )
-    return {f"fid_{dimension}": figure}
+    return {f"fid_{dimension}": metric}
 
 
-def no_fid(dimension: int, reason: str) -> dict[str, Figure]:
-    """What stands in place of the figure where it cannot be computed."""
-    return {f"fid_{dimension}": Figure(None, reason)}
+def no_fid(dimension: int, reason: str) -> dict[str, Metric]:
+    """What stands in place of the metric where it cannot be computed."""
+    return {f"fid_{dimension}": Metric(None, reason)}
 
 
 def frechet_distance(

@@ -10,14 +10,14 @@ import math
 import numpy as np
 
 from diffad_jax.evaluation.pixels import Counts, Maps
-from diffad_jax.evaluation.ranking import Figure
+from diffad_jax.evaluation.ranking import Metric
 
 BOUNDS = (1e-5, 1e-4)  # of the false-positive rate, as published
 
 
 def aupimo(
     counts: Counts | str, masks: Maps | None, maps: Maps, bounds: tuple[float, float] = BOUNDS
-) -> tuple[Figure, list[float | None]]:
+) -> tuple[Metric, list[float | None]]:
     """The mean AUPIMO of the anomalous images, and that of each image, in [0, 1].
 
     At a false-positive rate f an image is searched at the lowest threshold whose rate is at most
@@ -39,10 +39,10 @@ def aupimo(
     """
     values: list[float | None] = [None] * len(maps)
     if masks is None or isinstance(counts, str):
-        return Figure(None, str(counts)), values
+        return Metric(None, str(counts)), values
     seen = counts.seen
     if seen.areas.all():
-        return Figure(None, "there are no normal photos to take false positives from"), values
+        return Metric(None, "there are no normal photos to take false positives from"), values
     c, _ = counts.curves(seen.areas == 0)
     at_least = (c.above + c.tied)[::-1]  # rising levels, as in ``counts``
     least = _found(at_least / c.num_negatives, bounds)
@@ -58,7 +58,7 @@ def aupimo(
     if c.num_negatives * bounds[0] < 1:
         few = f"{c.num_negatives} normal pixels cannot show a false-positive rate of {bounds[0]:g}"
         note = few if seen.exact else f"{note}; {few}"
-    return Figure(float(low), note), values
+    return Metric(float(low), note), values
 
 
 def _found(rate: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:

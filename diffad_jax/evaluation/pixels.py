@@ -1,9 +1,9 @@
-"""Counts of a test set's pixels, from which every pixel figure follows, in bounded memory.
+"""Counts of a test set's pixels, from which every pixel metric follows, in bounded memory.
 
-A ranking figure needs to know, for each distinct score of an anomalous pixel (a level), how many
+A ranking metric needs to know, for each distinct score of an anomalous pixel (a level), how many
 pixels of either kind reach it. Maps are read photo by photo: once for the levels, once to count.
 Where there are more levels than memory may hold, a part of them serves: a pixel then counts at the
-level below it, and figures get bounds that hold for the exact value. Beside the levels, memory
+level below it, and metrics get bounds that hold for the exact value. Beside the levels, memory
 holds a few photos and 16 KiB of each.
 """
 
@@ -16,14 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from diffad_jax.evaluation import curve, pro
-from diffad_jax.evaluation.ranking import NO_MASKS, Figure, undefined_by_counts
+from diffad_jax.evaluation.ranking import NO_MASKS, Metric, undefined_by_counts
 from diffad_jax.evaluation.stack import Stack
 
 NAMES = ("pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_pro")
 _SAMPLE = 2**18  # normal pixels, to place the bins of the histograms by
 _BINS = 2048  # of a photo's histogram
 _THREADS = 4  # each holds one photo
-_BYTES_BESIDE = 320  # of a level, for figures while they are computed
+_BYTES_BESIDE = 320  # of a level, for metrics while they are computed
 _WAITING = 2**20  # scores that are put among the levels at once
 
 Maps = np.ndarray | Stack
@@ -55,7 +55,7 @@ class Survey:
         return "all pixels have the same score" if same else ""
 
     def bounds(self, low: float, high: float) -> str:
-        """What stands beside a figure that is not exact."""
+        """What stands beside a metric that is not exact."""
         low, high = math.floor(low * 1e9) / 1e9, math.ceil(high * 1e9) / 1e9
         return f"from {self.levels.size} levels: the exact value is in [{low:.9f}, {high:.9f}]"
 
@@ -89,11 +89,11 @@ class Counts:
         )
         return pixels, pixels._replace(positives=self.regions[groups].sum(axis=0)[::-1])
 
-    def figures(self, chosen: np.ndarray | slice = slice(None)) -> dict[str, Figure]:
+    def metrics(self, chosen: np.ndarray | slice = slice(None)) -> dict[str, Metric]:
         """Those named in ``NAMES``, of the chosen photos as in ``curves``; undefined as
-        ``ranking.image_figures``. Beside those that are not exact stand their bounds."""
+        ``ranking.image_metrics``. Beside those that are not exact stand their bounds."""
         if reason := self.seen.undefined(chosen):
-            return dict.fromkeys(NAMES, Figure(None, reason))
+            return dict.fromkeys(NAMES, Metric(None, reason))
         pixels, regions = self.curves(chosen)
         values = (
             curve.auroc(pixels),
@@ -110,11 +110,11 @@ class Counts:
                 curve.partial_area_bounds(regions, pro.LIMIT),
             )
             notes = [self.seen.bounds(*pair) for pair in bounds]
-        return {n: Figure(float(v), s) for n, v, s in zip(NAMES, values, notes, strict=True)}
+        return {n: Metric(float(v), s) for n, v, s in zip(NAMES, values, notes, strict=True)}
 
 
 def count(masks: Maps | None, maps: Maps, kinds: Sequence[str], memory_mib: int) -> Counts | str:
-    """Reads all photos twice; the reason where there are no counts, as ``ranking.image_figures``.
+    """Reads all photos twice; the reason where there are no counts, as ``ranking.image_metrics``.
 
     Args:
       masks: [n, h, w] bool, true where anomalous; None where defect photos lack them.

@@ -1,5 +1,5 @@
-"""Image AUROC and average precision (the paper's figures), exact, ties included; and what all
-figures have in common."""
+"""Image AUROC and average precision (the paper's metrics), exact, ties included; and what all
+metrics have in common."""
 
 import dataclasses
 import math
@@ -14,8 +14,8 @@ NO_RECONSTRUCTION = "the method makes no reconstruction"
 
 
 @dataclasses.dataclass(frozen=True)
-class Figure:
-    """A finite figure, or None and the reason why there is none.
+class Metric:
+    """A finite metric, or None and the reason why there is none.
 
     Raises:
       ValueError: ``value`` is NaN or infinite, or None without a reason.
@@ -26,12 +26,12 @@ class Figure:
 
     def __post_init__(self):
         if self.value is None and not self.reason:
-            raise ValueError("a figure that is undefined needs a reason")
+            raise ValueError("a metric that is undefined needs a reason")
         if self.value is not None and not math.isfinite(self.value):
-            raise ValueError(f"a figure must be finite or None, got {self.value}")
+            raise ValueError(f"a metric must be finite or None, got {self.value}")
 
 
-def image_figures(labels: np.ndarray, scores: np.ndarray) -> dict[str, Figure]:
+def image_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, Metric]:
     """``image_auroc`` and ``image_ap``, in [0, 1].
 
     Undefined with photos of one class only, and where a score is NaN or infinite. Equal scores
@@ -46,26 +46,26 @@ def image_figures(labels: np.ndarray, scores: np.ndarray) -> dict[str, Figure]:
     """
     names = ("image_auroc", "image_ap")
     if reason := undefined("test photos", labels, scores):
-        return dict.fromkeys(names, Figure(None, reason))
+        return dict.fromkeys(names, Metric(None, reason))
     c = curve.exact(labels, scores)
     values, note = (curve.auroc(c), curve.average_precision(c)), chance("test photos", scores)
-    return {n: Figure(float(v), note) for n, v in zip(names, values, strict=True)}
+    return {n: Metric(float(v), note) for n, v in zip(names, values, strict=True)}
 
 
-def mean_figures(categories: Iterable[Mapping[str, Figure]]) -> dict[str, Figure]:
-    """The mean of each figure over the categories that have it; the reason counts them."""
+def mean_metrics(categories: Iterable[Mapping[str, Metric]]) -> dict[str, Metric]:
+    """The mean of each metric over the categories that have it; the reason counts them."""
     categories = list(categories)
     means = {}
     for name in categories[0]:
         values = [v for c in categories if (v := c[name].value) is not None]
         counted = f"mean of {len(values)} of {len(categories)} categories"
         whole = len(values) == len(categories)
-        means[name] = Figure(float(np.mean(values)) if values else None, "" if whole else counted)
+        means[name] = Metric(float(np.mean(values)) if values else None, "" if whole else counted)
     return means
 
 
 def undefined(what: str, labels: np.ndarray, scores: np.ndarray) -> str:
-    """Why ``what`` with these labels and scores have no ranking figures; empty where they have.
+    """Why ``what`` with these labels and scores have no ranking metrics; empty where they have.
 
     Args:
       what: their name in a sentence, such as "pixels".

@@ -1,4 +1,4 @@
-"""``report.html``: one category's figures, curves and pictures in a file that can be mailed.
+"""``report.html``: one category's metrics, curves and pictures in a file that can be mailed.
 
 It loads nothing from elsewhere and may be opened without a network. The page is the template
 beside this module; this module supplies its data.
@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from diffad_jax.evaluation import pictures, tables
-from diffad_jax.evaluation.figures import Curves, Findings, TestSet
-from diffad_jax.evaluation.metrics_file import plain_intervals, versions, write_whole
+from diffad_jax.data import pictures
+from diffad_jax.evaluation import tables
+from diffad_jax.evaluation.metrics import CategoryMetrics, Curves, TestSet
+from diffad_jax.evaluation.metrics_file import plain_intervals, versions
 from diffad_jax.evaluation.pixels import Maps
-from diffad_jax.evaluation.ranking import Figure
+from diffad_jax.evaluation.ranking import Metric
+from diffad_jax.runtime.files import write_whole
 
 _TEMPLATE = Path(__file__).with_name("report_template.html")
 _BUDGET = 10 * 2**20  # bytes of pictures in a report; base64 makes four of three
@@ -51,13 +53,13 @@ class Content:
 
     category: str
     test: TestSet
-    findings: Findings  # FID included where it was measured
+    measured: CategoryMetrics  # FID included where it was measured
     scores: np.ndarray  # [n]
     maps: Maps  # [n, s, s]
     map_range: tuple[float, float]  # of the map: what is black and what is yellow
     columns: Mapping[str, Maps]  # title -> [n, s, s, 3] uint8, beside the input
     thresholds: Sequence[Verdict]  # on the score; the page starts at the first
-    settings: Mapping[str, str]  # what the figures depend on, in words
+    settings: Mapping[str, str]  # what the metrics depend on, in words
 
 
 def write_report(path: Path, content: Content) -> None:
@@ -66,26 +68,26 @@ def write_report(path: Path, content: Content) -> None:
     Pictures are JPEGs, of the most wrongly ranked photos first, up to 10 MiB; photos beyond say
     that they have none.
     """
-    test, findings = content.test, content.findings
+    test, measured = content.test, content.measured
     data = {
         "category": content.category,
         "side": test.photos.shape[1],  # pixels
-        "figures": _figures(findings),
-        "by_defect": _by_defect(findings, test),
+        "metrics": _metrics(measured),
+        "by_defect": _by_defect(measured, test),
         "curves": {
-            "image": _curves(findings.images),
-            "pixel": _curves(findings.pixels),
+            "image": _curves(measured.images),
+            "pixel": _curves(measured.pixels),
         },
-        "pixel_marker": best._asdict() if (best := findings.pixels.best) else None,
+        "pixel_marker": best._asdict() if (best := measured.pixels.best) else None,
         "thresholds": [dataclasses.asdict(t) for t in content.thresholds],
         "settings": dict(content.settings),
         "versions": versions(),
-        "photos": _photos(test, findings, content.scores),
+        "photos": _photos(test, measured, content.scores),
     }
     _add_pictures(data["photos"], content)
     parts = {
         "title": html.escape(f"{content.category}: anomaly detection report"),
-        "plain": html.escape(tables.as_text(_as_rows(findings))),
+        "plain": html.escape(tables.as_text(_as_rows(measured))),
         # In a script nothing is escaped by &: only a "<" could end it.
         "data": json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
     }
@@ -93,33 +95,33 @@ def write_report(path: Path, content: Content) -> None:
     write_whole(path, re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template))
 
 
-def _figures(findings: Findings) -> list[dict[str, Any]]:
-    intervals = plain_intervals(findings.intervals)
+def _metrics(measured: CategoryMetrics) -> list[dict[str, Any]]:
+    intervals = plain_intervals(measured.intervals)
     return [
-        _figure(name, figure) | {"interval": intervals.get(name)}
-        for name, figure in findings.figures.items()
+        _metric(name, metric) | {"interval": intervals.get(name)}
+        for name, metric in measured.metrics.items()
     ]
 
 
-def _figure(name: str, figure: Figure) -> dict[str, Any]:
+def _metric(name: str, metric: Metric) -> dict[str, Any]:
     return {
         "name": name,
         "title": tables.title(name),
-        "value": figure.value,
+        "value": metric.value,
         "scale": tables.scale_of(name),
-        "reason": figure.reason,
+        "reason": metric.reason,
     }
 
 
-def _by_defect(findings: Findings, test: TestSet) -> list[dict[str, Any]]:
+def _by_defect(measured: CategoryMetrics, test: TestSet) -> list[dict[str, Any]]:
     kinds = list(test.defect_types)
     return [
         {
             "defect": kind,
             "count": kinds.count(kind),
-            "figures": [_figure(name, figure) for name, figure in figures.items()],
+            "metrics": [_metric(name, metric) for name, metric in metrics.items()],
         }
-        for kind, figures in findings.by_defect.items()
+        for kind, metrics in measured.by_defect.items()
     ]
 
 
@@ -130,7 +132,7 @@ def _curves(curves: Curves) -> dict[str, Any]:
             for name, p in curves.points.items()}  # fmt: skip
 
 
-def _photos(test: TestSet, findings: Findings, scores: np.ndarray) -> list[dict[str, Any]]:
+def _photos(test: TestSet, measured: CategoryMetrics, scores: np.ndarray) -> list[dict[str, Any]]:
     return [
         {
             "file": Path(file).name,
@@ -141,7 +143,7 @@ def _photos(test: TestSet, findings: Findings, scores: np.ndarray) -> list[dict[
             "pictures": [],
         }
         for file, kind, label, score, aupimo in zip(
-            test.files, test.defect_types, test.labels, scores, findings.aupimo_of_photos,
+            test.files, test.defect_types, test.labels, scores, measured.aupimo_of_photos,
             strict=True,
         )
     ]  # fmt: skip
@@ -200,11 +202,11 @@ def _jpeg(pixels: np.ndarray, quality: int) -> bytes:
     return file.getvalue()
 
 
-def _as_rows(findings: Findings) -> tables.Table:
-    """All figures, one a row, for a reader whose program runs no scripts."""
+def _as_rows(measured: CategoryMetrics) -> tables.Table:
+    """All metrics, one a row, for a reader whose program runs no scripts."""
     rows = [
-        (tables.title(name), tables.shown(name, figure, findings.intervals.get(name)))
-        for name, figure in findings.figures.items()
+        (tables.title(name), tables.shown(name, metric, measured.intervals.get(name)))
+        for name, metric in measured.metrics.items()
     ]
-    notes = [f"{n}: {f.reason}" for n, f in findings.figures.items() if f.reason]
-    return tables.Table("Figures", ("figure", "value"), rows, notes)
+    notes = [f"{n}: {f.reason}" for n, f in measured.metrics.items() if f.reason]
+    return tables.Table("Metrics", ("metric", "value"), rows, notes)

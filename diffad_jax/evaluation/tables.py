@@ -1,14 +1,14 @@
-"""Figures as tables: for the terminal, in Markdown, in LaTeX."""
+"""Metrics as tables: for the terminal, in Markdown, in LaTeX."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from diffad_jax.evaluation.bootstrap import Interval
 from diffad_jax.evaluation.confusion import Confusion
-from diffad_jax.evaluation.published import CATEGORIES, MEAN, METHODS, Published, published
-from diffad_jax.evaluation.ranking import Figure, mean_figures
+from diffad_jax.evaluation.paper_results import CATEGORIES, MEAN, METHODS, Published, published
+from diffad_jax.evaluation.ranking import Metric, mean_metrics
 
-Figures = Mapping[str, Figure]
+Metrics = Mapping[str, Metric]
 SHORT = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_pro")  # fit a terminal
 GAP = "–"
 NOT_LISTED = "not listed"
@@ -22,7 +22,7 @@ _LATEX = {
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Cells as text; the first ``num_labels`` columns name a row, the others hold its figures."""
+    """Cells as text; the first ``num_labels`` columns name a row, the others hold its metrics."""
 
     title: str
     header: tuple[str, ...]
@@ -31,29 +31,29 @@ class Table:
     num_labels: int = 1
 
 
-def figures_table(
-    categories: Mapping[str, Figures],
+def metrics_table(
+    categories: Mapping[str, Metrics],
     names: Iterable[str],
     intervals: Mapping[str, Mapping[str, Interval]] | None = None,
-    heading: str = "Figures",
+    heading: str = "Metrics",
 ) -> Table:
-    """Categories down, figures across, their mean last, reasons for gaps below.
+    """Categories down, metrics across, their mean last, reasons for gaps below.
 
     Shares are in per cent, ratios of powers in dB (see ``title``).
 
     Args:
-      categories: the figures of each, with the same names; at least one.
-      names: of the figures to show.
+      categories: the metrics of each, with the same names; at least one.
+      names: of the metrics to show.
       intervals: of each category, to stand behind the values.
       heading: the table's title.
     """
     names = list(names)
     lines = {c: {n: f[n] for n in names} for c, f in categories.items()}
     if len(categories) > 1:
-        lines["mean"] = mean_figures(lines.values())
+        lines["mean"] = mean_metrics(lines.values())
     intervals = intervals or {}
     rows = [
-        (c, *(shown(n, figure, intervals.get(c, {}).get(n)) for n, figure in f.items()))
+        (c, *(shown(n, metric, intervals.get(c, {}).get(n)) for n, metric in f.items()))
         for c, f in lines.items()
     ]
     notes = [note for c, f in lines.items() for note in _notes(c, f)]
@@ -61,17 +61,17 @@ def figures_table(
 
 
 def by_defect_table(
-    types: Mapping[tuple[str, str], Figures], counts: Mapping[tuple[str, str], int]
+    types: Mapping[tuple[str, str], Metrics], counts: Mapping[tuple[str, str], int]
 ) -> Table:
     """A row a defect type: its photos against all good ones.
 
     Args:
-      types: {(category, defect type): its figures}.
+      types: {(category, defect type): its metrics}.
       counts: {(category, defect type): how many photos}.
     """
     names = next((list(f) for f in types.values()), [])
     rows = [
-        (*key, str(counts[key]), *(shown(n, figure) for n, figure in f.items()))
+        (*key, str(counts[key]), *(shown(n, metric) for n, metric in f.items()))
         for key, f in types.items()
     ]
     notes = [note for key, f in types.items() for note in _notes("/".join(key), f)]
@@ -95,20 +95,20 @@ def verdicts_table(verdicts: Mapping[tuple[str, str], tuple[float | None, Confus
     return Table("Verdicts on the test photos", header, rows, num_labels=2)
 
 
-def comparison_table(categories: Mapping[str, Figures], is_mvtec: bool, conditions: str) -> Table:
-    """Published figures of MVTec AD next to ours.
+def comparison_table(categories: Mapping[str, Metrics], is_mvtec: bool, conditions: str) -> Table:
+    """Published metrics of MVTec AD next to ours.
 
     Args:
-      categories: the figures of each.
-      is_mvtec: categories of other data sets have no published figures, whatever their names.
+      categories: the metrics of each.
+      is_mvtec: categories of other data sets have no published metrics, whatever their names.
       conditions: under which ours were measured, in words.
     """
     lines = []
-    for category, figures in categories.items():
+    for category, metrics in categories.items():
         known = {m: published(m, category) if is_mvtec else None for m in METHODS}
-        lines.append((category, known, _ours(figures)))
+        lines.append((category, known, _ours(metrics)))
     whole = is_mvtec and set(categories) == set(CATEGORIES)
-    ours = _ours(mean_figures(categories.values())) if whole else ("not run",) * 3
+    ours = _ours(mean_metrics(categories.values())) if whole else ("not run",) * 3
     lines.append((f"mean of {len(CATEGORIES)}", MEAN, ours))
     rows = []
     for category, known, ours in lines:
@@ -116,7 +116,7 @@ def comparison_table(categories: Mapping[str, Figures], is_mvtec: bool, conditio
         rows.append((category, "this run", *ours))
     header = ("category", "method", "image AUROC", "pixel AUROC", "pixel AP")
     notes = ["* as published on MVTec AD, not run here", f"this run: {conditions}"]
-    return Table("Next to published figures", header, rows, notes, num_labels=2)
+    return Table("Next to published metrics", header, rows, notes, num_labels=2)
 
 
 def as_text(table: Table) -> str:
@@ -160,17 +160,17 @@ def as_latex(table: Table) -> str:
 
 
 def title(name: str) -> str:
-    """A figure's name for people: ``pixel_f1_max`` is "pixel F1 max"; dB where it is in dB."""
+    """A metric's name for people: ``pixel_f1_max`` is "pixel F1 max"; dB where it is in dB."""
     words = " ".join(w.upper() if w in _ACRONYMS else w for w in name.split("_"))
     return words + (" (dB)" if name.endswith("_psnr") else "")
 
 
-def shown(name: str, figure: Figure, interval: Interval | None = None) -> str:
+def shown(name: str, metric: Metric, interval: Interval | None = None) -> str:
     """Shares × 100, others as they are; the interval, if defined, in brackets."""
-    if figure.value is None:
+    if metric.value is None:
         return "not available" if name.startswith("fid_") else GAP
     scale = scale_of(name)
-    text = f"{scale * figure.value:.2f}"
+    text = f"{scale * metric.value:.2f}"
     low, high = (None, None) if interval is None else (interval[0].value, interval[1].value)
     if low is None or high is None:
         return text
@@ -178,24 +178,24 @@ def shown(name: str, figure: Figure, interval: Interval | None = None) -> str:
 
 
 def scale_of(name: str) -> float:
-    """What a figure is multiplied by to be shown: 100 for shares, 1 for dB and distances."""
+    """What a metric is multiplied by to be shown: 100 for shares, 1 for dB and distances."""
     return 1.0 if name.endswith("_psnr") or name.startswith("fid_") else 100.0
 
 
-def _ours(figures: Figures) -> tuple[str, ...]:
-    return tuple(shown(n, figures[n]) for n in ("image_auroc", "pixel_auroc", "pixel_ap"))
+def _ours(metrics: Metrics) -> tuple[str, ...]:
+    return tuple(shown(n, metrics[n]) for n in ("image_auroc", "pixel_auroc", "pixel_ap"))
 
 
 def _as_printed(known: Published | None) -> tuple[str, ...]:
     return (NOT_LISTED,) * 3 if known is None else tuple(f"{v:.1f}" for v in known)
 
 
-def _notes(category: str, figures: Figures) -> list[str]:
-    """One line a reason, however many figures share it."""
+def _notes(category: str, metrics: Metrics) -> list[str]:
+    """One line a reason, however many metrics share it."""
     sharing: dict[str, list[str]] = {}
-    for name, figure in figures.items():
-        if figure.reason:
-            sharing.setdefault(figure.reason, []).append(name)
+    for name, metric in metrics.items():
+        if metric.reason:
+            sharing.setdefault(metric.reason, []).append(name)
     return [f"{category}: {', '.join(names)}: {reason}" for reason, names in sharing.items()]
 
 

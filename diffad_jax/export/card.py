@@ -5,11 +5,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from diffad_jax import checkpoint, methods
 from diffad_jax.evaluation import metrics_file
 from diffad_jax.export.graph import Model
-from diffad_jax.fingerprint import PHOTOS
-from diffad_jax.threshold import Threshold
+from diffad_jax.inference.calibration import Threshold
+from diffad_jax.methods.registry import get_method
+from diffad_jax.training import checkpoint
+from diffad_jax.training.fingerprint import PHOTOS
 
 _RESIZE = {
     "bilinear": "from the four nearest pixels, centres at halves (cv2.INTER_LINEAR)",
@@ -30,7 +31,7 @@ def make(model: Model, format_name: str, runtime: tuple[str, ...], digest: str,
       colours: the map's values that pictures show as black and as yellow.
     """
     config, side = model.config, model.config.image_size
-    method = methods.of(config)
+    method = get_method(config)
     bounds = " in [0, 1]" if method.map_range(config) == (0.0, 1.0) else ""
     return {
         "format": format_name,
@@ -57,7 +58,7 @@ def make(model: Model, format_name: str, runtime: tuple[str, ...], digest: str,
         "score": {
             "smoothing": config.evaluation.to_dict().get("smoothing"),
             "smoothing_power": config.evaluation.to_dict().get("smoothing_power"),
-            "in_words": method.in_words(config)["score"],
+            "describe": method.describe(config)["score"],
         },
         "threshold": _threshold(limit),
         "colours": {"black": colours[0], "yellow": colours[1]},
@@ -77,7 +78,7 @@ def _threshold(limit: Threshold | None) -> dict[str, Any] | None:
         return None
     return {
         "value": limit.value,
-        "in_words": "a photo that scores above it is anomalous; at most "
+        "describe": "a photo that scores above it is anomalous; at most "
         f"{limit.false_alarm_rate:g} of {limit.num_held_out_normal} held-out normal photos do",
         "false_alarm_rate": limit.false_alarm_rate,
         "num_held_out_normal": limit.num_held_out_normal,
@@ -86,7 +87,7 @@ def _threshold(limit: Threshold | None) -> dict[str, Any] | None:
 
 def _photos(model: Model) -> str:
     """Names the photos that the last stage was trained on; empty for imported weights."""
-    last = methods.of(model.config).stages(model.config)[-1]
+    last = get_method(model.config).stages(model.config)[-1]
     checkpoints = checkpoint.Checkpoints(model.workdir / model.category / last.NAME)
     try:
         return checkpoints.fingerprint(checkpoints.newest_sound_step())[PHOTOS]
@@ -95,7 +96,7 @@ def _photos(model: Model) -> str:
 
 
 def _metrics(model: Model) -> dict[str, Any] | None:
-    """The category's figures of the last evaluation in the work directory."""
+    """The category's metrics of the last evaluation in the work directory."""
     path = model.workdir / "metrics.json"
     if not path.exists():
         return None
@@ -112,10 +113,10 @@ def readme(card: dict[str, Any], text: str) -> str:
     """The folder's README: what holds for all formats, around one format's ``text``."""
     limit, rules = card["threshold"], card["preprocessing"]
     size = f"{rules['side']} × {rules['side']}"
-    verdict = f"{limit['value']:.6g}: {limit['in_words']}" if limit else "none was chosen"
-    figures = card["metrics"] or {}
-    shown = [f"{k} {figures[k]:.4f}" for k in ("image_auroc", "pixel_auroc", "pixel_ap")
-             if figures.get(k) is not None]  # fmt: skip
+    verdict = f"{limit['value']:.6g}: {limit['describe']}" if limit else "none was chosen"
+    metrics = card["metrics"] or {}
+    shown = [f"{k} {metrics[k]:.4f}" for k in ("image_auroc", "pixel_auroc", "pixel_ap")
+             if metrics.get(k) is not None]  # fmt: skip
     return f"""# Anomaly detector for {card["category"]} ({card["format"]})
 
 {text}
@@ -124,11 +125,11 @@ def readme(card: dict[str, Any], text: str) -> str:
 | | |
 |---|---|
 | photo | {rules["channels"]}, {size}; resized {rules["resize_in_words"]} |
-| score | {card["score"]["in_words"]} |
+| score | {card["score"]["describe"]} |
 | threshold | {verdict} |
 | seed | of what the method draws, {card["seed"]} by default; the same seed gives the same score |
 | normal photos | {card["data"]["normal_photos"]}; licence: {card["data"]["licence"]} |
-| figures on its test photos | {", ".join(shown) or "not evaluated"} |
+| metrics on its test photos | {", ".join(shown) or "not evaluated"} |
 | written with | {", ".join(f"{k} {v}" for k, v in card["versions"].items())} |
 
 `model.json` holds all of it, with the whole config. `sha256sum -c SHA256SUMS` says whether a file

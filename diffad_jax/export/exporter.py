@@ -5,14 +5,13 @@ from pathlib import Path
 
 import ml_collections
 
-from diffad_jax import threshold
 from diffad_jax.convert.exporter import export_category
 from diffad_jax.data import photo
-from diffad_jax.detector import Detector
-from diffad_jax.export import card, onnx, safetensors, saved_model, stablehlo
+from diffad_jax.export import artifact, card, onnx, safetensors, saved_model, stablehlo
 from diffad_jax.export.errors import ExportError
 from diffad_jax.export.graph import Model, weights_by_name
-from diffad_jax.serve import artifact
+from diffad_jax.inference import calibration
+from diffad_jax.inference.detector import Detector
 
 _FORMATS = {
     "stablehlo": stablehlo,
@@ -66,12 +65,12 @@ def _export(
     config: ml_collections.ConfigDict, workdir: Path, category: str, folder: Path, name: str
 ) -> None:
     detector = Detector.from_workdir(config, workdir, category)
-    limit = threshold.load_or_choose(config, workdir, category, detector)
-    colours = threshold.load_map_range(config, workdir, category, detector)
+    limit = calibration.load_or_choose(config, workdir, category, detector)
+    colours = calibration.load_map_range(config, workdir, category, detector)
     model = Model(detector.config, workdir, category, weights_by_name(detector))
     writer = _FORMATS[name]
     writer.write(model, folder)
-    content = card.make(model, name, writer.RUNTIME, detector.digest, limit, colours)
+    content = card.make(model, name, writer.RUNTIME, detector.weights_hash, limit, colours)
     files = (path for path in folder.rglob("*") if path.is_file())
     content["files"] = sorted(path.relative_to(folder).as_posix() for path in files)
     card.write(folder, content, (_EXAMPLES / f"{name}.md").read_text(encoding="utf-8"))

@@ -9,8 +9,8 @@ import jax
 import ml_collections
 import numpy as np
 
-from diffad_jax import methods
-from diffad_jax.detector import Detector
+from diffad_jax.inference.detector import Detector
+from diffad_jax.methods.registry import get_method
 
 Arrays = dict[str, Any]
 
@@ -41,7 +41,7 @@ class Model:
           ``score`` [b] and ``anomaly_map`` [b, side, side], float32.
         """
         stages = flax.traverse_util.unflatten_dict(weights, sep="/")
-        predict = methods.of(self.config).predict
+        predict = get_method(self.config).predict
         found = predict(stages, image, seed=seed, config=self.config)
         return {"score": found.score, "anomaly_map": found.anomaly_map}
 

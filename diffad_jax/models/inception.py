@@ -214,7 +214,7 @@ def resize(image: jax.Array, size: int = INPUT_SIZE) -> jax.Array:
 
     Pixel i of the result lies at i · h / size of the image: corners, not centres, of the pixels are
     aligned, and nothing is smoothed before shrinking. FID depends on it: PyTorch and TensorFlow 2
-    align centres, which shifts the content by up to a pixel and gives other figures.
+    align centres, which shifts the content by up to a pixel and gives other metrics.
     """
     rows, columns = (jnp.asarray(_interpolation(n, size), image.dtype) for n in image.shape[1:3])
     image = jnp.einsum("ph,bhwc->bpwc", rows, image, precision="highest")

@@ -17,10 +17,9 @@ import numpy as np
 from parity_cases import formula_uniform, formula_weight, relative_error
 
 from configs import mvtec
-from diffad_jax import networks
+from diffad_jax.methods.diffad import autoencoder, latent_diffusion, networks, segmentation
+from diffad_jax.methods.train_state import Params, TrainState
 from diffad_jax.models.lpips import Lpips
-from diffad_jax.stages import autoencoder, latent_diffusion, segmentation
-from diffad_jax.train_state import Params, TrainState
 from diffad_jax.types import Batch
 
 NUM_STEPS = 10

@@ -7,7 +7,7 @@ import pytest
 from parity_cases import GOLDEN, relative_error
 from steps_cases import STEPS_CASES, TOLERANCE
 
-from diffad_jax.stages import segmentation
+from diffad_jax.methods.diffad import segmentation
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
 

@@ -19,8 +19,7 @@ import torch_run
 from steps_cases import NUM_STEPS, StepsCase
 from torch import nn
 
-from diffad_jax import networks
-from diffad_jax.stages import autoencoder, latent_diffusion
+from diffad_jax.methods.diffad import autoencoder, latent_diffusion, networks
 
 DTYPE = torch.float64
 

@@ -1,0 +1,149 @@
+"""How fast a trained detector is on this machine, and on what it spends its time."""
+
+import functools
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from diffad_jax.evaluation.metrics_file import versions
+from diffad_jax.inference import detector
+from diffad_jax.methods.diffad import method, reconstruct
+from diffad_jax.runtime.files import write_whole
+from diffad_jax.types import to_float
+
+PARTS = ("encode", "denoise", "decode", "segment")
+_PERCENTILES = (50, 90, 99)
+_WARM_UPS = 2  # after the call that compiles
+
+
+def benchmark(config: ml_collections.ConfigDict, workdir: Path, num_runs: int) -> None:
+    """Times the detector of every category at one photo and at ``config.evaluation.batch_size``.
+
+    Prints a table for each and writes ``benchmark.json``. Photos are noise: what they show does
+    not change the time. "Whole" is what a user waits for: from pixels in memory to a score and a
+    map in memory, reading no file. The parts are compiled apart, so their sum may differ from it;
+    "segment" includes the score.
+
+    Raises:
+      checkpoint.CheckpointError: a category is not trained.
+    """
+    side = config.image_size
+    sizes = {"latency": 1, "throughput": config.evaluation.batch_size}
+    found: dict[str, Any] = {}
+    print(f"{_device()['kind']}, {num_runs} runs of each, {side} × {side} pixels")
+    for category in config.categories:
+        trained = detector.Detector.from_workdir(config, workdir, category)
+        found[category] = {}
+        for name, batch_size in sizes.items():
+            found[category][name] = measure(trained, batch_size, num_runs)
+            print("\n" + as_text(f"{category}, {name}", found[category][name]))
+    content = {
+        "categories": found,
+        "device": _device(),
+        "versions": versions(),
+        "config": json.loads(config.to_json_best_effort()),
+    }
+    write_whole(workdir / "benchmark.json", json.dumps(content, indent=2) + "\n")
+    print(f"\nall metrics in {workdir / 'benchmark.json'}")
+
+
+def measure(trained: detector.Detector, batch_size: int, num_runs: int) -> dict[str, Any]:
+    """Milliseconds of a batch, whole and by part, in turns; and photos a second."""
+    config, weights = trained.config, trained.weights
+    side = config.image_size
+    rng = np.random.default_rng(config.seed)
+    photos = rng.integers(0, 256, (batch_size, side, side, 3), np.uint8)
+    compiled = parts(config) if config.method == "diffad" else None
+    names = ("whole", *PARTS) if compiled else ("whole",)
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    first: dict[str, float] = {}
+    difference = 0.0
+    for i in range(1 + _WARM_UPS + num_runs):
+        ms: dict[str, float] = {}
+        whole = _timed(ms, "whole", trained.predict_all, photos, batch_size)
+        if compiled:
+            image = jax.block_until_ready(to_float(photos))
+            latent, gain = _timed(ms, "encode", compiled["encode"], weights, image)
+            z_r = _timed(ms, "denoise", compiled["denoise"], weights, latent)
+            repaired = _timed(ms, "decode", compiled["decode"], weights, latent, z_r, gain)
+            judged = _timed(ms, "segment", compiled["segment"], weights, image, repaired)
+            difference = max(difference, float(np.abs(judged.score - whole.score).max()))
+        if i == 0:
+            first = ms
+        if i > _WARM_UPS:
+            for name, value in ms.items():
+                taken[name].append(value)
+    return {
+        "batch_size": batch_size,
+        "runs": num_runs,
+        "images_per_second": 1e3 * batch_size / float(np.median(taken["whole"])),
+        "milliseconds": {
+            name: {f"p{p}": float(np.percentile(values, p)) for p in _PERCENTILES}
+            for name, values in taken.items()
+        },
+        "first_call_milliseconds": first,
+        "parts_score_difference": difference,
+    }
+
+
+def parts(config: ml_collections.FrozenConfigDict) -> dict[str, Callable]:
+    """The detector in four compiled parts, which together are ``method.predict``.
+
+    encode: (weights, image) -> (latent, gain); denoise: (weights, latent) -> z_r; decode:
+    (weights, latent, z_r, gain) -> Reconstruction; segment: (weights, image, Reconstruction) ->
+    Prediction. ``image`` is [b, h, w, 3] float32 in [0, 1].
+    """
+
+    def denoise(weights, latent):
+        key, num_steps = jax.random.key(config.seed), config.reconstruction.test_steps
+        return reconstruct.denoise(weights, latent, key, config=config, num_steps=num_steps)
+
+    return {
+        "encode": jax.jit(functools.partial(reconstruct.encode, config=config)),
+        "denoise": jax.jit(denoise),
+        "decode": jax.jit(functools.partial(reconstruct.decode, config=config)),
+        "segment": jax.jit(functools.partial(method.judge, config=config)),
+    }
+
+
+def as_text(title: str, found: dict[str, Any]) -> str:
+    """The table of one measurement."""
+    medians = {name: ms["p50"] for name, ms in found["milliseconds"].items()}
+    total = sum(ms for name, ms in medians.items() if name in PARTS)
+    header = [f"p{p} ms" for p in _PERCENTILES]
+    lines = [f"{title}: batch {found['batch_size']}, {found['images_per_second']:.3g} images/s"]
+    lines.append(f"{'':10}{''.join(f'{h:>10}' for h in header)}{'share':>8}{'first ms':>12}")
+    for name, ms in found["milliseconds"].items():
+        cells = "".join(f"{value:10.1f}" for value in ms.values())
+        share = f"{100 * medians[name] / total:6.0f} %" if name in PARTS else " " * 8
+        lines.append(f"{name:10}{cells}{share}{found['first_call_milliseconds'][name]:12.0f}")
+    if total:
+        difference = found["parts_score_difference"]
+        lines.append(f"scores of the parts and of the whole differ by {difference:.1g}")
+    return "\n".join(lines)
+
+
+def _timed(milliseconds: dict[str, float], name: str, run: Callable, *args) -> Any:
+    started = time.perf_counter()
+    result = jax.block_until_ready(run(*args))
+    milliseconds[name] = 1e3 * (time.perf_counter() - started)
+    return result
+
+
+def _device() -> dict[str, Any]:
+    device = jax.devices()[0]
+    return {
+        "platform": device.platform,
+        "kind": device.device_kind,
+        "count": jax.device_count(),
+        "cpu_cores": os.cpu_count(),
+        "machine": platform.machine(),
+    }

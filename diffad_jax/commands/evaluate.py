@@ -1,0 +1,215 @@
+"""Metrics of a trained detector on the test photos; needs no TensorFlow."""
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from diffad_jax.data import pictures
+from diffad_jax.errors import ConfigError
+from diffad_jax.evaluation import (
+    comparison,
+    cost,
+    fid,
+    metrics,
+    metrics_file,
+    outputs,
+    report,
+    tables,
+    test_photos,
+)
+from diffad_jax.evaluation.confusion import confusion
+from diffad_jax.evaluation.paper_results import PAPER
+from diffad_jax.evaluation.ranking import NO_RECONSTRUCTION, Metric
+from diffad_jax.inference import calibration
+from diffad_jax.inference.detector import Detector
+from diffad_jax.methods.registry import get_method
+from diffad_jax.models import pretrained
+from diffad_jax.training.fingerprint import describe_photos
+
+_CASES = 3  # best, median and worst photos of either class on the contact sheet
+
+
+def evaluate(config: ml_collections.ConfigDict, workdir: Path, compare: Sequence[str] = ()) -> None:
+    """Evaluates every category; prints one short table.
+
+    Writes metrics.json, table.md and table.tex, and report.html and a contact sheet for each
+    category; comparison.html where other runs stand beside this one.
+
+    Args:
+      config: the whole config.
+      workdir: holds the weights.
+      compare: work directories of other runs, and "paper" for the published metrics.
+
+    Raises:
+      UserError: another run has no metrics.json.
+      ConfigError: ``config.evaluation.inception_weights`` does not fit.
+      checkpoint.CheckpointError: a category is not trained.
+      layouts.DataError: a category is missing.
+      images.ImageError: a test photo or mask is unreadable; they are never skipped.
+      stack.StackError: the disk is full.
+    """
+    started = time.monotonic()
+    others = [comparison.read_run(Path(name)) for name in compare if name != PAPER]
+    inception = load_inception(config)
+    results = {}
+    for category in config.categories:
+        results[category] = evaluate_category(config, workdir, category, inception)
+        print(f"{category}: {outputs.describe(results[category])}")
+        print(f"{category}: report in {workdir / category / 'report.html'}")
+    found = {c: r.measured.metrics for c, r in results.items()}
+    print("\n" + tables.as_text(tables.metrics_table(found, tables.SHORT)))
+    print(f"mask rule {outputs.mask_rule(config)}")
+    metrics_file.write_metrics(
+        workdir / "metrics.json",
+        found,
+        {c: outputs.extras(config, r) for c, r in results.items()},
+        json.loads(config.to_json_best_effort()),
+        time.monotonic() - started,
+    )
+    compared = []
+    if others:
+        compared.append(comparison.runs_table([comparison.read_run(workdir), *others]))
+        comparison.write_page(workdir / "comparison.html", compared[0])
+    if PAPER in compare:
+        is_mvtec = config.data.layout == "mvtec"
+        conditions = outputs.conditions(config)
+        compared.append(tables.comparison_table(found, is_mvtec, conditions))
+    for table in compared:
+        print("\n" + tables.as_text(table))
+    outputs.write_tables(config, workdir, results, compared)
+    print(f"\nall metrics in {workdir / 'metrics.json'}, table.md and table.tex")
+
+
+def evaluate_category(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    category: str,
+    inception: Mapping[str, Any] | None,
+) -> outputs.Result:
+    """Everything about one category; writes its report and contact sheet.
+
+    Args:
+      config: the whole config.
+      workdir: holds the category's weights.
+      category: its name.
+      inception: parameters for FID; None leaves it undefined.
+    """
+    detector = Detector.from_workdir(config, workdir, category)
+    chosen = calibration.load_or_choose(config, workdir, category, detector)
+    limits = calibration.load_map_range(config, workdir, category, detector)
+    results, measured = measure(config, category, detector, inception, workdir / category)
+    test, scores = results.test, results.scores
+    verdicts = [(v, confusion(test.labels, scores, v.value)) for v in _thresholds(chosen, measured)]
+    content = report.Content(
+        category=category,
+        test=test,
+        measured=measured,
+        scores=scores,
+        maps=results.maps,
+        map_range=limits,
+        columns=results.columns,
+        thresholds=[v for v, _ in verdicts],
+        settings=outputs.settings(config, chosen, limits),
+    )
+    report.write_report(workdir / category / "report.html", content)
+    if test.files:
+        _write_contact_sheet(workdir / category / "contact_sheet.png", results, limits)
+    return outputs.Result(
+        labels=test.labels,
+        defect_types=test.defect_types,
+        measured=measured,
+        threshold=chosen,
+        cost=cost.of_detector(workdir / category, detector.weights, results.seconds_a_photo),
+        test_photos=describe_photos(test.files),
+        verdicts=verdicts,
+    )
+
+
+def measure(
+    config: ml_collections.ConfigDict,
+    category: str,
+    detector: Detector,
+    inception: Mapping[str, Any] | None,
+    folder: Path,
+) -> tuple[test_photos.Results, metrics.CategoryMetrics]:
+    """What the detector makes of a category's test photos, and all metrics of it.
+
+    Maps and pictures lie in ``folder`` meanwhile; ``inception`` is as for ``evaluate_category``.
+    """
+    results = test_photos.run(config, category, detector, inception, folder)
+    memory = config.evaluation.memory_mib
+    measured = metrics.find(results.test, results.scores, results.maps, config.seed, memory)
+    measured.metrics.update(results.direct_copy | _fid(config, category, results, inception))
+    return results, measured
+
+
+def _thresholds(
+    chosen: calibration.Threshold | None, measured: metrics.CategoryMetrics
+) -> list[report.Verdict]:
+    found = []
+    if chosen is not None:
+        chosen_on = f"{chosen.num_held_out_normal} held-out normal photos"
+        found.append(report.Verdict("held-out normal photos", chosen.value, chosen_on, False))
+    if (best := measured.f1_max_thresholds["image_f1_max"]) is not None:
+        # F1-max counts a photo at its threshold as anomalous, a verdict only one above it.
+        below = math.nextafter(best, -math.inf)
+        found.append(report.Verdict("F1-max", below, outputs.TEST_LABELS, True))
+    return found
+
+
+def load_inception(config: ml_collections.ConfigDict) -> dict[str, Any] | None:
+    """Inception's weights for FID; None where the config names none.
+
+    Raises:
+      ConfigError: the file is missing or does not hold them.
+    """
+    c = config.evaluation
+    if not c.inception_weights:
+        return None
+    try:
+        layers = (fid.LAYERS[c.fid_dimension],)
+        return jax.device_put(pretrained.load_inception(c.inception_weights, layers))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"config.evaluation.inception_weights: {error}") from error
+
+
+def _fid(
+    config: ml_collections.ConfigDict,
+    category: str,
+    results: test_photos.Results,
+    inception: Mapping[str, Any] | None,
+) -> dict[str, Metric]:
+    """Of the reconstructions against the normal photos that training saw."""
+    dimension = config.evaluation.fid_dimension
+    if not get_method(config).RECONSTRUCTS:
+        return fid.no_fid(dimension, NO_RECONSTRUCTION)
+    if inception is None or results.features is None:
+        return fid.no_fid(dimension, fid.NO_WEIGHTS)
+    seen = test_photos.training_features(config, category, inception)
+    return fid.fid(results.features, seen)
+
+
+def _write_contact_sheet(
+    path: Path, results: test_photos.Results, limits: tuple[float, float]
+) -> None:
+    test, scores = results.test, results.scores
+    columns = ("input", *results.columns, "anomaly map", "ground truth")
+    rows = []
+    for what, i in pictures.pick_cases(test.labels, scores, _CASES):
+        tiles = [
+            test.photos[i],
+            *(column[i] for column in results.columns.values()),
+            pictures.heat_map(results.maps[i], limits),
+        ]
+        if test.masks is not None:
+            tiles.append(np.repeat(np.uint8(255 * test.masks[i])[..., None], 3, axis=-1))
+        name = f"{test.defect_types[i]}/{Path(test.files[i]).name}"
+        rows.append(pictures.Row(f"{what}: {name}, score {scores[i]:.4g}", tiles))
+    pictures.contact_sheet(path, columns, rows)

@@ -1,0 +1,79 @@
+"""What ``--mode`` can be: what to call, and with which flags."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_collections
+from absl import flags
+
+from diffad_jax.commands import train
+from diffad_jax.commands.benchmark import benchmark
+from diffad_jax.commands.evaluate import evaluate
+from diffad_jax.commands.predict import predict_photos
+from diffad_jax.convert.importer import import_file
+from diffad_jax.errors import ConfigError
+from diffad_jax.export import exporter
+from diffad_jax.training.profiling import parse_steps
+
+
+class Mode(NamedTuple):
+    run: Callable[..., None]  # called with the config and the values of these flags, in this order
+    needs: tuple[flags.FlagHolder, ...]
+    takes: tuple[flags.FlagHolder, ...]
+    help: str
+
+    def __call__(self, config: ml_collections.ConfigDict, name: str) -> None:
+        """Raises ConfigError, naming the mode, if a flag that it needs was not given."""
+        self.run(config, *(_given(f, name) for f in self.needs), *(f.value for f in self.takes))
+
+
+class _Parser(flags.ArgumentParser):
+    """Of a flag whose value is what a function makes of its text."""
+
+    def __init__(self, parse: Callable[[str], Any]):
+        super().__init__()
+        self.parse = parse
+
+
+def _define_path(name: str, text: str) -> flags.FlagHolder[Path]:
+    return flags.DEFINE(_Parser(Path), name, None, text)
+
+
+_WORKDIR = _define_path("workdir", "Checkpoints, metrics and pictures go here.")
+_INPUT = _define_path(
+    "input", "predict: a folder or a glob of photos, or - for a list on stdin; import: a file."
+)
+_OUTPUT = _define_path("output", "record: a file; else a folder.")
+_NUM = flags.DEFINE_integer("num_examples", 1000, "record: how many.", lower_bound=1)
+_RUNS = flags.DEFINE_integer("num_runs", 50, "benchmark: timed calls.", lower_bound=1)
+_FORMAT = flags.DEFINE_enum("format", None, exporter.NAMES, "export: as what.")
+_COMPARE = flags.DEFINE_list("compare", [], "evaluate: with these workdirs, and with paper.")
+_PROFILE = flags.DEFINE(
+    _Parser(parse_steps), "profile", None, "FROM:TO, train: traces these steps of each stage."
+)
+_TILE = flags.DEFINE_bool(
+    "tile", False, "predict: cut photos into windows at their own resolution, not resize them."
+)
+_SAVE = flags.DEFINE_list(
+    "save", ["overlay"], "predict: pictures, of overlay, heat_map, reconstruction, mask."
+)
+
+MODES = {
+    "train": Mode(
+        train.train_and_evaluate, (_WORKDIR,), (_PROFILE,), "what is missing, then evaluate"
+    ),
+    "evaluate": Mode(evaluate, (_WORKDIR,), (_COMPARE,), "metrics, tables and reports"),
+    "predict": Mode(predict_photos, (_WORKDIR, _INPUT, _OUTPUT), (_TILE, _SAVE), "score photos"),
+    "benchmark": Mode(benchmark, (_WORKDIR,), (_RUNS,), "latency and throughput of the detector"),
+    "inspect": Mode(train.inspect, (_OUTPUT,), (), "report on the data"),
+    "record": Mode(train.record, (_OUTPUT, _NUM), (), "write training examples to a file"),
+    "import": Mode(import_file, (_WORKDIR, _INPUT), (), "published weights become trained stages"),
+    "export": Mode(exporter.export, (_WORKDIR, _OUTPUT, _FORMAT), (), "to run elsewhere"),
+}
+
+
+def _given(flag: flags.FlagHolder, mode: str) -> Any:
+    if not flag.value:
+        raise ConfigError(f"--mode={mode} needs --{flag.name}")
+    return flag.value

@@ -1,0 +1,193 @@
+"""Scores photos, any number, and shows where the defects are; needs no TensorFlow."""
+
+import collections
+import dataclasses
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import ml_collections
+
+from diffad_jax.data import images
+from diffad_jax.data.layouts import DataError
+from diffad_jax.errors import ConfigError
+from diffad_jax.evaluation.outputs import NONE_HELD_OUT
+from diffad_jax.inference import batching, calibration, sources, writer
+from diffad_jax.inference.detector import Detector
+from diffad_jax.inference.sources import Photo
+from diffad_jax.inference.writer import Row
+from diffad_jax.methods.registry import get_method
+from diffad_jax.runtime.signals import Stopped, StopSignal
+from diffad_jax.training.progress import PhotoProgress
+
+_SHOWN = 20  # unreadable files at the end; the tables name all
+_TILE_NOTE = (
+    "tiles show products at the photos' own scale: right for a detector trained on windows of "
+    "{side} × {side} pixels cut from such photos, not on photos shrunk to that size"
+)
+
+
+class UnreadableError(images.ImageError):
+    """Some files gave no score; all others did."""
+
+    exit_status = 3
+
+
+@dataclasses.dataclass
+class _Seen:
+    """What a call scored itself."""
+
+    num_photos: int = 0
+    reasons: list[str] = dataclasses.field(default_factory=list)  # of files without a score
+    windows: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+
+    def count(self, rows: Sequence[Row]) -> None:
+        self.num_photos += len(rows)
+        self.reasons += [row["error"] for row in rows if row["error"]]
+        self.windows.update(row["windows"] for row in rows if not row["error"])
+
+
+def predict_photos(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    source: Path,
+    output: Path,
+    tile: bool = False,
+    save: Sequence[str] = ("overlay",),
+) -> None:
+    """Scores photos; writes predictions.jsonl, predictions.csv, settings.json and pictures.
+
+    Called again it scores what is missing, or everything if the weights or a setting changed. The
+    tables and pictures are those of finished batches, whenever it is stopped. Up to
+    three batches of decoded photos are in memory: 2.9 GB where 16 of 12 megapixels are a batch.
+
+    Args:
+      config: the whole config; ``evaluation.batch_size`` is the number of windows in a batch.
+      workdir: holds the category's weights and thresholds.
+      source: a folder, a glob or - (``sources.list_photos``).
+      output: a folder; a photo's pictures lie below it as the photo below the source.
+      tile: cut photos into windows of ``image_size`` at their own resolution instead of resizing.
+      save: pictures for each photo, of ``writer.PICTURES``.
+
+    Raises:
+      ConfigError: no such picture, or the method has none; masks without a threshold.
+      layouts.DataError: no photo, or several categories are configured.
+      UnreadableError: at the end, where photos could not be read; exit status 3.
+      Stopped: after SIGTERM or Ctrl-C; exit status 75.
+    """
+    output = output.expanduser()
+    _check(config, tile, save)
+    category = config.categories[0]
+    listing = sources.list_photos(source, output)
+    detector = Detector.from_workdir(config, workdir, category)
+    with StopSignal() as stop:
+        limit = calibration.load_or_choose(config, workdir, category, detector, tile)
+        if limit is None and "mask" in save:
+            raise ConfigError(f"--save=mask needs a threshold, but {NONE_HELD_OUT}")
+        if tile:
+            print(_TILE_NOTE.format(side=config.image_size), file=sys.stderr)
+        value = None if limit is None else limit.value
+        map_range = calibration.load_map_range(config, workdir, category, detector, tile)
+        settings = {
+            "category": category,
+            "weights": detector.weights_hash,
+            **batching.settings(config, tile),
+            "threshold": value,
+            "root": listing.root,
+            "save": sorted(save),
+        }
+        to_row = functools.partial(
+            writer.write_row,
+            threshold=value,
+            map_range=map_range,
+            output=output,
+            save=save,
+            config=detector.config,
+        )
+        try:
+            with writer.Tables(output, settings, listing.photos) as tables:
+                done = len(tables.done)
+                todo = {p.path: p for p in listing.photos if p.name not in tables.done}
+                seen = _score(detector, todo, tile, tables, to_row, stop)
+        except OSError as error:
+            raise DataError(f"cannot write the results: {error}; then start again") from error
+    _report(limit, seen, done, output)
+
+
+def _check(config: ml_collections.ConfigDict, tile: bool, save: Sequence[str]) -> None:
+    if len(config.categories) != 1:
+        raise DataError(
+            "predict needs one category, to know whose detector to use: "
+            f"--config.categories={config.categories[0]}"
+        )
+    if unknown := set(save) - set(writer.PICTURES):
+        known = ", ".join(writer.PICTURES)
+        raise ConfigError(f"--save={min(unknown)}: choose some of {known}, or nothing")
+    method = get_method(config)
+    if "reconstruction" in save and not method.RECONSTRUCTS:
+        raise ConfigError(f"--save=reconstruction: {config.method} makes none")
+    if tile and config.method == "padim":
+        raise ConfigError("--tile does not go with padim, which knows places of whole photos")
+    if (tile or "mask" in save) and not method.SCORE_IS_IN_MAP:
+        raise ConfigError(
+            f"--tile and --save=mask do not go with {config.method}, whose score is no value of "
+            "its map"
+        )
+
+
+def _score(
+    detector: Detector,
+    photos: dict[str, Photo],
+    tile: bool,
+    tables: writer.Tables,
+    to_row: Callable[..., Row],
+    stop: StopSignal,
+) -> _Seen:
+    """Scores photos, by path, and adds their rows; pictures are written while the device works."""
+    seen = _Seen()
+    with PhotoProgress(len(photos)) as progress, ThreadPoolExecutor(os.cpu_count()) as pool:
+
+        def settle(writing: list[Future[Row]]) -> None:
+            rows = [future.result() for future in writing]
+            tables.append(rows)
+            seen.count(rows)
+            progress.update(len(rows))
+
+        writing: list[Future[Row]] = []
+        for results in batching.score_photos(detector, photos, tile):
+            settle(writing)
+            writing = [pool.submit(to_row, photos[result.path], result) for result in results]
+            if stop.received:
+                break
+        settle(writing)
+    if seen.num_photos < len(photos):
+        raise Stopped(
+            f"stopped after {seen.num_photos} of {len(photos)} photos; "
+            "the same command goes on from there"
+        )
+    return seen
+
+
+def _report(limit: calibration.Threshold | None, seen: _Seen, done: int, output: Path) -> None:
+    """Prints what was done; raises UnreadableError for what was not."""
+    scored = done + seen.num_photos - len(seen.reasons)
+    before = f" ({done} of them before)" if done else ""
+    print(f"{scored} photos scored{before}: {output / 'predictions.csv'} and predictions.jsonl")
+    if limit is None:
+        print(f"no verdicts: {NONE_HELD_OUT}", file=sys.stderr)
+    elif larger := sum(n for w, n in seen.windows.items() if w > limit.max_windows):
+        print(
+            f"{larger} photos have more windows than any held-out normal photo "
+            f"({limit.max_windows}), so more false alarms than the "
+            f"{100 * limit.false_alarm_rate:g} % of those",
+            file=sys.stderr,
+        )
+    if reasons := seen.reasons:
+        more = [f"and {len(reasons) - _SHOWN} more, in the tables"] if reasons[_SHOWN:] else []
+        raise UnreadableError(
+            f"{len(reasons)} of {done + seen.num_photos} photos could not be read:\n  "
+            + "\n  ".join([*reasons[:_SHOWN], *more])
+        )

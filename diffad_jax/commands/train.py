@@ -1,0 +1,272 @@
+"""Train what is missing, then evaluate: category by category."""
+
+import functools
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import ml_collections
+
+from diffad_jax.commands.evaluate import evaluate
+from diffad_jax.convert.backbone import read_backbone
+from diffad_jax.convert.perceptual import read_lpips
+from diffad_jax.data import images, inspect_text, layouts, recorded, toy
+from diffad_jax.data import inspect as data_inspect
+from diffad_jax.errors import ConfigError
+from diffad_jax.evaluation import cost
+from diffad_jax.methods import backbone
+from diffad_jax.methods.contract import FittedStage, Stage, is_fitted
+from diffad_jax.methods.diffad import autoencoder, networks
+from diffad_jax.methods.registry import get_method
+from diffad_jax.methods.train_state import Params
+from diffad_jax.models import pretrained
+from diffad_jax.runtime import files
+from diffad_jax.training import fit, loop
+from diffad_jax.training.fingerprint import describe_photos
+from diffad_jax.training.profiling import Steps
+from diffad_jax.types import Batch
+
+logger = logging.getLogger(__name__)
+
+
+def prepare(config: ml_collections.ConfigDict) -> None:
+    """Looks at every category before hours are spent on the first; writes the toy category.
+
+    Raises:
+      layouts.DataError: a category is missing or empty.
+    """
+    if config.data.layout == "toy":
+        toy.write_category(config.data.root, seed=0, image_size=config.image_size)
+    for category in config.categories:
+        layouts.read_category(config.data.root, category, config.data.layout)
+
+
+def train_and_evaluate(
+    config: ml_collections.ConfigDict, workdir: Path, profile: Steps | None
+) -> None:
+    """Trains the stages that are not finished, evaluates, and prints one table.
+
+    Several processes only train: the others would wait for the one that fits and evaluates.
+    ``profile`` names steps to trace, see ``profiling``.
+    """
+    prepare(config)
+    # Methods that are fitted see the photos alone.
+    if "recorded" in config.data and config.data.recorded:
+        recorded.Recording(config.data.recorded)  # it is there, and whole
+    for category in config.categories:
+        train_category(config, workdir / category, category, profile)
+    if jax.process_count() == 1:
+        evaluate(config, workdir)
+    elif jax.process_index() == 0:
+        print("trained by several processes; to evaluate, start a single one", file=sys.stderr)
+
+
+def train_category(
+    config: ml_collections.ConfigDict, directory: Path, category: str, profile: Steps | None
+) -> None:
+    """Trains or fits the stages of ``config.method``; a finished one is loaded instead.
+
+    Metrics on held-out photos, seconds and memory go to ``stages.json``.
+    """
+    frozen_config = ml_collections.FrozenConfigDict(config)
+    directory.mkdir(parents=True, exist_ok=True)
+    report_file = directory / "stages.json"
+    report = files.read_json(report_file)
+    weights: dict = {}
+    for stage in get_method(config).stages(frozen_config):
+        started = time.monotonic()
+        title = f"{category}/{stage.NAME}"
+        if is_fitted(stage):
+            if weights and jax.process_count() > 1:
+                continue  # left to the one process that evaluates
+            trained, metrics = _fit(stage, frozen_config, weights, directory, category), {}
+        else:
+            weights[stage.NAME], metrics, trained = _train(
+                stage, frozen_config, weights, directory, category, profile
+            )
+        if jax.process_index() != 0:
+            continue
+        seconds = time.monotonic() - started
+        if trained or stage.NAME not in report:  # it was stopped, or killed, in between
+            spent = {
+                "seconds_this_run": round(seconds, 1),
+                "peak_memory_mib": round(cost.peak_memory_mib()),
+            }
+            report[stage.NAME] = (spent if trained else {}) | metrics
+            files.write_whole(report_file, json.dumps(report, indent=2) + "\n")
+        if trained:
+            shown = ", ".join(f"{k} {v:.4g}" for k, v in metrics.items())
+            found = f"held-out normal photos: {shown}" if metrics else f"fitted in {seconds:.0f} s"
+            print(f"{title}: {found}", file=sys.stderr)
+        else:
+            print(f"{title}: finished before", file=sys.stderr)
+
+
+def _train(
+    stage: Stage,
+    config: ml_collections.FrozenConfigDict,
+    weights: dict[str, Params],
+    directory: Path,
+    category: str,
+    profile: Steps | None,
+) -> tuple[Params, dict[str, float], bool]:
+    """``loop.train_stage`` with this category's examples."""
+    data = loop.Data(
+        batches=functools.partial(process_batches, config, category),
+        held_out=lambda: next(
+            _batches(config, category, "validation", config.training.validation_examples)
+        ),
+        photos=describe_photos(
+            [config.data.recorded] if config.data.recorded else _normal_photos(config, category)
+        ),
+    )
+    settled = loop.with_steps(
+        stage, config, directory, lambda: len(_normal_photos(config, category))
+    )
+    frozen = load_perceptual(config) if stage is autoencoder else weights
+    title = f"{category}/{stage.NAME}"
+    return loop.train_stage(stage, settled, frozen, directory, data, title, profile)
+
+
+def _fit(
+    stage: FittedStage,
+    config: ml_collections.FrozenConfigDict,
+    weights: dict[str, Params],
+    directory: Path,
+    category: str,
+) -> bool:
+    """``fit.fit_stage`` with this category's photos."""
+    files = [r.file for r in layouts.normal_photos(config, category)[0]]
+    c, size = config.data, config.evaluation.batch_size
+    return fit.fit_stage(
+        stage,
+        config,
+        weights,
+        lambda: load_backbone(config) if "backbone" in config else {},
+        directory,
+        lambda: images.read_batches(files, size, config.image_size, c.resize, c.on_bad_image),
+        describe_photos(files),
+    )
+
+
+def load_perceptual(config: ml_collections.ConfigDict) -> dict[str, Params]:
+    """``{"perceptual": …}``, the weights of stage 1's perceptual network; {} where it is off.
+
+    Raises:
+      ConfigError: the file that the config names does not hold them.
+    """
+    c = config.autoencoder
+    if c.perceptual == "none":
+        return {}
+    if not c.perceptual_file:
+        logger.warning(
+            "the perceptual term of stage 1 is off: config.autoencoder.perceptual_file names no "
+            "LPIPS weights"
+        )
+        return {}
+    try:
+        if c.perceptual == "lpips":
+            return {"perceptual": read_lpips(c.perceptual_file)}
+        network = networks.perceptual(config)
+        return {"perceptual": pretrained.load_inception(c.perceptual_file, network.names)}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"config.autoencoder.perceptual_file: {error}") from error
+
+
+def load_backbone(config: ml_collections.FrozenConfigDict) -> dict[str, Params]:
+    """``{"backbone": …}``, the weights of the network that features come from.
+
+    Raises:
+      ConfigError: ``config.backbone.weights`` names no file, or one that does not hold them; a
+        layer is unknown, or the photos are too small for the network.
+    """
+    c = config.backbone
+    if not c.weights:
+        raise ConfigError(
+            f"config.backbone.weights is empty: name a file with trained weights of {c.name} "
+            "(README.md tells which)"
+        )
+    try:
+        backbone.map_shapes(config)
+        return {"backbone": read_backbone(c.weights, backbone.network(config))}
+    except ValueError as error:
+        raise ConfigError(f"config.backbone: {error}") from error
+
+
+def record(config: ml_collections.ConfigDict, output: Path, num_examples: int) -> None:
+    """Writes training examples, and ``training.validation_examples`` held-out ones, to a file.
+
+    Raises:
+      layouts.DataError: several categories are configured, or the category is missing.
+    """
+    if len(config.categories) != 1:
+        raise layouts.DataError(
+            f"a recording holds one category: --config.categories={config.categories[0]}"
+        )
+    _require_synthesis(config)
+    prepare(config)
+    category = config.categories[0]
+    counts = {"train": num_examples, "validation": config.training.validation_examples}
+    config.data.recorded = ""  # from the photos, whatever training would use
+    streams = {s: (n, _batches(config, category, s, 1)) for s, n in counts.items()}
+    recorded.write(config, category, output, streams)
+    print(f"{num_examples} examples in {output}, {output.stat().st_size / 2**20:.1f} MiB")
+
+
+def inspect(config: ml_collections.ConfigDict, output: Path) -> None:
+    """Prints what each category holds; writes its summary and contact sheet below ``output``.
+
+    Raises:
+      layouts.DataError: a category is missing or empty.
+      images.ImageError: an unreadable photo or mask, unless ``config.data.on_bad_image`` is
+        ``skip``; no photo is readable.
+    """
+    _require_synthesis(config)
+    prepare(config)
+    for category in config.categories:
+        summary = data_inspect.inspect_category(config, category, output / category)
+        print(inspect_text.as_text(summary))
+        print(f"{category}: summary.json and contact_sheet.png are in {output / category}\n")
+
+
+def _require_synthesis(config: ml_collections.ConfigDict) -> None:
+    if "synthesis" not in config:
+        raise ConfigError(
+            f"config.method = {config.method!r} learns without synthetic anomalies, so its config "
+            "says nothing of them: take another one, such as configs/mvtec.py"
+        )
+
+
+def _normal_photos(config: ml_collections.ConfigDict, category: str) -> list[str]:
+    """Those to train on and those held out."""
+    return [r.file for part in layouts.normal_photos(config, category) for r in part]
+
+
+def process_batches(
+    config: ml_collections.ConfigDict, category: str, start: int, batch_size: int
+) -> Iterator[Batch]:
+    """This process's share of the training batches from step ``start`` on."""
+    return _batches(
+        config,
+        category,
+        "train",
+        batch_size,
+        start_step=start,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
+def _batches(
+    config: ml_collections.ConfigDict, category: str, split: str, batch_size: int, **share: int
+) -> Iterator[Batch]:
+    if config.data.recorded:
+        return recorded.batches(config, category, split=split, batch_size=batch_size, **share)
+    # Imported here: evaluation and recorded training run where TensorFlow is not installed.
+    from diffad_jax.data import pipeline
+
+    return pipeline.batches(config, category, split=split, batch_size=batch_size, **share)

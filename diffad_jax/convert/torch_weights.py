@@ -1,0 +1,186 @@
+"""What the published files mean: which tensors, for which config, turned into ours.
+
+Published DiffAD feeds its networks BGR in [0, 1]; ours take RGB in [0, 1]. So the convolutions that
+touch an image are flipped (``Pair.colour``), which changes no result. Weights trained on [-1, 1]
+need ``config.autoencoder.signed``: no bias absorbs the range, because convolutions pad with zeros.
+"""
+
+import ml_collections
+import numpy as np
+
+from diffad_jax.convert import names, sources, translate
+from diffad_jax.convert.errors import ConvertError
+from diffad_jax.convert.names import Pair
+from diffad_jax.convert.sources import AUTOENCODER, DIFFUSERS, LATENT_DIFFUSION, SEGMENTER
+from diffad_jax.methods.diffad import networks
+from diffad_jax.methods.diffad.reconstruct import noise_schedule
+
+Config = ml_collections.FrozenConfigDict
+
+_SCHEDULE = (  # buffers that follow from the config
+    *("betas", "alphas_cumprod", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod"),
+    *("log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod"),
+    *("posterior_variance", "posterior_log_variance", "posterior_mean_coef"),
+)
+FIRST_STAGE, CONDITION = "first_stage_model.", "cond_stage_model."
+_DISCRIMINATOR = "loss.discriminator."
+_ASIDE = ("loss.perceptual_loss.", "loss.logvar", CONDITION, "model_ema.decay",
+          "model_ema.num_updates", "scale_factor", *_SCHEDULE)  # fmt: skip
+
+
+def convert(config: Config, tensors: dict[str, np.ndarray], source: str) -> dict:
+    """The variables of our networks from published tensors.
+
+    Args:
+      config: describes the networks.
+      tensors: the contents of one file.
+      source: its name, for messages.
+
+    Returns:
+      {part: {collection: ...}} of float32, the parts being ``autoencoder``, ``discriminator`` (if
+      the config trains one), ``denoiser``, ``average`` (the denoiser's) and ``segmenter`` as far as
+      the file holds them; beside a denoiser also ``scale``, the latent scale.
+
+    Raises:
+      ConvertError: the config contradicts the file; a tensor is missing, unknown or misshapen.
+    """
+    kind = sources.recognise(tensors, source)
+    require_published(config, kind, source)
+    pairs = _pairs(config, kind, tensors)
+
+    def known(name: str) -> bool:
+        unused = name.startswith(_DISCRIMINATOR) and not _trains_discriminator(config)
+        return name.startswith(_ASIDE) or name.endswith("num_batches_tracked") or unused
+
+    parts = translate.to_ours(tensors, pairs, known=known, source=source)
+    if kind == LATENT_DIFFUSION:
+        _require_one_autoencoder(tensors, source)
+        _require_schedule(config, tensors, source)
+        parts["scale"] = _latent_scale(config, tensors, source)
+        parts.setdefault("average", parts["denoiser"])  # trained without one
+        for part in ("denoiser", "average"):
+            parts[part] = scale_condition(parts[part], 1.0 / parts["scale"])
+    return parts
+
+
+def convert_draem(config: Config, tensors: dict[str, np.ndarray], source: str) -> dict:
+    """The variables of DRAEM's two networks, ``reconstructor`` and ``segmenter``.
+
+    Args, Raises: see ``convert``; ``tensors`` are those of both published files.
+    """
+    if config.draem.patch_size != 1:
+        raise ConvertError(f"{source} is for config.draem.patch_size = 1")
+    pairs = translate.prefixed(
+        names.reconstructor(networks.reconstructor(config)), "reconstructor", str
+    )
+    of_both = names.segmenter(networks.draem_segmenter(config), channels=6)
+    pairs += translate.prefixed(of_both, "segmenter", str)
+    return translate.to_ours(
+        tensors, pairs, known=lambda name: name.endswith("num_batches_tracked"), source=source
+    )
+
+
+def autoencoder_pairs(config: Config) -> list[Pair]:
+    """latent-diffusion's names; flipped unless the network was trained on RGB in [-1, 1]."""
+    pairs = names.autoencoder(networks.autoencoder(config))
+    return translate.rgb(pairs) if config.autoencoder.signed else pairs
+
+
+def scale_condition(variables: dict, factor: float) -> dict:
+    """Multiplies the denoiser's weights for the condition, the second half of its input, by it.
+
+    The published code scales z by the latent scale and leaves the condition as it is; ours scales
+    both.
+    """
+    kernel = variables["params"]["conv_in"]["kernel"].copy()
+    kernel[:, :, kernel.shape[2] // 2 :] *= np.float32(factor)
+    conv_in = variables["params"]["conv_in"] | {"kernel": kernel}
+    return variables | {"params": variables["params"] | {"conv_in": conv_in}}
+
+
+def require_diffad(config: ml_collections.ConfigDict) -> None:
+    """Raises ConvertError if the config is of another method."""
+    if config.method != "diffad":
+        raise ConvertError(
+            f"config.method = {config.method!r}: this is for DiffAD's networks alone"
+        )
+
+
+def require_published(config: Config, kind: str, source: str) -> None:
+    """Refuses a config under which weights of this kind would mean something else."""
+    wanted = {"autoencoder.patch_size": 1, "autoencoder.linear_skip": False}
+    if kind == DIFFUSERS:
+        wanted["autoencoder.signed"] = True
+    elif kind == LATENT_DIFFUSION:
+        wanted |= {"autoencoder.signed": False, "diffusion.prediction": "epsilon"}
+        wanted |= {"diffusion.linear_skip": False}
+    elif kind == SEGMENTER:
+        wanted = {"segmentation.patch_size": 1, "segmentation.input": "images"}
+        if len(config.reconstruction.interpolation) != 1:
+            raise ConvertError(
+                f"{source} is for one interpolated channel: set "
+                "--config.reconstruction.interpolation=(0.5,)"
+            )
+    for field, value in wanted.items():
+        section, _, name = field.partition(".")
+        if config[section][name] != value:
+            raise ConvertError(
+                f"{source} is for config.{field} = {value!r}, here it is "
+                f"{config[section][name]!r}: set --config.{field}={value}"
+            )
+
+
+def _pairs(config: Config, kind: str, tensors: dict[str, np.ndarray]) -> list[Pair]:
+    """What a file of this kind must hold."""
+    if kind == SEGMENTER:
+        return translate.prefixed(names.segmenter(networks.segmenter(config)), "segmenter", str)
+    if kind == DIFFUSERS:
+        old = "encoder.mid_block.attentions.0.query.weight" in tensors
+        pairs = names.diffusers_autoencoder(networks.autoencoder(config), old=old)
+        return translate.prefixed(translate.rgb(pairs), "autoencoder", str)
+    if kind == AUTOENCODER:
+        pairs = translate.prefixed(autoencoder_pairs(config), "autoencoder", str)
+        if _trains_discriminator(config) and any(n.startswith(_DISCRIMINATOR) for n in tensors):
+            gan = names.discriminator(networks.discriminator(config))
+            pairs += translate.prefixed(gan, "discriminator", _DISCRIMINATOR.__add__)
+        return pairs
+    denoiser = names.denoiser(networks.denoiser(config))
+    pairs = translate.prefixed(denoiser, "denoiser", "model.diffusion_model.".__add__)
+    if any(n.startswith("model_ema.") for n in tensors):
+        pairs += translate.prefixed(denoiser, "average", names.averaged)
+    return pairs + translate.prefixed(autoencoder_pairs(config), "autoencoder", FIRST_STAGE.__add__)
+
+
+def _trains_discriminator(config: Config) -> bool:
+    """A signed file's discriminator has seen another range than ours will."""
+    return bool(config.autoencoder.adversarial_weight) and not config.autoencoder.signed
+
+
+def _require_one_autoencoder(tensors: dict[str, np.ndarray], source: str) -> None:
+    for name, value in tensors.items():
+        twin = tensors.get(FIRST_STAGE + name.removeprefix(CONDITION))
+        if name.startswith(CONDITION) and twin is not None and not np.array_equal(value, twin):
+            raise ConvertError(
+                f"{source}: {name} differs from {FIRST_STAGE}; ours encodes both with one network"
+            )
+
+
+def _require_schedule(config: Config, tensors: dict[str, np.ndarray], source: str) -> None:
+    ours = noise_schedule(config)
+    theirs = tensors.get("alphas_cumprod", ours).ravel()
+    if theirs.shape != ours.shape or not np.allclose(theirs, ours, rtol=1e-4, atol=0):
+        raise ConvertError(
+            f"{source} was trained under another noise schedule: {len(theirs)} steps, from "
+            f"{1 - theirs[0]:.6g} to {1 - theirs[-1]:.6g} of noise, here {len(ours)}, from "
+            f"{1 - ours[0]:.6g} to {1 - ours[-1]:.6g}: set config.diffusion.timesteps, "
+            "beta_start, beta_end"
+        )
+
+
+def _latent_scale(config: Config, tensors: dict[str, np.ndarray], source: str) -> float:
+    theirs, ours = float(tensors.get("scale_factor", 1.0)), config.diffusion.latent_scale
+    if ours not in (0.0, theirs):
+        raise ConvertError(
+            f"{source} has latents scaled by {theirs}: set config.diffusion.latent_scale to it"
+        )
+    return theirs

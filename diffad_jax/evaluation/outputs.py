@@ -1,0 +1,159 @@
+"""The files that evaluation leaves: ``table.md``, ``table.tex``, what ``metrics.json`` holds of a
+category, and the words that explain the metrics in each."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from diffad_jax.evaluation import metrics, metrics_file, report, tables
+from diffad_jax.evaluation.confusion import Confusion
+from diffad_jax.evaluation.ranking import Metric
+from diffad_jax.inference.calibration import Threshold
+from diffad_jax.methods.registry import get_method
+from diffad_jax.runtime import files
+
+TEST_LABELS = "test labels"
+NONE_HELD_OUT = "no normal photo was held out to choose a threshold"
+_FID = "FID compares the reconstructions of the test photos with the normal training photos"
+_WITH_INTERVALS = (
+    "image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max"
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What evaluation found in one category."""
+
+    labels: np.ndarray  # [n] bool: anomalous
+    defect_types: Sequence[str]  # n
+    measured: metrics.CategoryMetrics
+    threshold: Threshold | None  # None where no photo was held out
+    cost: Mapping[str, Metric]
+    test_photos: str  # which, see ``fingerprint.describe_photos``
+    verdicts: list[tuple[report.Verdict, Confusion]]  # the held-out threshold first
+
+
+def extras(config: ml_collections.ConfigDict, result: Result) -> dict[str, Any]:
+    """What stands beside the metrics of one category in ``metrics.json``."""
+    measured, chosen = result.measured, result.threshold
+    kinds = list(result.defect_types)
+    return {
+        "num_normal": int(np.sum(~result.labels)),
+        "num_anomalous": int(np.sum(result.labels)),
+        "mask_rule": config.evaluation.mask_rule,
+        "test_photos": result.test_photos,
+        "cost": metrics_file.plain(result.cost),
+        **({"fid_compares": _FID} if get_method(config).RECONSTRUCTS else {}),
+        "threshold": Metric(None, NONE_HELD_OUT) if chosen is None else chosen.value,
+        **{
+            f"{name}_threshold": Metric(value, "" if value is not None else "F1-max is undefined")
+            for name, value in measured.f1_max_thresholds.items()
+        },
+        "f1_max_thresholds_chosen_on": TEST_LABELS,
+        "intervals": metrics_file.plain_intervals(measured.intervals),
+        "by_defect": {
+            kind: metrics_file.plain(found, {"num_photos": kinds.count(kind)})
+            for kind, found in measured.by_defect.items()
+        },
+        "verdicts": [
+            {
+                "threshold": verdict.value,
+                "chosen_on": verdict.chosen_on,
+                "used_test_labels": verdict.used_test_labels,
+                **metrics_file.plain_confusion(counts),
+            }
+            for verdict, counts in result.verdicts
+        ],
+    }
+
+
+def describe(result: Result) -> str:
+    """The verdicts at the threshold that was chosen without test photos."""
+    if result.threshold is None:
+        return NONE_HELD_OUT
+    verdict, c = result.verdicts[0]
+    return (
+        f"threshold {verdict.value:.4g}, from {verdict.chosen_on}: "
+        f"{c.true_positives} of {c.true_positives + c.false_negatives} defects found, "
+        f"{c.false_positives} of {c.false_positives + c.true_negatives} good photos called "
+        "anomalous"
+    )
+
+
+def mask_rule(config: ml_collections.ConfigDict) -> str:
+    """The rule's name and what it says."""
+    rule = config.evaluation.mask_rule
+    return f"{rule}: {report.MASK_RULES[rule]}"
+
+
+def conditions(config: ml_collections.ConfigDict) -> str:
+    """What keeps metrics of two runs from being compared if it differs."""
+    side = config.image_size
+    rule = config.evaluation.mask_rule
+    return f"photos of {side} × {side} pixels, mask rule {rule}, seed {config.seed}"
+
+
+def settings(
+    config: ml_collections.ConfigDict, chosen: Threshold | None, map_range: tuple[float, float]
+) -> dict[str, str]:
+    """What a reader of a report must know to trust it, in words."""
+    rule = NONE_HELD_OUT if chosen is None else (
+        f"the least score that at most {100 * chosen.false_alarm_rate:g} % of "
+        f"{chosen.num_held_out_normal} held-out normal photos exceed"
+    )  # fmt: skip
+    method = get_method(config)
+    words = {
+        "method": config.method,
+        "photos": f"resized to {config.image_size} × {config.image_size} pixels",
+        **method.describe(config),
+        "threshold": rule,
+        "mask rule": mask_rule(config),
+        "colours": "black where the map is {:.4g} or less, yellow at {:.4g}".format(*map_range),
+        "intervals": "95 %, over 1000 resamples of the test photos within each class",
+        "seed": str(config.seed),
+    }
+    return words | ({"FID": _FID.removeprefix("FID ")} if method.RECONSTRUCTS else {})
+
+
+def write_tables(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    results: Mapping[str, Result],
+    compared: Sequence[tables.Table],
+) -> None:
+    """``table.md`` and ``table.tex``; ``compared`` go last."""
+    found = {c: r.measured.metrics for c, r in results.items()}
+    more = [n for n in next(iter(found.values())) if n not in _WITH_INTERVALS]
+    intervals = {c: r.measured.intervals for c, r in results.items()}
+    types = {(c, t): f for c, r in results.items() for t, f in r.measured.by_defect.items()}
+    counts = {(c, t): list(results[c].defect_types).count(t) for c, t in types}
+    written = [
+        tables.metrics_table(found, _WITH_INTERVALS, intervals),
+        tables.metrics_table(found, more, heading="More metrics"),
+        tables.by_defect_table(types, counts),
+        tables.verdicts_table({(c, v.chosen_on): (v.value, counted)
+                               for c, r in results.items() for v, counted in r.verdicts}),
+        *compared,
+    ]  # fmt: skip
+    rules = [
+        "Shares in per cent, 95 % intervals in brackets.",
+        f"Mask rule {mask_rule(config)}.",
+        f"This run: {conditions(config)}.",
+        f"A threshold chosen on {TEST_LABELS} flatters; the other saw no test photo.",
+        *([f"{_FID}."] if get_method(config).RECONSTRUCTS else []),
+    ]
+    markdown = [
+        "# Evaluation",
+        "",
+        *(f"- {r}" for r in rules),
+        "",
+        *map(tables.as_markdown, written),
+    ]
+    files.write_whole(workdir / "table.md", "\n".join(markdown))
+    latex = ["% needs \\usepackage{booktabs}", *(f"% {r}" for r in rules), ""]
+    latex += map(tables.as_latex, written)
+    files.write_whole(workdir / "table.tex", "\n".join(latex))

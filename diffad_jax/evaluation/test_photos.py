@@ -1,0 +1,137 @@
+"""The test photos of a category through its detector, batch by batch.
+
+Memory holds one batch and a few numbers for each photo; maps and pictures go to the disk.
+"""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from diffad_jax.data import images, layouts, pictures
+from diffad_jax.evaluation import direct_copy, fid
+from diffad_jax.evaluation.direct_copy import direct_copy_metrics, squared_errors
+from diffad_jax.evaluation.metrics import TestSet
+from diffad_jax.evaluation.ranking import NO_RECONSTRUCTION, Metric
+from diffad_jax.evaluation.stack import Stack
+from diffad_jax.inference.detector import Detector
+from diffad_jax.methods.registry import get_method
+from diffad_jax.types import Prediction
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """What a detector says of n test photos of s × s pixels."""
+
+    test: TestSet
+    scores: np.ndarray  # [n] float64: exact beside thresholds that are Python floats
+    maps: Stack  # [n, s, s] float32
+    columns: Mapping[str, Stack]  # title -> [n, s, s, 3] uint8: reconstruction, interpolated ...
+    direct_copy: dict[str, Metric]
+    features: fid.Statistics | None  # of the reconstructions; None without Inception's weights
+    seconds_a_photo: float | None  # in the fastest batch; None where there was but one
+
+
+def run(
+    config: ml_collections.ConfigDict,
+    category: str,
+    detector: Detector,
+    inception: Mapping[str, Any] | None,
+    folder: Path,
+) -> Results:
+    """Reads and scores the test photos; those may be none.
+
+    Args:
+      config: the whole config.
+      category: its name.
+      detector: of this category.
+      inception: parameters for FID.
+      folder: whose disk holds the maps while they are needed; no file is left.
+
+    Raises:
+      layouts.DataError: the category is missing.
+      images.ImageError: a photo or mask is unreadable; none is ever skipped.
+      stack.StackError: the disk is full.
+    """
+    side, e = config.image_size, config.evaluation
+    found = layouts.read_category(config.data.root, category, config.data.layout)
+    records = [r for r in found if r.split == "test"]
+    have_masks = not any(r.is_anomalous and r.mask is None for r in records)
+    photos = Stack(folder, (side, side, 3), np.uint8)
+    masks, maps = Stack(folder, (side, side), bool), Stack(folder, (side, side), np.float32)
+    columns: dict[str, Stack] = {}
+    scores, squares, areas = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
+    seconds: list[float] = []
+    reconstructs, features = get_method(config).RECONSTRUCTS, None
+    if reconstructs and inception is not None:
+        features = fid.no_statistics(e.fid_dimension)
+    for start in range(0, len(records), e.batch_size):
+        batch = records[start : start + e.batch_size]
+        pixels, _, _ = images.read_images([r.file for r in batch], side, config.data.resize)
+        truth = _read_masks(batch, side, e.mask_rule)
+        started = time.perf_counter()
+        predicted = detector.predict_all(pixels, e.batch_size)
+        seconds.append((time.perf_counter() - started) / e.batch_size)  # it is filled up
+        photos.append(pixels)
+        masks.append(truth)
+        maps.append(predicted.anomaly_map)
+        for title, made in _made(config, predicted).items():
+            column = columns.setdefault(title, Stack(folder, (side, side, 3), np.uint8))
+            column.append(pictures.to_bytes(made))
+        scores.append(predicted.score)
+        areas.append(truth.sum(axis=(1, 2)))
+        if reconstructs:
+            exact = np.divide(pixels, 255.0, dtype=np.float32)
+            squares.append(squared_errors(exact, predicted.reconstruction, truth))
+        if features is not None:
+            of_batch = fid.image_statistics([predicted.reconstruction], inception, e.fid_dimension)
+            features = fid.merge(features, of_batch)
+    test = TestSet(
+        files=[r.file for r in records],
+        defect_types=[r.defect_type for r in records],
+        labels=np.array([r.is_anomalous for r in records], bool),
+        photos=photos,
+        masks=masks if have_masks else None,
+    )
+    copied = dict.fromkeys(direct_copy.NAMES, Metric(None, NO_RECONSTRUCTION))
+    if reconstructs:
+        errors = np.concatenate(squares) if have_masks else None
+        copied = direct_copy_metrics(errors, np.concatenate(areas), side * side, test.labels)
+    scored = np.concatenate(scores).astype(np.float64)
+    fastest = min(seconds) if len(seconds) > 1 else None
+    return Results(test, scored, maps, columns, copied, features, fastest)
+
+
+def _made(config: ml_collections.ConfigDict, predicted: Prediction) -> dict[str, np.ndarray]:
+    """{title: [b, s, s, 3]} of what the method makes of the photos."""
+    columns = {}
+    if predicted.reconstruction is not None:
+        columns["reconstruction"] = predicted.reconstruction
+    if predicted.interpolated is not None:
+        for i, weight in enumerate(config.reconstruction.interpolation):
+            columns[f"interpolated {weight:g}"] = predicted.interpolated[:, i]
+    return columns
+
+
+def training_features(
+    config: ml_collections.ConfigDict, category: str, inception: Mapping[str, Any]
+) -> fid.Statistics:
+    """Of the normal photos that training saw: what FID compares reconstructions with."""
+    c, e = config.data, config.evaluation
+    files = [r.file for r in layouts.normal_photos(config, category)[0]]
+    batches = images.read_batches(files, e.batch_size, config.image_size, c.resize, c.on_bad_image)
+    exact = (np.divide(batch, 255.0, dtype=np.float32) for batch in batches)
+    return fid.image_statistics(exact, inception, e.fid_dimension)
+
+
+def _read_masks(records: Sequence[layouts.Record], side: int, rule: str) -> np.ndarray:
+    """[b, side, side] bool; those of normal photos are empty."""
+    masks = np.zeros((len(records), side, side), bool)
+    for mask, r in zip(masks, records, strict=True):
+        if r.mask is not None:
+            mask[:] = images.read_mask(r.mask, side, rule, images.photo_size(r.file))
+    return masks

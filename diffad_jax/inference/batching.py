@@ -1,0 +1,171 @@
+"""Photo files to scores: reading ahead of the detector, batches of one size, windows put together.
+
+Predicting and choosing a threshold both go this way, so a threshold fits the scores it judges.
+"""
+
+import collections
+import functools
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import ml_collections
+import numpy as np
+
+from diffad_jax.data import images
+from diffad_jax.inference.detector import Detector
+from diffad_jax.inference.tiling import Tiles
+from diffad_jax.methods.registry import get_method
+
+T, R = TypeVar("T"), TypeVar("R")
+
+
+class Scored(NamedTuple):
+    """What the detector says of one photo of h × w pixels; seen whole, s = config.image_size."""
+
+    path: str
+    photo: np.ndarray  # [h, w, 3] uint8
+    num_windows: int  # 1 where the photo was seen whole
+    score: float
+    anomaly_map: np.ndarray  # [s, s], or [h, w] from windows; float32
+    # [s, s, 3], or [h, w, 3] from windows; float32 in [0, 1]. None where the method makes none.
+    reconstruction: np.ndarray | None
+
+
+class Unreadable(NamedTuple):
+    """A file that gave no score."""
+
+    path: str
+    reason: str
+
+
+class _Opened(NamedTuple):
+    path: str
+    photo: np.ndarray
+    tiles: Tiles
+
+
+def settings(config: ml_collections.ConfigDict, tile: bool) -> dict[str, Any]:
+    """What scores depend on besides the photo and the weights (which fit no other fields)."""
+    fields = {
+        "method": config.method,
+        "seed": config.seed,
+        "image_size": config.image_size,
+        "data.resize": config.data.resize,
+        "training.compute_dtype": config.training.compute_dtype,
+        "tile": tile,
+    }
+    if config.method == "diffad":
+        fields["reconstruction.test_steps"] = config.reconstruction.test_steps
+    for name in ("smoothing", "smoothing_power"):
+        if name in config.evaluation:
+            fields[f"evaluation.{name}"] = config.evaluation[name]
+    return fields
+
+
+def score_photos(
+    detector: Detector, paths: Iterable[str], tile: bool
+) -> Iterator[list[Scored | Unreadable]]:
+    """Scores photos in batches of ``config.evaluation.batch_size`` windows.
+
+    Seen whole, a photo is resized to one window. With ``tile`` it keeps its resolution and is cut
+    into windows; its score is then that of the blended map, by the same smoothing.
+
+    Args:
+      detector: of one category.
+      paths: taken one by one, as room is made.
+      tile: cut instead of resizing.
+
+    Yields:
+      After each batch the photos that it finished. A batch of photos (with ``tile``, one a core)
+      is decoded ahead.
+
+    Raises:
+      checkpoint.CheckpointError: a score is not finite, so the weights are broken.
+    """
+    config, unreadable = detector.config, []
+    size, cores = config.evaluation.batch_size, os.cpu_count() or 1
+
+    def read(path: str) -> _Opened | Unreadable:
+        try:
+            photo = images.read_image(path, None, config.data.resize)
+        except images.ImageError as error:
+            return Unreadable(path, str(error))
+        side = config.image_size
+        seen = photo if tile else images.resized(photo, side, config.data.resize)
+        return _Opened(path, photo, Tiles(seen, side))
+
+    def windows(found: Iterable[_Opened | Unreadable]) -> Iterator[tuple[_Opened, int]]:
+        for opened in found:
+            if isinstance(opened, Unreadable):
+                unreadable.append(opened)
+            else:
+                yield from ((opened, i) for i in range(len(opened.tiles)))
+
+    with ThreadPoolExecutor(cores) as pool:
+        places = windows(_map_ahead(pool, read, paths, cores if tile else size))
+        while batch := list(itertools.islice(places, size)):
+            finished = _score_batch(detector, batch, tile)
+            yield finished + unreadable
+            unreadable.clear()
+    yield unreadable
+
+
+def score_map(anomaly_map: np.ndarray, config: ml_collections.FrozenConfigDict) -> np.ndarray:
+    """What the score is the largest value of, see ``contracts.Method``: [h, w] float32."""
+    height, width = anomaly_map.shape
+    side = config.image_size
+    # Zeros beyond the border count anyway, and whole windows make few shapes to compile for.
+    padded = np.pad(anomaly_map, ((0, -height % side), (0, -width % side)))
+    return np.asarray(_score_map(padded[None], config=config))[0, :height, :width]
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _score_map(anomaly_map: jax.Array, *, config: ml_collections.FrozenConfigDict) -> jax.Array:
+    return get_method(config).score_map(anomaly_map, config=config)
+
+
+def _score_batch(
+    detector: Detector, batch: list[tuple[_Opened, int]], tile: bool
+) -> list[Scored | Unreadable]:
+    """The photos whose last window is in the batch."""
+    config, finished = detector.config, []
+    pixels = np.stack([opened.tiles.window(i) for opened, i in batch])
+    predicted = detector.predict_all(pixels, config.evaluation.batch_size)
+    found, reconstructs = predicted.anomaly_map[..., None], predicted.reconstruction is not None
+    if reconstructs:
+        found = np.concatenate([found, predicted.reconstruction], axis=-1)
+    for k, (opened, i) in enumerate(batch):
+        opened.tiles.add(i, found[k])
+        if i + 1 < len(opened.tiles):
+            continue
+        blend = opened.tiles.blend
+        anomaly_map, reconstruction = blend[..., 0], blend[..., 1:] if reconstructs else None
+        score = score_map(anomaly_map, config).max() if tile else predicted.score[k]
+        finished.append(
+            Scored(
+                path=opened.path,
+                photo=opened.photo,
+                num_windows=len(opened.tiles),
+                score=float(score),
+                anomaly_map=anomaly_map,
+                reconstruction=reconstruction,
+            )
+        )
+    return finished
+
+
+def _map_ahead(
+    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int
+) -> Iterator[R]:
+    """``map`` in threads, in order, at most so many results ahead of what was taken."""
+    futures: collections.deque = collections.deque()
+    for item in items:
+        futures.append(pool.submit(function, item))
+        if len(futures) > ahead:
+            yield futures.popleft().result()
+    while futures:
+        yield futures.popleft().result()

@@ -1,0 +1,74 @@
+"""Feature maps of a network that others trained: what PaDiM and PatchCore stand on."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from diffad_jax.methods.train_state import Params
+from diffad_jax.models.inception import Inception
+from diffad_jax.models.resnet import ResNet, resnet18, wide_resnet50_2
+from diffad_jax.types import to_float
+
+Config = ml_collections.ConfigDict | ml_collections.FrozenConfigDict
+_NETWORKS = {"inception_v3": Inception, "resnet18": resnet18, "wide_resnet50_2": wide_resnet50_2}
+
+
+def network(config: Config) -> Inception | ResNet:
+    """The network that ``config.backbone`` describes, up to its deepest layer."""
+    c = config.backbone
+    return _NETWORKS[c.name](tuple(c.layers), dtype=jnp.dtype(config.training.compute_dtype))
+
+
+def maps(params: Params, images: jax.Array, *, config: Config) -> list[jax.Array]:
+    """[b, s, s, 3] uint8 -> [b, h, w, c] float32 of each of ``config.backbone.layers``."""
+    found = network(config).apply({"params": params}, to_float(images))
+    return [found[name] for name in config.backbone.layers]
+
+
+def largest(maps: Sequence[jax.Array]) -> tuple[int, int]:
+    """(h, w) of the largest of several maps [b, h, w, c]."""
+    return max(x.shape[1:3] for x in maps)
+
+
+def map_shapes(config: Config) -> list[tuple[int, int, int]]:
+    """(h, w, c) of each of ``config.backbone.layers``; nothing is computed.
+
+    Raises:
+      ValueError: a layer is unknown, or ``config.image_size`` too small.
+    """
+    side = config.image_size
+    pixels = jax.ShapeDtypeStruct((1, side, side, 3), np.uint8)
+
+    def run(pixels: jax.Array) -> list[jax.Array]:
+        params = network(config).init(jax.random.key(0), to_float(pixels))["params"]
+        return maps(params, pixels, config=config)
+
+    return [x.shape[1:] for x in jax.eval_shape(run, pixels)]
+
+
+def upsampled_and_smoothed(distances: jax.Array, size: int, sigma: float) -> jax.Array:
+    """A map of distances at the photos' size: bilinear, then a Gaussian filter.
+
+    Args:
+      distances: [b, h, w].
+      size: of the result, in pixels.
+      sigma: of the Gaussian, in pixels of the result; cut off at four of them, and mirrored at
+        the border (SciPy's ``gaussian_filter`` by default).
+
+    Returns:
+      [b, size, size].
+    """
+    large = jax.image.resize(distances, (len(distances), size, size), "linear", antialias=False)
+    reach = int(4.0 * sigma + 0.5)
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    # As a matrix, which mirrors at the border too: row i holds the weights that make pixel i.
+    places = np.arange(size)[:, None] + np.arange(-reach, reach + 1)
+    places = places % (2 * size)
+    places = np.where(places >= size, 2 * size - 1 - places, places)
+    blur = np.zeros((size, size))
+    np.add.at(blur, (np.arange(size)[:, None], places), weights / weights.sum())
+    blur = jnp.asarray(blur, jnp.float32)
+    return jnp.einsum("ij,bjk,lk->bil", blur, large, blur, precision="highest")

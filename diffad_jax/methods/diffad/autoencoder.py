@@ -1,0 +1,159 @@
+"""Stage 1: the KL autoencoder E, D learns to copy photos through a small latent."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from diffad_jax.methods import losses, train_state, validation
+from diffad_jax.methods.diffad import adversary, brightness, networks
+from diffad_jax.methods.train_state import Params, TrainState
+from diffad_jax.models.autoencoder import begin_as_principal_components
+from diffad_jax.types import Batch, Validation, to_float
+
+NAME = "autoencoder"
+SECTIONS = ("synthesis", "autoencoder")
+BEST_BY = "psnr_normal_db"
+Config = ml_collections.FrozenConfigDict
+
+
+def settings(config: Config) -> ml_collections.FrozenConfigDict:
+    return config.autoencoder
+
+
+def make_optimizer(config: Config) -> optax.GradientTransformation:
+    """Of the autoencoder and, with a state of its own, of the discriminator."""
+    c = config.autoencoder
+    adam = functools.partial(optax.adam, b1=c.betas[0], b2=c.betas[1])
+    return train_state.optimizer(c, config.training.gradient_clip, adam)
+
+
+def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):
+    del frozen  # the first stage stands on nothing
+    init_key, adversary_key, run_key = jax.random.split(key, 3)
+    image = jnp.zeros((1, config.image_size, config.image_size, 3))
+    model = networks.autoencoder(config)
+    weights = model.init(init_key, image)["params"]
+    if config.autoencoder.linear_skip:
+        photos = _exposed(batch, config)
+        weights = begin_as_principal_components(weights, photos, model)
+    params = {"autoencoder": weights}
+    variables = {}
+    if config.autoencoder.adversarial_weight:
+        discriminator = networks.discriminator(config).init(adversary_key, image, train=False)
+        params["discriminator"] = discriminator["params"]
+        variables["batch_stats"] = discriminator["batch_stats"]
+    optimizer = make_optimizer(config)
+    opt_state = {name: optimizer.init(p) for name, p in params.items()}
+    return train_state.create(params, opt_state, run_key, variables=variables)
+
+
+def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, config: Config):
+    """One update of the autoencoder, then one of the discriminator on what it makes now.
+
+    L = ‖x − x̂‖₁ + w_p n d(x, x̂) + w_KL KL(q(z|x) ‖ N(0, I)) + w_a a L_G, sums over n = h · w · 3
+    values: d the perceptual distance, L_G and a the adversarial term and its adaptive weight (see
+    ``adversary``), x̂ = D(z), z ~ q(z|x).
+
+    Args:
+      state: the stage's state; its ``params`` are those of the autoencoder and, with an adversarial
+        term, of the discriminator.
+      frozen: ``perceptual``, that network's weights, where the term is on; else empty.
+      batch: see ``types.Batch``; ``config.autoencoder.input`` names the image that is copied.
+      config: static.
+
+    Returns:
+      The next state and scalar metrics.
+    """
+    c = config.autoencoder
+    image = _exposed(batch, config)
+    key, key_again = jax.random.split(train_state.step_key(state))
+
+    def reconstruction_loss(copy):
+        distance = losses.l1(image, copy)
+        if "perceptual" in frozen:
+            network = networks.perceptual(config)
+            perceived = network.apply({"params": frozen["perceptual"]}, copy, image)
+            distance += c.perceptual_weight * image[0].size * perceived
+        return jnp.mean(distance)
+
+    (copy, kl), pull = jax.vjp(
+        lambda params: _copy(params, image, key, config), state.params["autoencoder"]
+    )
+    unlike, slope = jax.value_and_grad(reconstruction_loss)(copy)
+    metrics = {
+        "loss": unlike + c.kl_weight * kl,
+        "l1": jnp.mean(jnp.abs(image - copy)),
+        "kl": kl / math.prod(networks.latent_shape(config)),
+    }
+    if c.adversarial_weight:
+        slope, more = adversary.add_term(state, copy, slope, pull, config)
+        metrics |= more
+    (gradients,) = pull((slope, jnp.float32(c.kl_weight)))
+    optimizer = make_optimizer(config)
+    state = train_state.apply_to(state, "autoencoder", gradients, optimizer)
+    metrics["gradient_norm"] = optax.tree.norm(gradients)
+
+    if c.adversarial_weight:
+        made_anew, _ = _copy(state.params["autoencoder"], image, key_again, config)
+        state, more = adversary.update(state, image, made_anew, optimizer, config)
+        metrics |= more
+    return state.replace(step=state.step + 1), metrics
+
+
+def _exposed(batch: Batch, config: Config) -> jax.Array:
+    """The image that is copied, times its gain: [b, h, w, 3]."""
+    image = to_float(batch[config.autoencoder.input])
+    return brightness.gain(image, config=config) * image
+
+
+def _copy(params: Params, image: jax.Array, key: jax.Array, config: Config):
+    """D(z), z ~ q(z|x), as in training; and the mean over the batch of KL(q(z|x) ‖ N(0, I))."""
+    model = networks.autoencoder(config)
+    sample_key, encoder_key, decoder_key = jax.random.split(key, 3)
+
+    def apply(x, method, dropout_key):
+        return model.apply(
+            {"params": params},
+            x,
+            method=method,
+            deterministic=False,
+            rngs={"dropout": dropout_key},
+        )
+
+    mean, logvar = apply(image, "encode", encoder_key)
+    z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(sample_key, mean.shape)
+    return apply(z, "decode", decoder_key), jnp.mean(losses.kl(mean, logvar))
+
+
+def weights(state: TrainState) -> Params:
+    """What later stages and the detector need."""
+    return {"params": state.params["autoencoder"]}
+
+
+def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Validation:
+    """PSNR in dB of D(mode of E(x)) on held-out photos, normal and with synthetic anomalies."""
+    model = networks.autoencoder(config)
+
+    def copy_of(image):
+        gain = brightness.gain(image, config=config)
+        mean, _ = model.apply(weights[NAME], gain * image, method="encode")
+        return jnp.clip(model.apply(weights[NAME], mean, method="decode") / gain, 0.0, 1.0)
+
+    image, augmented = to_float(batch["image"]), to_float(batch["augmented_image"])
+    copy, augmented_copy = copy_of(image), copy_of(augmented)
+    return Validation(
+        metrics={
+            "psnr_normal_db": validation.psnr(image, copy),
+            "psnr_augmented_db": validation.psnr(augmented, augmented_copy),
+        },
+        pictures={
+            "normal photo": image,
+            "normal photo, copied": copy,
+            "augmented photo": augmented,
+            "augmented photo, copied": augmented_copy,
+        },
+    )

@@ -1,0 +1,166 @@
+"""Stage 2: the denoiser ε_θ learns normal latents, given a noisy, perhaps defective one."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from diffad_jax.methods import losses, train_state, validation
+from diffad_jax.methods.diffad import brightness, networks, schedule
+from diffad_jax.methods.diffad.reconstruct import noise_schedule, reconstruct
+from diffad_jax.methods.train_state import Params, TrainState
+from diffad_jax.types import Batch, Validation, to_float
+
+NAME = "denoiser"
+SECTIONS = ("synthesis", "autoencoder", "diffusion")
+BEST_BY = "repaired_inside_db"
+Config = ml_collections.FrozenConfigDict
+
+
+def settings(config: Config) -> ml_collections.FrozenConfigDict:
+    return config.diffusion
+
+
+def make_optimizer(config: Config) -> optax.GradientTransformation:
+    c = config.diffusion
+    adamw = functools.partial(optax.adamw, weight_decay=c.weight_decay)
+    return train_state.optimizer(c, config.training.gradient_clip, adamw)
+
+
+def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):
+    """A fresh state; ``batch`` gives the latent scale where the config asks for a measured one."""
+    init_key, run_key = jax.random.split(key)
+    height, width, channels = networks.latent_shape(config)
+    inputs = jnp.zeros((1, height, width, 2 * channels))
+    params = networks.denoiser(config).init(init_key, inputs, jnp.zeros((1,), jnp.int32))["params"]
+    scale = jnp.asarray(config.diffusion.latent_scale, jnp.float32)
+    if not config.diffusion.latent_scale:
+        mean, _ = _encode(config, frozen, batch, "image")
+        scale = 1.0 / jnp.std(mean)
+    # A copy: the training step gives up its input's buffers, each once.
+    average = jax.tree.map(jnp.copy, params)
+    opt_state = make_optimizer(config).init(params)
+    return train_state.create(
+        params, opt_state, run_key, ema_params=average, variables={"scale": scale}
+    )
+
+
+def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, config: Config):
+    """One step of L_LDM = ‖ε − ε_θ(z_t, t, c_s)‖² with noisy condition embedding.
+
+    ``config.diffusion.prediction = "v"`` has the denoiser predict v in place of ε.
+
+    z ~ q(z|x) is sampled, the condition c is the mode of q(z|x_a); t is uniform on
+    ``trained_timesteps``. s is uniform on ``condition_timesteps`` (``independent``, the published
+    code), or s = t (``shared``, the poster's equation), or the condition stays clean (``none``), or
+    there is none (``hidden``; both are the paper's ablations). Errors count ``anomaly_weight``
+    times where the example is anomalous (1 as published): there the condition is no answer.
+
+    Returns:
+      The next state and scalar metrics.
+    """
+    c = config.diffusion
+    keys = jax.random.split(train_state.step_key(state), 5)
+    scale = state.variables["scale"]
+    mean, logvar = _encode(config, frozen, batch, "image")
+    z = scale * (mean + jnp.exp(0.5 * logvar) * jax.random.normal(keys[0], mean.shape))
+    condition = scale * _encode(config, frozen, batch, "augmented_image")[0]
+
+    alpha_bar = noise_schedule(config)
+    t = jax.random.randint(keys[1], z.shape[:1], *c.trained_timesteps)
+    noise = jax.random.normal(keys[2], z.shape)
+    z_t = schedule.q_sample(z, t, noise, alpha_bar)
+    s = t
+    if c.condition_noise == "independent":
+        s = jax.random.randint(keys[3], z.shape[:1], *c.condition_timesteps)
+    condition = _seen(condition, s, keys[4], config)
+
+    target = schedule.target(c.prediction, z, t, noise, alpha_bar)
+    weight = 1.0 + (c.anomaly_weight - 1.0) * _share_of_anomaly(batch["anomaly_mask"], z.shape)
+
+    def loss_fn(params):
+        inputs = jnp.concatenate([z_t, condition], axis=-1)
+        output = networks.denoiser(config).apply({"params": params}, inputs, t)
+        return jnp.mean(losses.squared_error(target, output, weight))
+
+    loss, gradients = jax.value_and_grad(loss_fn)(state.params)
+    state = train_state.apply_gradients(state, gradients, make_optimizer(config))
+    average = train_state.ema(
+        state.ema_params, state.params, state.step, c.ema_decay, c.accumulation
+    )
+    metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
+    return state.replace(ema_params=average), metrics
+
+
+def weights(state: TrainState) -> Params:
+    """The averaged weights and the latent scale."""
+    return {"params": state.ema_params, "scale": state.variables["scale"]}
+
+
+def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Validation:
+    """How well held-out photos with synthetic anomalies are repaired, and the loss by timestep.
+
+    ``repaired_…`` is the PSNR in dB against the defect-free photo, inside and outside the mask,
+    ``damaged_…`` that of the augmented photo itself. ``loss_t…`` is the mean over a fifth of the
+    timesteps, with the condition at the same noise level where training noises it.
+    """
+    image, augmented = to_float(batch["image"]), to_float(batch["augmented_image"])
+    mask = to_float(batch["anomaly_mask"]) * 255.0
+    key = jax.random.key(config.seed)
+    result = reconstruct(
+        weights, augmented, key, config=config, num_steps=config.reconstruction.test_steps
+    )
+
+    metrics = {
+        "damaged_inside_db": validation.psnr(augmented, image, mask),
+        "repaired_inside_db": validation.psnr(result.reconstruction, image, mask),
+        "repaired_outside_db": validation.psnr(result.reconstruction, image, 1.0 - mask),
+    }
+    scale = weights[NAME]["scale"]
+    z = scale * _encode(config, weights, batch, "image")[0]
+    condition = scale * _encode(config, weights, batch, "augmented_image")[0]
+    alpha_bar = noise_schedule(config)
+    for i, t in enumerate(np.linspace(0.1, 0.9, 5) * config.diffusion.timesteps):
+        noise_key, condition_key = jax.random.split(jax.random.fold_in(key, i))
+        steps = jnp.full(z.shape[:1], int(t), jnp.int32)
+        noise = jax.random.normal(noise_key, z.shape)
+        z_t = schedule.q_sample(z, steps, noise, alpha_bar)
+        c_t = _seen(condition, steps, condition_key, config)
+        output = networks.denoiser(config).apply(
+            {"params": weights[NAME]["params"]}, jnp.concatenate([z_t, c_t], axis=-1), steps
+        )
+        target = schedule.target(config.diffusion.prediction, z, steps, noise, alpha_bar)
+        metrics[f"loss_t{int(t)}"] = jnp.mean(losses.squared_error(target, output))
+    pictures = {
+        "augmented photo": augmented,
+        "reconstruction": result.reconstruction,
+        "normal photo": image,
+    }
+    return Validation(metrics, pictures)
+
+
+def _seen(condition: jax.Array, s: jax.Array, key: jax.Array, config: Config) -> jax.Array:
+    """What the denoiser is shown of the condition: noised to timesteps s, clean, or nothing."""
+    if config.diffusion.condition_noise == "hidden":
+        return jnp.zeros_like(condition)
+    if config.diffusion.condition_noise == "none":
+        return condition
+    noise = jax.random.normal(key, condition.shape)
+    return schedule.q_sample(condition, s, noise, noise_schedule(config))
+
+
+def _share_of_anomaly(mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """How much of each position's patch is anomalous: [b, H, W, 1] in {0, 1} -> [b, h, w, 1]."""
+    batch, height, width, _ = shape
+    patches = mask.reshape(batch, height, mask.shape[1] // height, width, -1)
+    return jnp.mean(patches.astype(jnp.float32), axis=(2, 4))[..., None]
+
+
+def _encode(config: Config, frozen: dict[str, Params], batch: Batch, which: str):
+    """Mean and log variance of z, in the light that only the augmented photo can tell at test."""
+    gain = brightness.gain(to_float(batch["augmented_image"]), config=config)
+    image = gain * to_float(batch[which])
+    return networks.autoencoder(config).apply(frozen["autoencoder"], image, method="encode")

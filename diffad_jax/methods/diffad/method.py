@@ -1,0 +1,73 @@
+"""DiffAD as a method: its stages, and how it predicts."""
+
+import jax
+import ml_collections
+
+from diffad_jax.methods import filters
+from diffad_jax.methods.contract import FittedStage, Stage
+from diffad_jax.methods.diffad import STAGES, normal_level
+from diffad_jax.methods.diffad.reconstruct import Reconstruction, reconstruct
+from diffad_jax.methods.diffad.segment import probabilities
+from diffad_jax.types import Prediction, to_float
+
+RECONSTRUCTS = SCORE_IS_IN_MAP = True
+Config = ml_collections.FrozenConfigDict
+
+
+def stages(config: Config) -> tuple[Stage | FittedStage, ...]:
+    """See ``contracts.Method``: the published three, and one for relative maps."""
+    return (*STAGES, normal_level.STAGE) if _is_relative(config) else STAGES
+
+
+def map_range(config: Config) -> tuple[float, float] | None:
+    """See ``contracts.Method``: that of probabilities, which relative maps are not."""
+    return None if _is_relative(config) else (0.0, 1.0)
+
+
+def predict(
+    weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
+) -> Prediction:
+    """See ``contracts.Method``; the seed is that of the noise, which all photos share."""
+    image = to_float(images)
+    key = jax.random.key(seed)
+    repaired = reconstruct(
+        weights, image, key, config=config, num_steps=config.reconstruction.test_steps
+    )
+    return judge(weights, image, repaired, config=config)
+
+
+def judge(
+    weights: dict, image: jax.Array, repaired: Reconstruction, *, config: Config
+) -> Prediction:
+    """The last part of ``predict``: segments, and scores the map. ``image`` is in [0, 1]."""
+    anomaly_map = probabilities(weights, repaired, image, config=config)
+    if _is_relative(config):
+        anomaly_map = normal_level.relative(anomaly_map, weights[normal_level.NAME], config=config)
+    c = config.evaluation
+    return Prediction(
+        score=filters.image_score(anomaly_map, c.smoothing, c.smoothing_power),
+        anomaly_map=anomaly_map,
+        reconstruction=repaired.reconstruction,
+        interpolated=repaired.interpolated,
+    )
+
+
+def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
+    """See ``contracts.Method``."""
+    c = config.evaluation
+    return filters.power_mean_filter(anomaly_map, c.smoothing, c.smoothing_power)
+
+
+def describe(config: Config) -> dict[str, str]:
+    """What a reader of a report must know of the method."""
+    c, e = config.reconstruction, config.evaluation
+    level = f"the level of normal photos at that place + {config.normal_level.floor:g}"
+    return {
+        "map": f"probability over {level}" if _is_relative(config) else "probability",
+        "score": filters.describe(e.smoothing, e.smoothing_power),
+        "reconstruction": f"{c.test_steps} DDIM steps, {c.spacing}, {c.condition} condition",
+    }
+
+
+def _is_relative(config: Config) -> bool:
+    return config.normal_level.floor > 0.0

@@ -1,0 +1,59 @@
+"""How high the segmenter's probabilities rise on normal photos, place by place; not in the paper.
+
+Where normal photos differ (a rim, a reflection), a segmenter of few steps suspects something on
+each of them. Fitted in one pass over the normal training photos once the other stages have ended,
+and used where ``config.normal_level.floor`` is above 0.
+"""
+
+from collections.abc import Iterator
+
+import jax
+import ml_collections
+import numpy as np
+
+from diffad_jax.methods.contract import FittedStage
+from diffad_jax.methods.diffad.reconstruct import reconstruct
+from diffad_jax.methods.diffad.segment import probabilities
+from diffad_jax.methods.train_state import Params
+from diffad_jax.runtime.sharding import over_photos
+from diffad_jax.types import to_float
+
+NAME = "normal_level"
+Config = ml_collections.FrozenConfigDict
+
+
+def fit(config: Config, photos: Iterator[np.ndarray], frozen: dict[str, Params]) -> Params:
+    """See ``contracts.FittedStage``: {"level": [s, s] float32 in [0, 1]}.
+
+    It is (mean over the photos of mᵖ)^(1/p) of each pixel's m, with p = ``normal_level.power``.
+    """
+    total, count = np.zeros((config.image_size, config.image_size)), 0
+    for powers in over_photos(_powers, frozen, photos, config):
+        total += np.asarray(powers, np.float64).sum(0)
+        count += len(powers)
+    level = (total / count) ** (1.0 / config.normal_level.power)
+    return {"level": level.astype(np.float32)}
+
+
+def relative(anomaly_map: jax.Array, fitted: Params, *, config: Config) -> jax.Array:
+    """m / (level + ``normal_level.floor``): how many times the level a pixel reaches.
+
+    Args:
+      anomaly_map: [b, s, s] in [0, 1].
+      fitted: of ``fit``.
+      config: static.
+
+    Returns:
+      [b, s, s] in [0, 1 / floor]; a pixel of a normal photo seldom exceeds 1.
+    """
+    return anomaly_map / (fitted["level"] + config.normal_level.floor)[None]
+
+
+def _powers(weights: dict, images: jax.Array, *, config: Config) -> jax.Array:
+    image, steps = to_float(images), config.reconstruction.test_steps
+    key = jax.random.key(config.seed)
+    repaired = reconstruct(weights, image, key, config=config, num_steps=steps)
+    return probabilities(weights, repaired, image, config=config) ** config.normal_level.power
+
+
+STAGE = FittedStage(NAME, ("reconstruction", "normal_level"), fit)

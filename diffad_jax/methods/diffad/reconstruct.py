@@ -1,0 +1,120 @@
+"""A photo's defect-free version: frozen E, ε_θ, D. The only bridge from stages 1 and 2 onward."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from diffad_jax.methods.diffad import brightness, ddim, networks, schedule
+
+Config = ml_collections.FrozenConfigDict
+
+
+@flax.struct.dataclass
+class Reconstruction:
+    """float32 in [0, 1]."""
+
+    reconstruction: jax.Array  # [b, h, w, 3]: x_r = D(z_r)
+    interpolated: jax.Array  # [b, k, h, w, 3]: x_inter = D(λ c + (1 − λ) z_r) for each of k λ
+
+
+def noise_schedule(config: Config) -> np.ndarray:
+    c = config.diffusion
+    return schedule.alpha_bar(c.timesteps, c.beta_start, c.beta_end)
+
+
+def reconstruct(
+    weights: dict, image: jax.Array, key: jax.Array, *, config: Config, num_steps: int,
+    shared_noise: bool = True,
+) -> Reconstruction:  # fmt: skip
+    """Samples a normal latent given the photo's own latent as condition, and decodes it.
+
+    Args:
+      weights: of the stages ``autoencoder`` and ``denoiser``.
+      image: [b, h, w, 3] float32 in [0, 1].
+      key: for the starting noise and the condition's.
+      config: static.
+      num_steps: DDIM steps.
+      shared_noise: give all photos the same noise, so that a photo's result does not depend on its
+        neighbours in the batch; training draws it for each.
+
+    Returns:
+      x_r and x_inter, clipped to [0, 1].
+    """
+    latent, gain = encode(weights, image, config=config)
+    z_r = denoise(
+        weights, latent, key, config=config, num_steps=num_steps, shared_noise=shared_noise
+    )
+    return decode(weights, latent, z_r, gain, config=config)
+
+
+def encode(weights: dict, image: jax.Array, *, config: Config) -> tuple[jax.Array, jax.Array]:
+    """The photo's latent c, the posterior's mode, scaled, and its gain, which ``decode`` undoes.
+
+    [b, h, w, 3] in [0, 1] -> [b, …, c], [b, 1, 1, 1].
+    """
+    gain = brightness.gain(image, config=config)
+    mode, _ = networks.autoencoder(config).apply(
+        weights["autoencoder"], gain * image, method="encode"
+    )
+    return weights["denoiser"]["scale"] * mode, gain
+
+
+def denoise(
+    weights: dict, latent: jax.Array, key: jax.Array, *, config: Config, num_steps: int,
+    shared_noise: bool = True,
+) -> jax.Array:  # fmt: skip
+    """A normal latent z_r of the shape of ``latent``, which is the condition, by DDIM.
+
+    ``config.reconstruction.condition = "noisy"`` hides the condition in noise of a timestep drawn
+    from ``condition_timesteps``, as in training. A denoiser that has learned without a condition
+    starts at ``latent`` noised to ``start_timestep`` instead of pure noise (the paper's "forward
+    and reverse"). Arguments as for ``reconstruct``.
+    """
+    denoiser, alpha_bar = networks.denoiser(config), noise_schedule(config)
+    c = config.reconstruction
+    noise_key, timestep_key, condition_key = jax.random.split(key, 3)
+    drawn = 1 if shared_noise else latent.shape[0]
+
+    def normal(key):
+        return jnp.broadcast_to(jax.random.normal(key, (drawn, *latent.shape[1:])), latent.shape)
+
+    condition, start, last = latent, normal(noise_key), config.diffusion.timesteps
+    if config.diffusion.condition_noise == "hidden":
+        timestep = jnp.full(latent.shape[:1], c.start_timestep)
+        start = schedule.q_sample(latent, timestep, start, alpha_bar)
+        condition, last = jnp.zeros_like(latent), c.start_timestep + 1
+    elif c.condition == "noisy":
+        s = jax.random.randint(timestep_key, (drawn,), *c.condition_timesteps)
+        s = jnp.broadcast_to(s, latent.shape[:1])
+        condition = schedule.q_sample(latent, s, normal(condition_key), alpha_bar)
+
+    def predict_noise(z_t, t):
+        inputs = jnp.concatenate([z_t, condition], axis=-1)
+        output = denoiser.apply({"params": weights["denoiser"]["params"]}, inputs, t)
+        return schedule.predicted_noise(config.diffusion.prediction, output, z_t, t, alpha_bar)
+
+    visited = ddim.sampling_timesteps(last, num_steps, c.spacing)
+    return ddim.ddim_sample(predict_noise, start, visited, alpha_bar)
+
+
+def decode(
+    weights: dict, latent: jax.Array, z_r: jax.Array, gain: jax.Array, *, config: Config
+) -> Reconstruction:
+    """x_r = D(z_r) and x_inter = D(λ c + (1 − λ) z_r) in the photo's light, clipped to [0, 1].
+
+    Args:
+      weights: of the stages ``autoencoder`` and ``denoiser``.
+      latent, gain: by ``encode``.
+      z_r: of the shape of ``latent``, by ``denoise``.
+      config: static.
+    """
+    weights_of_c = config.reconstruction.interpolation
+    mixed = [weight * latent + (1.0 - weight) * z_r for weight in weights_of_c]
+    # One call for all: the decoder is the dearest network.
+    latents = jnp.concatenate([z_r, *mixed]) / weights["denoiser"]["scale"]
+    decoded = networks.autoencoder(config).apply(weights["autoencoder"], latents, method="decode")
+    decoded = decoded.reshape(1 + len(mixed), *z_r.shape[:1], *decoded.shape[1:])
+    decoded = jnp.clip(decoded / gain[None], 0.0, 1.0)
+    return Reconstruction(reconstruction=decoded[0], interpolated=jnp.moveaxis(decoded[1:], 0, 1))

@@ -1,0 +1,95 @@
+"""Stage 3: the segmentation U-Net learns where a photo differs from its defect-free version."""
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from diffad_jax.methods import losses, train_state, validation
+from diffad_jax.methods.diffad import networks
+from diffad_jax.methods.diffad.reconstruct import reconstruct
+from diffad_jax.methods.diffad.segment import segment, segmenter_input
+from diffad_jax.methods.train_state import Params, TrainState
+from diffad_jax.types import Batch, Validation, to_float
+
+NAME = "segmenter"
+SECTIONS = ("synthesis", "autoencoder", "diffusion", "segmentation", "reconstruction")
+BEST_BY = "pixel_ap"
+Config = ml_collections.FrozenConfigDict
+
+
+def settings(config: Config) -> ml_collections.FrozenConfigDict:
+    return config.segmentation
+
+
+def make_optimizer(config: Config) -> optax.GradientTransformation:
+    return train_state.optimizer(config.segmentation, config.training.gradient_clip)
+
+
+def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):
+    del frozen, batch
+    init_key, run_key = jax.random.split(key)
+    channels = 3 * (2 + len(config.reconstruction.interpolation))
+    inputs = jnp.zeros((1, config.image_size, config.image_size, channels))
+    variables = networks.segmenter(config).init(init_key, inputs, train=False)
+    return train_state.of_variables(variables, make_optimizer(config), run_key)
+
+
+def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, config: Config):
+    """One step of the focal loss on concat(x_r, x_inter, x_a) against the anomaly mask.
+
+    Returns:
+      The next state and scalar metrics.
+    """
+    image = to_float(batch["augmented_image"])
+    mask = jnp.squeeze(batch["anomaly_mask"], -1).astype(jnp.float32)
+    repaired = reconstruct(
+        frozen,
+        image,
+        train_state.step_key(state),
+        config=config,
+        num_steps=config.reconstruction.training_steps,
+        shared_noise=False,
+    )
+    inputs = jax.lax.stop_gradient(segmenter_input(repaired, image, config=config))
+
+    def loss_fn(params):
+        logits, updated = networks.segmenter(config).apply(
+            {"params": params, **state.variables}, inputs, train=True, mutable=["batch_stats"]
+        )
+        focal = losses.focal(logits, mask, config.segmentation.focal_gamma)
+        return jnp.mean(focal), updated
+
+    (loss, updated), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    state = train_state.apply_gradients(state, gradients, make_optimizer(config))
+    metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
+    return state.replace(variables=updated), metrics
+
+
+def weights(state: TrainState) -> Params:
+    """What the detector needs."""
+    return {"params": state.params, **state.variables}
+
+
+def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Validation:
+    """Focal loss and pixel average precision on synthetic anomalies of held-out photos."""
+    image = to_float(batch["augmented_image"])
+    mask = jnp.squeeze(batch["anomaly_mask"], -1).astype(jnp.float32)
+    key = jax.random.key(config.seed)
+    repaired = reconstruct(
+        weights, image, key, config=config, num_steps=config.reconstruction.test_steps
+    )
+    logits = segment(weights[NAME], repaired, image, config=config)
+    probability = jax.nn.softmax(logits)[..., 1]
+    return Validation(
+        metrics={
+            "loss": jnp.mean(losses.focal(logits, mask, config.segmentation.focal_gamma)),
+            "pixel_ap": validation.average_precision(mask, probability),
+        },
+        pictures={
+            "augmented photo": image,
+            "reconstruction": repaired.reconstruction,
+            "anomaly map": validation.grey(probability),
+            "anomaly mask": validation.grey(mask),
+        },
+    )

@@ -1,0 +1,152 @@
+"""DRAEM (Zavrtanik et al., ICCV 2021): an autoencoder that removes anomalies, and a segmenter, the
+one that DiffAD took over, on what it changed; both learn together."""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from diffad_jax.methods import filters, losses, similarity, train_state, validation
+from diffad_jax.methods.contract import Stage
+from diffad_jax.methods.diffad import networks
+from diffad_jax.methods.train_state import Params, TrainState
+from diffad_jax.types import Batch, Prediction, Validation, to_float
+
+NAME = "draem"
+SECTIONS = ("synthesis", "draem")
+BEST_BY = "pixel_ap"
+RECONSTRUCTS = SCORE_IS_IN_MAP = True
+Config = ml_collections.FrozenConfigDict
+
+
+def stages(config: Config) -> tuple[Stage]:
+    """See ``contracts.Method``: the module is its own only stage."""
+    del config
+    return (sys.modules[__name__],)
+
+
+def map_range(config: Config) -> tuple[float, float]:
+    """See ``contracts.Method``: probabilities."""
+    del config
+    return 0.0, 1.0
+
+
+def settings(config: Config) -> ml_collections.FrozenConfigDict:
+    return config.draem
+
+
+def make_optimizer(config: Config) -> optax.GradientTransformation:
+    return train_state.optimizer(config.draem, config.training.gradient_clip)
+
+
+def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):
+    del frozen, batch
+    keys = jax.random.split(key, 3)
+    image = jnp.zeros((1, config.image_size, config.image_size, 3))
+    both = jnp.concatenate([image, image], axis=-1)
+    made = {
+        "reconstructor": networks.reconstructor(config).init(keys[0], image, train=False),
+        "segmenter": networks.draem_segmenter(config).init(keys[1], both, train=False),
+    }
+    params = {name: variables["params"] for name, variables in made.items()}
+    statistics = {name: variables["batch_stats"] for name, variables in made.items()}
+    opt_state = make_optimizer(config).init(params)
+    return train_state.create(params, opt_state, keys[2], variables=statistics)
+
+
+def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, config: Config):
+    """One step of L = ‖x − x_r‖² + (1 − SSIM(x_r, x)) + L_focal, x_r made of x_a (eqs. 2 to 5).
+
+    Returns:
+      The next state and scalar metrics.
+    """
+    del frozen
+    image, augmented = to_float(batch["image"]), to_float(batch["augmented_image"])
+    mask = jnp.squeeze(batch["anomaly_mask"], -1).astype(jnp.float32)
+
+    def loss_fn(params):
+        repaired, logits, statistics = _run(params, state.variables, augmented, config, train=True)
+        terms = {
+            "l2": jnp.mean((repaired - image) ** 2),
+            "ssim": 1.0 - jnp.mean(similarity.ssim(repaired, image)),
+            "focal": jnp.mean(losses.focal(logits, mask, config.draem.focal_gamma)),
+        }
+        return sum(terms.values()), (terms, statistics)
+
+    (loss, (terms, statistics)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    state = train_state.apply_gradients(state, gradients, make_optimizer(config))
+    metrics = {"loss": loss, **terms, "gradient_norm": optax.tree.norm(gradients)}
+    return state.replace(variables=statistics), metrics
+
+
+def weights(state: TrainState) -> Params:
+    """What the detector needs."""
+    return {"params": state.params, "batch_stats": state.variables}
+
+
+def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Validation:
+    """Pixel average precision, and PSNR of the repair, on held-out synthetic anomalies."""
+    image, mask = to_float(batch["image"]), jnp.asarray(batch["anomaly_mask"], jnp.float32)
+    predicted = predict(weights, batch["augmented_image"], seed=config.seed, config=config)
+    return Validation(
+        metrics={
+            "pixel_ap": validation.average_precision(mask[..., 0], predicted.anomaly_map),
+            "repaired_inside_db": validation.psnr(predicted.reconstruction, image, mask),
+            "repaired_outside_db": validation.psnr(predicted.reconstruction, image, 1.0 - mask),
+        },
+        pictures={
+            "augmented photo": to_float(batch["augmented_image"]),
+            "reconstruction": predicted.reconstruction,
+            "anomaly map": validation.grey(predicted.anomaly_map),
+            "anomaly mask": validation.grey(mask[..., 0]),
+        },
+    )
+
+
+def predict(
+    weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
+) -> Prediction:
+    """See ``contracts.Method``; map and score are those of DiffAD."""
+    del seed  # nothing is drawn
+    trained = weights[NAME]
+    repaired, logits, _ = _run(
+        trained["params"], trained["batch_stats"], to_float(images), config, train=False
+    )
+    anomaly_map = jax.nn.softmax(logits)[..., 1]
+    c = config.evaluation
+    return Prediction(
+        score=filters.image_score(anomaly_map, c.smoothing, c.smoothing_power),
+        anomaly_map=anomaly_map,
+        reconstruction=jnp.clip(repaired, 0.0, 1.0),
+    )
+
+
+def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
+    """See ``contracts.Method``."""
+    c = config.evaluation
+    return filters.power_mean_filter(anomaly_map, c.smoothing, c.smoothing_power)
+
+
+def describe(config: Config) -> dict[str, str]:
+    """See ``contracts.Method``."""
+    c = config.evaluation
+    return {"score": filters.describe(c.smoothing, c.smoothing_power)}
+
+
+def _run(
+    params: Params, statistics: Params, image: jax.Array, config: Config, *, train: bool
+) -> tuple[jax.Array, jax.Array, Params]:
+    """x_r [b, h, w, 3], logits [b, h, w, 2] of concat(x_r, x), batch statistics after it."""
+    after = {}
+
+    def apply(name, network, x):
+        variables = {"params": params[name], "batch_stats": statistics[name]}
+        result, changed = network.apply(variables, x, train=train, mutable=["batch_stats"])
+        after[name] = changed["batch_stats"]
+        return result
+
+    repaired = apply("reconstructor", networks.reconstructor(config), image)
+    both = jnp.concatenate([repaired, image], axis=-1)
+    return repaired, apply("segmenter", networks.draem_segmenter(config), both), after

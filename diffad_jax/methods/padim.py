@@ -1,0 +1,174 @@
+"""PaDiM (Defard et al., ICPR 2020 workshops): a Gaussian of features at each position.
+
+A photo's features at a position are those of several layers of a trained network, reduced to a few
+dimensions. Of the normal photos their mean and covariance are kept, and a photo's map holds its
+Mahalanobis distances to them.
+"""
+
+import functools
+import itertools
+from collections.abc import Iterator
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from diffad_jax.errors import UserError
+from diffad_jax.methods import backbone
+from diffad_jax.methods.contract import FittedStage
+from diffad_jax.methods.train_state import Params
+from diffad_jax.runtime.sharding import over_photos
+from diffad_jax.types import Prediction
+
+NAME = "padim"
+RECONSTRUCTS, SCORE_IS_IN_MAP = False, True
+Config = ml_collections.FrozenConfigDict
+
+
+@flax.struct.dataclass
+class Statistics:
+    """Of n photos' features at p positions, all that a Gaussian needs; its size knows no n."""
+
+    count: jax.Array  # [] float32
+    mean: jax.Array  # [p, d]
+    scatter: jax.Array  # [p, d, d]: Σ (x - mean)(x - mean)ᵀ
+
+
+def no_statistics(positions: int, dimensions: int) -> Statistics:
+    """Of no photo: where ``updated`` starts."""
+    return Statistics(
+        count=jnp.zeros(()),
+        mean=jnp.zeros((positions, dimensions)),
+        scatter=jnp.zeros((positions, dimensions, dimensions)),
+    )
+
+
+def updated(statistics: Statistics, features: jax.Array) -> Statistics:
+    """With the features of more photos, [b, p, d] (Chan, Golub and LeVeque, 1979)."""
+    number = len(features)
+    mean = features.mean(0)
+    centred = features - mean[None]
+    count = statistics.count + number
+    shift = mean - statistics.mean
+    scatter = jnp.einsum("bpi,bpj->pij", centred, centred, precision="highest")
+    between = jnp.einsum("pi,pj->pij", shift, shift, precision="highest")
+    return Statistics(
+        count=count,
+        mean=statistics.mean + shift * (number / count),
+        scatter=statistics.scatter + scatter + between * (statistics.count * number / count),
+    )
+
+
+def whitening(statistics: Statistics, regularisation: float) -> jax.Array:
+    """[p, d, d] W with Wᵀ W the inverse of the covariance + regularisation · I, at least 2 photos.
+
+    With it a Mahalanobis distance is the length of W (x - mean), never the root of a negative.
+    """
+    d = statistics.mean.shape[-1]
+    covariance = statistics.scatter / (statistics.count - 1.0)
+    root = jnp.linalg.cholesky(covariance + regularisation * jnp.eye(d)[None])
+    identity = jnp.broadcast_to(jnp.eye(d)[None], root.shape)
+    return jax.scipy.linalg.solve_triangular(root, identity, lower=True)
+
+
+def mahalanobis(features: jax.Array, mean: jax.Array, whiten: jax.Array) -> jax.Array:
+    """[b, p, d], [p, d], [p, d, d] -> [b, p]."""
+    residual = jnp.einsum("pij,bpj->bpi", whiten, features - mean[None], precision="highest")
+    return jnp.sqrt(jnp.sum(residual**2, axis=-1))
+
+
+def projections(config: Config) -> list[np.ndarray]:
+    """For each layer [c, d], which together reduce the layers' channels to d dimensions.
+
+    ``random`` chooses channels (the paper); ``orthogonal`` mixes them by a matrix with orthonormal
+    columns (Kim et al., BMVC 2021).
+    """
+    c, channels = config.padim, [shape[-1] for shape in backbone.map_shapes(config)]
+    total, d = sum(channels), min(config.padim.dimensions, sum(channels))
+    rng = np.random.default_rng(config.seed)
+    if c.reduction == "random":
+        matrix = np.eye(total)[:, np.sort(rng.permutation(total)[:d])]
+    else:
+        matrix = np.linalg.qr(rng.standard_normal((total, d)))[0]
+    return np.split(matrix.astype(np.float32), list(itertools.accumulate(channels))[:-1])
+
+
+def features(params: Params, images: jax.Array, *, config: Config) -> jax.Array:
+    """[b, s, s, 3] uint8 -> [b, h, w, d]: the layers at the largest map's size, reduced.
+
+    Each layer is reduced before it is enlarged (to the nearest position, as in the paper), which
+    gives the same and takes a fraction of the memory.
+    """
+    layers = backbone.maps(params, images, config=config)
+    total = jnp.zeros((1, 1, 1, 1))
+    for layer, matrix in zip(layers, projections(config), strict=True):
+        part = jnp.einsum("bhwc,cd->bhwd", layer, jnp.asarray(matrix), precision="highest")
+        size = (len(part), *backbone.largest(layers), part.shape[-1])
+        total += jax.image.resize(part, size, "nearest")
+    return total
+
+
+def stages(config: Config) -> tuple[FittedStage]:
+    """See ``contracts.Method``."""
+    del config
+    return (FittedStage(NAME, ("backbone", "padim"), fit),)
+
+
+def map_range(config: Config) -> None:
+    """See ``contracts.Method``: distances."""
+    del config
+    return None
+
+
+def fit(config: Config, photos: Iterator[np.ndarray], frozen: dict[str, Params]) -> Params:
+    """See ``contracts.FittedStage``.
+
+    Raises:
+      UserError: there are fewer than two photos.
+    """
+    params, statistics = frozen["backbone"], None
+    update = jax.jit(updated, donate_argnums=0)
+    for found in over_photos(features, params, photos, config):
+        b, h, w, d = found.shape
+        statistics = statistics or no_statistics(h * w, d)
+        statistics = update(statistics, found.reshape(b, h * w, d))
+    if statistics.count < 2:
+        raise UserError("PaDiM needs two normal training photos at least, and better a hundred")
+    found = jax.jit(functools.partial(whitening, regularisation=config.padim.regularisation))(
+        statistics
+    )
+    return jax.device_get({"backbone": params, "mean": statistics.mean, "whiten": found})
+
+
+def predict(
+    weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
+) -> Prediction:
+    """See ``contracts.Method``. The score is the largest value of the map."""
+    del seed  # nothing is drawn
+    fitted = weights[NAME]
+    found = features(fitted["backbone"], images, config=config)
+    b, h, w, d = found.shape
+    distances = mahalanobis(found.reshape(b, h * w, d), fitted["mean"], fitted["whiten"])
+    anomaly_map = backbone.upsampled_and_smoothed(
+        distances.reshape(b, h, w), config.image_size, config.padim.smoothing_sigma
+    )
+    return Prediction(score=anomaly_map.max((1, 2)), anomaly_map=anomaly_map)
+
+
+def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
+    """See ``contracts.Method``: the map as it is."""
+    del config
+    return anomaly_map
+
+
+def describe(config: Config) -> dict[str, str]:
+    """See ``contracts.Method``."""
+    c, b = config.padim, config.backbone
+    return {
+        "score": "the map's largest value",
+        "map": f"Mahalanobis distances, smoothed by a Gaussian of {c.smoothing_sigma:g} pixels",
+        "features": f"{b.name}, {', '.join(b.layers)}, to {c.dimensions} dimensions by "
+        f"{'random choice' if c.reduction == 'random' else 'an orthogonal projection'}",
+    }

@@ -1,0 +1,159 @@
+"""PatchCore (Roth et al., CVPR 2022): distances to a memory bank of normal patches.
+
+A patch is the average of 3 × 3 features of a trained network's middle layers. The bank is a coreset
+of the normal photos' patches, and a photo's map holds the distances of its patches to the nearest
+ones in the bank.
+"""
+
+from collections.abc import Iterator
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from diffad_jax.methods import backbone
+from diffad_jax.methods.contract import FittedStage
+from diffad_jax.methods.coreset import Candidates, coreset
+from diffad_jax.methods.train_state import Params
+from diffad_jax.runtime.sharding import over_photos
+from diffad_jax.types import Prediction
+
+NAME = "patchcore"
+RECONSTRUCTS = SCORE_IS_IN_MAP = False  # a score is a weighed distance
+_BLOCK = 2048  # of the bank's patches that are compared at a time: bounds the memory
+Config = ml_collections.FrozenConfigDict
+
+
+def patches(params: Params, images: jax.Array, *, config: Config) -> jax.Array:
+    """[b, s, s, 3] uint8 -> [b, h, w, c]: the layers averaged, at the largest's size, in a row.
+
+    Beyond the border the averages count zeros, as the published code does. The layers keep their
+    widths, where that code averages neighbouring channels to 1024 in all.
+    """
+    layers = backbone.maps(params, images, config=config)
+    averaged = [nn.avg_pool(x, (3, 3), padding="SAME") for x in layers]
+    size = backbone.largest(averaged)
+    shapes = [(len(x), *size, x.shape[-1]) for x in averaged]
+    return jnp.concatenate(
+        [jax.image.resize(x, s, "linear", antialias=False)
+         for x, s in zip(averaged, shapes, strict=True)],
+        axis=-1,
+    )  # fmt: skip
+
+
+def stages(config: Config) -> tuple[FittedStage]:
+    """See ``contracts.Method``."""
+    del config
+    return (FittedStage(NAME, ("backbone", "patchcore"), fit),)
+
+
+def map_range(config: Config) -> None:
+    """See ``contracts.Method``: distances."""
+    del config
+    return None
+
+
+def fit(config: Config, photos: Iterator[np.ndarray], frozen: dict[str, Params]) -> Params:
+    """See ``contracts.FittedStage``."""
+    c, params, candidates = config.patchcore, frozen["backbone"], None
+    for found in over_photos(patches, params, photos, config):
+        rows = found.reshape(-1, found.shape[-1])
+        candidates = candidates or Candidates(c.max_candidates, rows.shape[-1], config.seed)
+        candidates.add(rows)
+    features = candidates.features()
+    count = min(max(round(c.bank_share * candidates.seen), 1), c.max_bank, len(features))
+    bank = coreset(features, count, c.projection, config.seed)
+    return {"backbone": jax.device_get(params), "bank": bank}
+
+
+def nearest(queries: jax.Array, bank: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The distance of each of [q, c] to its nearest one of [k, c], and which it is: [q], [q].
+
+    The bank is compared in blocks, each by a matrix product: ‖a - b‖² = ‖a‖² - 2 a·b + ‖b‖².
+    """
+    count, channels = bank.shape
+    blocks = jnp.pad(bank, ((0, -count % _BLOCK), (0, 0))).reshape(-1, _BLOCK, channels)
+    exists = (jnp.arange(blocks.shape[0] * _BLOCK) < count).reshape(-1, _BLOCK)
+
+    def closer(best: tuple[jax.Array, jax.Array], block: tuple):
+        first, rows, real = block
+        rows = rows.astype(jnp.float32)
+        squares = jnp.where(real, jnp.sum(rows**2, axis=-1), jnp.inf)
+        # ‖a‖² is the same for all b, so it waits until the nearest is known.
+        partial = squares[None] - 2.0 * jnp.matmul(queries, rows.T, precision="highest")
+        value, index = partial.min(1), first + partial.argmin(1)
+        closer = value < best[0]
+        return (jnp.where(closer, value, best[0]), jnp.where(closer, index, best[1])), None
+
+    start = jnp.full(len(queries), jnp.inf), jnp.zeros(len(queries), jnp.int32)
+    firsts = jnp.arange(blocks.shape[0], dtype=jnp.int32) * _BLOCK
+    (value, index), _ = jax.lax.scan(closer, start, (firsts, blocks, exists))
+    # Not from ‖a‖² + value, which would leave rounding where the two nearly cancel.
+    return _length(queries - bank[index].astype(jnp.float32)), index
+
+
+def reweighted(
+    patch: jax.Array, distance: jax.Array, index: jax.Array, bank: jax.Array, neighbours: int
+) -> jax.Array:
+    """Image scores from the most anomalous patch of each photo (equation 7).
+
+    s = (1 - exp ‖m_test - m*‖ / Σ_m exp ‖m_test - m‖) ‖m_test - m*‖, where m* is the bank's nearest
+    to the patch m_test, and m runs over the ``neighbours`` nearest ones to m*, itself among them:
+    a patch counts more where the bank is sparse.
+
+    Args:
+      patch: [b, c], m_test.
+      distance, index: [b], to m*, and which that is.
+      bank: [k, c].
+      neighbours: below 2 (or with a bank of one) the distances stay as they are.
+    """
+    neighbours = min(neighbours, len(bank))
+    if neighbours < 2:
+        return distance
+    bank = bank.astype(jnp.float32)
+    around = jax.vmap(lambda i: jax.lax.top_k(-_length(bank - bank[i][None]), neighbours)[1])(index)
+    to_all = _length(patch[:, None] - bank[around])
+    return (1.0 - jnp.exp(distance - jax.nn.logsumexp(to_all, axis=-1))) * distance
+
+
+def predict(
+    weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
+) -> Prediction:
+    """See ``contracts.Method``."""
+    del seed  # nothing is drawn
+    c, fitted = config.patchcore, weights[NAME]
+    found = patches(fitted["backbone"], images, config=config)
+    b, h, w, channels = found.shape
+    rows = found.reshape(b, h * w, channels)
+    distance, index = (
+        x.reshape(b, h * w) for x in nearest(rows.reshape(-1, channels), fitted["bank"])
+    )
+    worst, photo = distance.argmax(1), jnp.arange(b)
+    score = reweighted(
+        rows[photo, worst], distance[photo, worst], index[photo, worst], fitted["bank"],
+        c.neighbours,
+    )  # fmt: skip
+    anomaly_map = backbone.upsampled_and_smoothed(
+        distance.reshape(b, h, w), config.image_size, c.smoothing_sigma
+    )
+    return Prediction(score=score, anomaly_map=anomaly_map)
+
+
+def describe(config: Config) -> dict[str, str]:
+    """See ``contracts.Method``."""
+    c, b = config.patchcore, config.backbone
+    return {
+        "score": "the largest distance of a patch to the bank, "
+        f"weighed by {c.neighbours} neighbours",
+        "map": "distances of patches to the bank, smoothed by a Gaussian of "
+        f"{c.smoothing_sigma:g} pixels",
+        "features": f"{b.name}, {', '.join(b.layers)}",
+        "bank": f"a share of {c.bank_share:g} of the normal patches, {c.max_bank} at most",
+    }
+
+
+def _length(x: jax.Array) -> jax.Array:
+    """[..., c] -> [...]."""
+    return jnp.sqrt(jnp.sum(x**2, axis=-1))

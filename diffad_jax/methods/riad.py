@@ -1,0 +1,193 @@
+"""RIAD (Zavrtanik et al., Pattern Recognition 2021): parts of a photo are hidden and inpainted.
+
+What cannot be guessed from around it is anomalous.
+"""
+
+import functools
+import sys
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from diffad_jax.methods import similarity, train_state, validation
+from diffad_jax.methods.contract import Stage
+from diffad_jax.methods.diffad import networks
+from diffad_jax.methods.filters import mean_filter
+from diffad_jax.methods.train_state import Params, TrainState
+from diffad_jax.types import Batch, Prediction, Validation, to_float
+
+NAME = "riad"
+SECTIONS = ("synthesis", "riad")
+BEST_BY = "psnr_normal_db"
+RECONSTRUCTS = SCORE_IS_IN_MAP = True
+Config = ml_collections.FrozenConfigDict
+
+
+def stages(config: Config) -> tuple[Stage]:
+    """See ``contracts.Method``: the module is its own only stage."""
+    del config
+    return (sys.modules[__name__],)
+
+
+def map_range(config: Config) -> None:
+    """See ``contracts.Method``: dissimilarities in [0, 1], but seldom large."""
+    del config
+    return None
+
+
+def settings(config: Config) -> ml_collections.FrozenConfigDict:
+    return config.riad
+
+
+def make_optimizer(config: Config) -> optax.GradientTransformation:
+    return train_state.optimizer(config.riad, config.training.gradient_clip)
+
+
+def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):
+    del frozen, batch
+    init_key, run_key = jax.random.split(key)
+    image = jnp.zeros((1, config.image_size, config.image_size, 3))
+    variables = networks.inpainter(config).init(init_key, image, train=False)
+    return train_state.of_variables(variables, make_optimizer(config), run_key)
+
+
+def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, config: Config):
+    """One step of L = ‖x − x_r‖² + mean MSGMS loss + mean SSIM loss, squares of one size (eq. 7).
+
+    Returns:
+      The next state and scalar metrics.
+    """
+    del frozen
+    c, image = config.riad, to_float(batch["image"])
+    size_key, mask_key = jax.random.split(train_state.step_key(state))
+    which = jax.random.randint(size_key, (), 0, len(c.square_sizes))
+    masks = disjoint_masks(mask_key, config)[which]
+
+    def loss_fn(params):
+        repaired, statistics = _inpaint(params, state.variables, image, masks, config, train=True)
+        scales = similarity.gradient_similarities(image, repaired)
+        terms = {
+            "l2": jnp.mean((repaired - image) ** 2),
+            "msgms": 1.0 - jnp.mean(jnp.stack([jnp.mean(x) for x in scales])),
+            "ssim": 1.0 - jnp.mean(similarity.ssim(repaired, image)),
+        }
+        return sum(terms.values()), (terms, statistics)
+
+    (loss, (terms, statistics)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    state = train_state.apply_gradients(state, gradients, make_optimizer(config))
+    metrics = {"loss": loss, **terms, "gradient_norm": optax.tree.norm(gradients)}
+    return state.replace(variables=statistics), metrics
+
+
+def weights(state: TrainState) -> Params:
+    """What the detector needs."""
+    return {"params": state.params, **state.variables}
+
+
+def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Validation:
+    """PSNR of inpainted held-out photos, normal ones and ones with synthetic anomalies."""
+    image, mask = to_float(batch["image"]), jnp.asarray(batch["anomaly_mask"], jnp.float32)
+    augmented = to_float(batch["augmented_image"])
+    run = functools.partial(predict, weights, seed=config.seed, config=config)
+    normal, predicted = run(batch["image"]).reconstruction, run(batch["augmented_image"])
+    brightest = jnp.max(predicted.anomaly_map)
+    return Validation(
+        metrics={
+            "psnr_normal_db": validation.psnr(normal, image),
+            "copied_inside_db": validation.psnr(predicted.reconstruction, augmented, mask),
+        },
+        pictures={
+            "augmented photo": augmented,
+            "reconstruction": predicted.reconstruction,
+            "anomaly map, scaled": validation.grey(predicted.anomaly_map / brightest),
+            "anomaly mask": validation.grey(mask[..., 0]),
+        },
+    )
+
+
+def predict(
+    weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
+) -> Prediction:
+    """See ``contracts.Method``. The score is the largest value of the map.
+
+    The map is the mean over the square sizes of 1 − MSGMS after a mean filter (eq. 8). All photos
+    have the same squares, drawn from ``seed``. The reconstruction is the sizes' mean.
+    """
+    trained, image = weights[NAME], to_float(images)
+    statistics = {"batch_stats": trained["batch_stats"]}
+    total_map, total_image = jnp.zeros(image.shape[:3]), jnp.zeros_like(image)
+    sets = disjoint_masks(jax.random.key(seed), config)
+    for masks in sets:
+        repaired, _ = _inpaint(trained["params"], statistics, image, masks, config, train=False)
+        total_image += repaired
+        scales = similarity.gradient_similarities(image, repaired)
+        large = [jax.image.resize(x, total_map.shape, "linear") for x in scales]
+        total_map += 1.0 - jnp.mean(jnp.stack(large), axis=0)
+    anomaly_map = mean_filter(total_map / len(sets), config.evaluation.smoothing)
+    return Prediction(
+        score=anomaly_map.max((1, 2)),
+        anomaly_map=anomaly_map,
+        reconstruction=jnp.clip(total_image / len(sets), 0.0, 1.0),
+    )
+
+
+def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
+    """See ``contracts.Method``: the map as it is."""
+    del config
+    return anomaly_map
+
+
+def describe(config: Config) -> dict[str, str]:
+    """See ``contracts.Method``."""
+    c, width = config.riad, config.evaluation.smoothing
+    return {
+        "score": "the map's largest value",
+        "map": "dissimilarity of gradient magnitudes at four scales, after a "
+        f"{width} × {width} mean filter",
+        "reconstruction": f"inpainted in {c.num_masks} parts, squares of "
+        f"{', '.join(map(str, c.square_sizes))} pixels",
+    }
+
+
+def disjoint_masks(key: jax.Array, config: Config) -> jax.Array:
+    """For each square size n masks that hide every pixel exactly once (section 3.1).
+
+    Returns:
+      [sizes, n, h, w, 1] float32: 1 where the photo is shown, 0 in the squares that are hidden.
+    """
+    c, side = config.riad, config.image_size
+    sets = []
+    for i, size in enumerate(c.square_sizes):
+        squares = side // size
+        order = jax.random.permutation(jax.random.fold_in(key, i), squares**2)
+        part = (order % c.num_masks).reshape(squares, squares)
+        part = jnp.repeat(jnp.repeat(part, size, axis=0), size, axis=1)
+        hidden = part[None] == jnp.arange(c.num_masks)[:, None, None]
+        sets.append(1.0 - hidden[..., None].astype(jnp.float32))
+    return jnp.stack(sets)
+
+
+def _inpaint(
+    params: Params,
+    statistics: Params,
+    image: jax.Array,
+    masks: jax.Array,
+    config: Config,
+    *,
+    train: bool,
+) -> tuple[jax.Array, Params]:
+    """x_r = Σ (1 − M_i) f(M_i x) (eq. 2), [b, h, w, 3]; and the batch statistics after it.
+
+    ``masks`` is [n, h, w, 1]; the n parts are one batch.
+    """
+    shown = masks[:, None] * image[None]
+    logits, changed = networks.inpainter(config).apply(
+        {"params": params, **statistics},
+        shown.reshape(-1, *image.shape[1:]),
+        train=train,
+        mutable=["batch_stats"],
+    )
+    guessed = jax.nn.sigmoid(logits).reshape(shown.shape)
+    return jnp.sum((1.0 - masks[:, None]) * guessed, axis=0), changed

@@ -1,0 +1,80 @@
+"""What a stage's weights depend on, so that nothing unfitting is ever loaded."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from jax.experimental import multihost_utils
+
+from diffad_jax.methods.contract import is_fitted
+from diffad_jax.methods.train_state import Params
+
+# What a stage's result depends on, besides its SECTIONS; the stages before are covered by a digest
+# of their weights.
+_DATA = ("resize", "validation_share")
+_TRAINING = ("compute_dtype",)
+_DATA_OF_STEPS, _TRAINING_OF_STEPS = ("textures", "recorded"), ("gradient_clip",)
+_LENGTHS = ("steps", "epochs")  # of a section: raising them trains on
+_LEFT_OUT = ("autoencoder.perceptual_file", "backbone.weights")  # a file's place does not matter
+_LEFT_OUT_OF_STEPS = ("reconstruction.test_steps",)  # nothing trains on what is sampled at test
+# Other people's networks that a stage learns with, by their names in ``frozen``.
+_OUTSIDE = {"perceptual": "weights of the perceptual network", "backbone": "backbone's weights"}
+PHOTOS, STAGES_BEFORE = "normal photos", "weights of the stages before"
+# Trained weights serve without what only their training needed.
+ONLY_FOR_TRAINING = (*_OUTSIDE.values(), PHOTOS)
+
+
+def fingerprint(
+    stage: Any, config: ml_collections.FrozenConfigDict, frozen: dict, photos: str = ""
+) -> dict:
+    """Everything that ``stage``'s weights depend on, as JSON: {field: value}.
+
+    Args:
+      stage: of a method, see ``contracts``.
+      config: the whole config.
+      frozen: what ``stage.train_step`` or ``stage.fit`` gets: weights of the stages before and
+        of other people's networks.
+      photos: of ``describe_photos``; not needed to load finished weights.
+    """
+    fields: dict[str, Any] = {"seed": config.seed, "image_size": config.image_size}
+    for name in stage.SECTIONS:
+        fields |= {f"{name}.{k}": v for k, v in config[name].items() if k not in _LENGTHS}
+    by_steps = not is_fitted(stage)
+    data, training = _DATA + by_steps * _DATA_OF_STEPS, _TRAINING + by_steps * _TRAINING_OF_STEPS
+    fields |= {f"data.{key}": config.data[key] for key in data}
+    fields |= {f"training.{key}": config.training[key] for key in training}
+    for left_out in _LEFT_OUT + by_steps * _LEFT_OUT_OF_STEPS:
+        fields.pop(left_out, None)
+    fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+    before = dict(frozen)
+    for name, called in _OUTSIDE.items():
+        if outside := before.pop(name, None):
+            fields[called] = weights_hash(outside)
+    return fields | {PHOTOS: photos, STAGES_BEFORE: weights_hash(before)}
+
+
+def weights_hash(weights: Params) -> str:
+    """SHA-256 over names and values of a tree of arrays; all processes must ask for it."""
+    sha = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
+        sha.update(jax.tree_util.keystr(path).encode())
+        sha.update(np.ascontiguousarray(whole(leaf)).tobytes())
+    return sha.hexdigest()
+
+
+def whole(array: jax.Array | np.ndarray) -> np.ndarray:
+    """An array on the host, gathered if it is spread over processes."""
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        return multihost_utils.process_allgather(array, tiled=True)
+    return jax.device_get(array)
+
+
+def describe_photos(files: Iterable[str]) -> str:
+    """How many photos and which, by their names and sizes in bytes."""
+    seen = sorted(f"{Path(f).name} {Path(f).stat().st_size}" for f in files)
+    sha = hashlib.sha256("\n".join(seen).encode()).hexdigest()
+    return f"{len(seen)} files, names and sizes {sha[:16]}"

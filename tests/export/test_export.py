@@ -1,0 +1,380 @@
+"""Exported models: predict's scores from other runtimes, without this project's dependencies."""
+
+import base64
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import ml_collections
+import numpy as np
+import onnxruntime
+import pytest
+import safetensors.numpy
+from conftest import TINY
+from PIL import Image
+from published_case import published, published_files
+
+from configs import mvtec_small
+from diffad_jax.commands.modes import MODES
+from diffad_jax.convert import torch_file
+from diffad_jax.convert.importer import import_file
+from diffad_jax.data import images, photo, pictures
+from diffad_jax.export import (
+    artifact,
+    exporter,
+    onnx,
+    onnx_jaxpr,
+    onnx_ops,
+    predict_exported,
+    runtimes,
+)
+from diffad_jax.export.errors import ExportError
+from diffad_jax.export.graph import Model
+from diffad_jax.inference.detector import Detector
+from diffad_jax.methods.diffad import STAGES
+from diffad_jax.training import checkpoint
+
+ROOT = Path(__file__).parents[2]
+TOLERANCE = 1e-5  # of scores and maps in [0, 1]
+OURS = ("flax", "orbax", "ml_collections", "etils", "optax", "safetensors", "sklearn")
+
+
+@pytest.fixture(scope="module")
+def trained(photos, tmp_path_factory):
+    """Config, work directory, photos' files and what ``predict`` says of them."""
+    config = mvtec_small.get_config("tiles")
+    with config.unlocked():
+        config.update_from_flattened_dict(TINY)
+    config.data.root = photos
+    config = published(config)
+    workdir = tmp_path_factory.mktemp("trained")
+    published_files(config, workdir)
+    segmenter = torch_file.read(workdir / "segmenter.pckl")
+    for name, value in segmenter.items():
+        if value.ndim == 4:
+            segmenter[name] = 4 * value  # else it gives all photos the same score
+    torch_file.write(workdir / "segmenter.pckl", segmenter, bare=True)
+    for name in ("denoiser.ckpt", "segmenter.pckl"):
+        import_file(config, workdir, workdir / name)
+    files = images.find_images(Path(photos) / "tiles" / "test")
+    pixels, _, _ = images.read_images(files, config.image_size, config.data.resize)
+    predicted = Detector.from_workdir(config, workdir, "tiles").predict_all(pixels, len(files))
+    assert np.ptp(predicted.score) > 100 * TOLERANCE
+    return config, workdir, files, pixels, predicted
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    """A function: format name -> its folder, exported once; the work directory is elsewhere."""
+    config, workdir, *_ = trained
+    output = tmp_path_factory.mktemp("exported")
+
+    def folder(name: str) -> Path:
+        if not (output / name).exists():
+            exporter.export(config, workdir, output / name, name)
+        return output / name / "tiles"
+
+    return folder
+
+
+def run_without(modules: tuple[str, ...], program: str, folder: Path) -> str:
+    """The output of a Python program that finds this package's source, but none of ``modules``."""
+    blocked = f"import sys\nfor name in {modules}: sys.modules[name] = None\n"
+    run = subprocess.run(
+        [sys.executable, "-c", blocked + program],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+RUN_BOTH = """
+import runpy
+model, photos, *files = {arguments}
+sys.argv = ["run.py", *files]
+sys.path.insert(0, model)
+runpy.run_path(model + "/run.py")
+sys.argv = ["predict_exported", model, photos]
+from diffad_jax import predict_exported
+predict_exported.main()
+"""
+
+
+def assert_both_agree(output: str, files: list[str], scores: np.ndarray, limit: float) -> None:
+    """``run.py``'s lines, then the runner's table."""
+    lines = [line.split(",") for line in output.splitlines()]
+    by_example, header, by_runner = lines[: len(files)], lines[len(files)], lines[len(files) + 1 :]
+    assert header == ["file", "score", "is_anomalous", "error"]
+    for rows in (by_example, by_runner):
+        assert [row[0] for row in rows] == files
+        np.testing.assert_allclose([float(row[1]) for row in rows], scores, atol=TOLERANCE)
+    assert [row[2] for row in by_runner] == [str(int(s > limit)) for s in scores]
+
+
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [("stablehlo", ("tensorflow", "onnx")), ("onnx", ("tensorflow", "jax", "jaxlib", "onnx"))],
+)
+def test_a_moved_folder_needs_its_runtime_alone(trained, exported, tmp_path, name, others):
+    _, _, files, _, predicted = trained
+    model = tmp_path / "moved"
+    shutil.copytree(exported(name), model)
+    arguments = [str(model), str(Path(files[0]).parents[1]), *files]
+    output = run_without((*OURS, *others), RUN_BOTH.format(arguments=arguments), tmp_path)
+    limit = artifact.read_card(model)["threshold"]["value"]
+    assert_both_agree(output, files, predicted.score, limit)
+
+
+@pytest.mark.parametrize("name", ["stablehlo", "onnx"])
+def test_maps_and_seeds(trained, exported, name):
+    config, _, _, pixels, predicted = trained
+    card = artifact.read_card(exported(name))
+    detect = runtimes.load(exported(name), card)
+    found = detect(pixels[:2], card["seed"])
+    np.testing.assert_allclose(found["score"], predicted.score[:2], atol=TOLERANCE)
+    np.testing.assert_allclose(found["anomaly_map"], predicted.anomaly_map[:2], atol=TOLERANCE)
+    with ml_collections.ConfigDict(config).unlocked() as other:
+        other.seed = 2**32 - 5
+    weights = Detector.from_workdir(*trained[:2], "tiles").weights
+    seeded = Detector(other, weights).predict(pixels[:2]).score
+    assert np.abs(seeded - predicted.score[:2]).max() > 10 * TOLERANCE
+    np.testing.assert_allclose(detect(pixels[:2], 2**32 - 5)["score"], seeded, atol=TOLERANCE)
+
+
+def test_onnx_has_a_default_seed(trained, exported):
+    _, _, _, pixels, predicted = trained
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(exported("onnx") / "model.onnx", options)
+    (score,) = session.run(["score"], {"image": pixels})
+    np.testing.assert_allclose(score, predicted.score, atol=TOLERANCE)
+
+
+SERVE = """
+import base64, json, tensorflow as tf
+body = json.loads({body!r})
+data = [base64.b64decode(i["image_bytes"]["b64"]) for i in body["instances"]]
+model = tf.saved_model.load({model!r} + "/1")
+serve = model.signatures
+bytes_in = serve["serving_default"](image_bytes=tf.constant(data))
+pixels_in = serve["pixels"](image=tf.constant(json.loads({pixels!r}), tf.float32))
+print(json.dumps([
+    {{k: v.numpy().tolist() for k, v in found.items()}} for found in (bytes_in, pixels_in)
+]))
+"""
+
+
+def test_a_saved_model_serves_requests_with_tensorflow_alone(trained, exported, tmp_path):
+    _, _, files, pixels, predicted = trained
+    model = tmp_path / "moved"
+    shutil.copytree(exported("saved_model"), model)
+    encoded = [base64.b64encode(Path(f).read_bytes()).decode() for f in files]
+    program = SERVE.format(
+        model=str(model),
+        body=json.dumps({"instances": [{"image_bytes": {"b64": e}} for e in encoded]}),
+        pixels=json.dumps((pixels / 255.0).tolist()),
+    )
+    arguments = [str(model), str(Path(files[0]).parents[1]), *files]
+    program += RUN_BOTH.format(arguments=arguments)
+    first, rest = run_without((*OURS, "jax", "jaxlib", "onnx"), program, tmp_path).split("\n", 1)
+    for found in json.loads(first):
+        np.testing.assert_allclose(found["score"], predicted.score, atol=TOLERANCE)
+        np.testing.assert_allclose(found["anomaly_map"], predicted.anomaly_map, atol=TOLERANCE)
+    limit = artifact.read_card(model)["threshold"]["value"]
+    assert_both_agree(rest, files, predicted.score, limit)
+
+
+def test_the_card_tells_all(trained, exported):
+    config, workdir, *_ = trained
+    card = artifact.read_card(exported("onnx"))
+    assert card["preprocessing"]["resize"] == config.data.resize
+    assert card["preprocessing"]["channels"] == "RGB"
+    for field in ("smoothing", "smoothing_power"):
+        assert card["score"][field] == config.evaluation[field]
+    assert card["data"] == {
+        "normal_photos": "not known: imported weights",
+        "licence": "not stated",
+    }
+    stored = json.loads((workdir / "tiles" / "threshold.json").read_text())
+    assert card["threshold"]["value"] == stored["threshold"]
+    assert card["weights"] == stored["weights"]
+    assert card["config"]["segmentation"]["channels"] == config.segmentation.channels
+    assert card["files"] == ["model.onnx"]
+    assert "pip install onnxruntime" in (exported("onnx") / "README.md").read_text()
+
+
+def test_weights_under_documented_and_published_names(trained, exported, tmp_path):
+    config, workdir, *_ = trained
+    folder = exported("safetensors")
+    found = safetensors.numpy.load_file(folder / "weights.safetensors")
+    ours = artifact.read_weights(folder / "weights.safetensors")
+    assert found.keys() == ours.keys()
+    assert "denoiser/params/conv_in/kernel" in found and "denoiser/scale" in found
+    for name in ("denoiser", "segmenter"):
+        import_file(config, tmp_path, folder / "published" / f"{name}.safetensors")
+    again = Detector.from_workdir(config, tmp_path, "tiles")
+    assert again.weights_hash == artifact.read_card(folder)["weights"]
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, found[name])
+    with pytest.raises(artifact.ArtifactError, match="holds safetensors, which cannot be run"):
+        runtimes.load(folder, artifact.read_card(folder))
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def cut_lines(path: Path) -> None:
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("weights.safetensors", flip, "weights.safetensors has changed since its export"),
+        ("model.stablehlo", cut, "model.stablehlo has changed since its export"),
+        ("model.json", cut, "model.json has changed since its export"),
+        ("SHA256SUMS", cut_lines, "cut short, without weights.safetensors"),
+        ("SHA256SUMS", cut, "SHA256SUMS is damaged|is missing: copy"),
+        ("SHA256SUMS", Path.unlink, "no exported model, SHA256SUMS"),
+        ("model.stablehlo", Path.unlink, "model.stablehlo is missing: copy the exported folder"),
+    ],
+)
+def test_damage_is_refused(exported, photos, tmp_path, monkeypatch, name, damage, message):
+    model = tmp_path / "model"
+    shutil.copytree(exported("stablehlo"), model)
+    damage(model / name)
+    monkeypatch.setattr(sys, "argv", ["predict_exported", str(model), photos])
+    with pytest.raises(SystemExit, match=message) as error:
+        predict_exported.main()
+    assert str(error.value).startswith("error: ")
+
+
+def test_overlays_and_unreadable_photos(trained, exported, tmp_path, monkeypatch):
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    shutil.copy(trained[2][0], source / "a.png")
+    (source / "b.png").write_bytes(b"")
+    argv = ["predict_exported", str(exported("onnx")), str(source), "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", argv)
+    with pytest.raises(SystemExit, match="error: 1 photos could not be read"):
+        predict_exported.main()
+    rows = (output / "predictions.csv").read_text().splitlines()
+    assert rows[1].startswith(f"{source / 'a.png'},0.") and "is an empty file" in rows[2]
+    with Image.open(output / "a.png.overlay.png") as overlay:
+        assert overlay.size == (20, 20)
+
+
+def test_overlays_have_the_colours_of_the_card(trained, exported, tmp_path, monkeypatch):
+    source, output, read_card = tmp_path / "in", tmp_path / "out", artifact.read_card
+    source.mkdir()
+    shutil.copy(trained[2][0], source / "a.png")
+    assert read_card(exported("onnx"))["colours"] == {"black": 0.0, "yellow": 1.0}
+    monkeypatch.setattr(
+        artifact, "read_card", lambda path: read_card(path) | {"colours": {"black": 2, "yellow": 3}}
+    )
+    argv = ["predict_exported", str(exported("onnx")), str(source), "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", argv)
+    predict_exported.main()
+    photo, black = np.asarray(Image.open(source / "a.png")), np.zeros((20, 20), np.float32)
+    with Image.open(output / "a.png.overlay.png") as overlay:
+        np.testing.assert_array_equal(overlay, pictures.overlay(photo, black))
+
+
+def test_a_format_is_asked_for_and_nothing_is_overwritten(trained, exported, tmp_path):
+    config, workdir, *_ = trained
+    output = exported("onnx").parent
+    with pytest.raises(ExportError, match="tiles is there already: choose another --output"):
+        exporter.export(config, workdir, output, "onnx")
+    assert MODES["export"].needs[-1].name == "format"
+    exporter.export(config, workdir, tmp_path, "published")
+    names = {path.name for path in (tmp_path / "tiles").iterdir()}
+    assert names == {"autoencoder.ckpt", "denoiser.ckpt", "segmenter.pckl", "SHA256SUMS"}
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [("stablehlo", "flatbuffers"), ("saved_model", "tensorflow"), ("onnx", "onnx")],
+)
+def test_a_missing_package_is_named(trained, tmp_path, monkeypatch, name, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ExportError, match=rf"--format={name} needs .*diffad-jax\[export\]"):
+        exporter.export(*trained[:2], tmp_path, name)
+    assert not any(tmp_path.iterdir())
+
+
+def test_onnx_refuses_what_it_cannot_do(trained, tmp_path):
+    config = ml_collections.ConfigDict(trained[0])
+    config.training.compute_dtype = "bfloat16"
+    model = Model(ml_collections.FrozenConfigDict(config), tmp_path, "tiles", {})
+    with pytest.raises(ExportError, match="compute_dtype = 'bfloat16'.*choose another format"):
+        onnx.write(model, tmp_path)
+    unknown = jax.make_jaxpr(jax.numpy.sort)(np.zeros(3, np.float32))
+    with pytest.raises(ExportError, match="does not know JAX's operation 'sort'"):
+        onnx_jaxpr.add(None, unknown, ["x"])
+
+
+def test_onnx_of_the_small_recipes_choices(tiny_config, tmp_path):
+    """Patches, v, differences, several interpolations, a noisy condition, relative maps."""
+    tiny_config.reconstruction.condition = "noisy"
+    tiny_config.reconstruction.interpolation = (0.3, 0.7)
+    config, shapes = ml_collections.FrozenConfigDict(tiny_config), {}
+    for stage in STAGES:
+        shapes[stage.NAME] = stage.weights(checkpoint.abstract_state(stage, config, shapes))
+    shapes["normal_level"] = {"level": jax.ShapeDtypeStruct((16, 16), np.float32)}
+    rng = np.random.default_rng(0)
+    weights = {
+        "/".join(key.key for key in path): rng.uniform(0.1, 0.3, leaf.shape).astype(np.float32)
+        * (1 if path[-1].key in ("var", "scale", "level") else rng.choice([-1, 1], leaf.shape))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)
+    }
+    weights = {name: np.float32(value) for name, value in weights.items()}
+    model = Model(config, tmp_path, "tiles", weights)
+    onnx.write(model, tmp_path)
+    pixels = rng.integers(0, 256, (2, 16, 16, 3), np.uint8)
+    expected = jax.jit(model.__call__)(weights, pixels, np.uint32(5))
+    found = runtimes.load(tmp_path, {"format": "onnx"})(pixels, 5)
+    assert expected["anomaly_map"].std() > 100 * TOLERANCE
+    for name in ("score", "anomaly_map"):
+        np.testing.assert_allclose(found[name], expected[name], atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (1, 3, 2)])
+def test_threefry_draws_the_bits_of_jax_random(shape):
+    counts = np.arange(np.prod(shape), dtype=np.uint32).reshape(shape)
+    x, y = onnx_ops.threefry(np.array([7, 4_000_000_000], np.uint32), counts)
+    key = jax.random.wrap_key_data(np.array([7, 4_000_000_000], np.uint32))
+    np.testing.assert_array_equal(x ^ y, jax.random.bits(key, shape))
+
+
+@pytest.mark.parametrize("rule", ["bilinear", "antialias"])
+def test_tensorflow_reads_the_same_pixels(rule):
+    import tensorflow as tf
+
+    from diffad_jax.export import tensorflow_photo
+
+    @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
+    def read(data):
+        return tensorflow_photo.read(data, 16, rule)
+
+    rng = np.random.default_rng(0)
+    for height, width in ((20, 20), (16, 16), (301, 77), (9, 200), (1, 5)):
+        for kind in ("PNG", "JPEG", "BMP"):
+            file = io.BytesIO()
+            Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(file, kind)
+            expected = photo.resized(photo.decode(file.getvalue()), 16, rule)
+            np.testing.assert_array_equal(read(file.getvalue()), expected)

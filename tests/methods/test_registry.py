@@ -1,0 +1,150 @@
+"""Methods that are fitted, through the program's own paths, with a tiny ResNet of noise."""
+
+import json
+
+import ml_collections
+import numpy as np
+import pytest
+
+from configs import padim, patchcore
+from diffad_jax.commands import train
+from diffad_jax.commands.evaluate import evaluate
+from diffad_jax.config.check import _SECTIONS, check_config
+from diffad_jax.convert import torch_file
+from diffad_jax.convert.backbone import _torch_names
+from diffad_jax.errors import ConfigError
+from diffad_jax.inference import calibration
+from diffad_jax.inference.detector import Detector
+from diffad_jax.methods import registry
+from diffad_jax.methods.diffad import method as diffad_method
+from diffad_jax.training.checkpoint import CheckpointError
+
+CONFIGS = {"padim": padim, "patchcore": patchcore}
+
+
+@pytest.fixture(scope="module")
+def weights_file(tmp_path_factory) -> str:
+    """ResNet-18 up to layer1, of noise, under torchvision's names."""
+    rng, state = np.random.default_rng(0), {}
+    shapes = {"conv1": (64, 3, 7, 7)} | {
+        f"layer1_{i}_conv{j}": (64, 64, 3, 3) for i in (0, 1) for j in (1, 2)
+    }
+    for name, shape in shapes.items():
+        conv, norm = _torch_names(name)
+        state[f"{conv}.weight"] = rng.normal(0, np.prod(shape[1:]) ** -0.5, shape)
+        state |= {f"{norm}.{part}": np.zeros(64) for part in ("bias", "running_mean")}
+        state |= {f"{norm}.{part}": np.ones(64) for part in ("weight", "running_var")}
+    path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
+    torch_file.write(path, {k: v.astype(np.float32) for k, v in state.items()}, bare=True)
+    return str(path)
+
+
+@pytest.fixture
+def make(photos, weights_file):
+    def config(method) -> ml_collections.ConfigDict:
+        c = CONFIGS[method].get_config("tiles")
+        c.image_size, c.data.root, c.evaluation.batch_size = 16, photos, 4
+        c.backbone.name, c.backbone.layers = "resnet18", ("layer1",)
+        c.backbone.weights = weights_file
+        if method == "padim":
+            c.padim.dimensions = 8
+        else:
+            c.patchcore.bank_share = 0.5
+        check_config(c)
+        return c
+
+    return config
+
+
+@pytest.mark.parametrize("method", CONFIGS)
+def test_fitted_evaluated_and_loaded_again(method, make, tmp_path, capsys):
+    config, workdir = make(method), tmp_path / "run"
+    train.train_and_evaluate(config, workdir, None)
+    found = json.loads((workdir / "metrics.json").read_text())["categories"]["tiles"]
+    assert found["image_auroc"] > 0.5
+    assert found["fid_768"] is None and found["direct_copy_frame_psnr"] is None
+    assert found["reasons"]["fid_768"] == "the method makes no reconstruction"
+    assert found["cost"]["fit_seconds"] > 0 and found["cost"]["weights_mib"] > 0.5
+    report = (workdir / "tiles" / "report.html").read_text()
+    assert "smoothed by a Gaussian of 4 pixels" in report and "DDIM" not in report
+
+    config.backbone.weights = "moved away"  # the weights hold the network
+    capsys.readouterr()
+    train.train_and_evaluate(config, workdir, None)
+    assert f"tiles/{method}: finished before" in capsys.readouterr().err
+
+    detector = Detector.from_workdir(config, workdir, "tiles")
+    low, high = calibration.load_map_range(config, workdir, "tiles", detector)
+    assert 0 < low < high
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)
+    together = detector.predict_all(images, 3)
+    alone = detector.predict_all(images[1:2], 3)
+    np.testing.assert_allclose(alone.anomaly_map[0], together.anomaly_map[1], rtol=1e-3)
+
+    config.evaluation.false_alarm_rate = 0.1  # of no weight
+    Detector.from_workdir(config, workdir, "tiles")
+    config[method].smoothing_sigma = 2.0
+    with pytest.raises(CheckpointError, match=f"{method}.smoothing_sigma: 4.0 there, 2.0 here"):
+        Detector.from_workdir(config, workdir, "tiles")
+
+
+def test_runs_stand_side_by_side(make, tmp_path, capsys):
+    train.train_and_evaluate(make("padim"), tmp_path / "a", None)
+    train.train_and_evaluate(make("patchcore"), tmp_path / "b", None)
+    evaluate(make("padim"), tmp_path / "a", ["paper", str(tmp_path / "b")])
+    for file in ("table.md", "comparison.html"):
+        text = (tmp_path / "a" / file).read_text()
+        assert "Runs side by side" in text and "patchcore" in text, file
+    assert "as published on MVTec AD" in capsys.readouterr().out
+
+
+def test_without_weights_nothing_is_fitted(make, tmp_path):
+    config = make("padim")
+    config.backbone.weights = ""
+    with pytest.raises(ConfigError, match="config.backbone.weights is empty: name a file"):
+        train.train_and_evaluate(config, tmp_path, None)
+    config.backbone.weights = str(tmp_path / "nothing.pth")
+    with pytest.raises(ConfigError, match="config.backbone: cannot read .*nothing.pth"):
+        train.train_and_evaluate(config, tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "message"),
+    [
+        ("resnet18", ("layer9",), "got 'layer9': layer1, layer2"),
+        ("inception_v3", ("mixed",), "at least 75 x 75 pixels, got 16 x 16"),
+    ],
+)
+def test_layers_that_do_not_fit_are_named(name, layers, message, make, tmp_path):
+    config = make("patchcore")
+    config.backbone.name, config.backbone.layers = name, layers
+    with pytest.raises(ConfigError, match=f"config.backbone: .*{message}"):
+        train.train_and_evaluate(config, tmp_path, None)
+
+
+def test_one_photo_is_too_few_for_a_covariance(make):
+    config = ml_collections.FrozenConfigDict(make("padim"))
+    frozen, photo = train.load_backbone(config), np.zeros((1, 16, 16, 3), np.uint8)
+    with pytest.raises(ValueError, match="PaDiM needs two normal training photos"):
+        registry.get_method(config).stages(config)[0].fit(config, iter([photo]), frozen)
+
+
+def test_a_config_of_another_method_is_refused(make):
+    config = make("padim")
+    config.method = "diffad"
+    with pytest.raises(ConfigError, match="config.synthesis is missing, which config.method = 'di"):
+        check_config(config)
+    config.method = "magic"
+    with pytest.raises(ConfigError, match="config.method = 'magic': choose one of diffad"):
+        check_config(config)
+
+
+def test_modes_that_need_synthetic_anomalies_say_so(make, tmp_path):
+    for mode in (train.inspect, lambda c, out: train.record(c, out, 1)):
+        with pytest.raises(ConfigError, match="learns without synthetic anomalies"):
+            mode(make("padim"), tmp_path / "out")
+
+
+def test_every_method_that_a_config_can_name_is_there():
+    assert registry.METHODS.keys() == _SECTIONS.keys()
+    assert registry.METHODS["diffad"] is diffad_method

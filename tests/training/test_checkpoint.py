@@ -1,0 +1,159 @@
+"""Checkpoints: which stay, which are trusted, what is refused."""
+
+import errno
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from benchmarks.fault_files import DAMAGE, FILES, largest
+from diffad_jax.runtime import sharding
+from diffad_jax.training.checkpoint import CheckpointError, Checkpoints
+from diffad_jax.training.fingerprint import describe_photos
+
+HERE = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+
+
+def state(step):
+    return {"x": jnp.arange(5000.0) + step}
+
+
+def template():
+    shapes = jax.eval_shape(lambda: state(0))
+    return sharding.with_shardings(shapes, {"x": HERE})
+
+
+def write(directory, scores, keep=2, mark=None):
+    """One checkpoint for each score from step 1 on; None is one without a validation."""
+    checkpoints = Checkpoints(directory, keep=keep, writes=True)
+    for step, score in enumerate(scores, 1):
+        checkpoints.save(
+            step, state(step), state(step), mark or {}, planned_steps=9,
+            metrics={} if score is None else {"psnr": score}, best_by="psnr",
+        )  # fmt: skip
+    checkpoints.close()
+
+
+def steps(directory):
+    return sorted(int(p.name) for p in directory.iterdir())
+
+
+def test_the_newest_and_the_best_stay(tmp_path):
+    write(tmp_path, [3.0, 9.0, 4.0, 5.0, 1.0])
+    assert steps(tmp_path) == [2, 4, 5]
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.best_step() == 2 and checkpoints.newest_sound_step() == 5
+    assert checkpoints.metrics(2) == {"psnr": 9.0} and checkpoints.planned_steps(5) == 9
+    restored = checkpoints.restore(2, "state", template(), {}, for_training=True)
+    np.testing.assert_array_equal(restored["x"], state(2)["x"])
+    checkpoints.close()
+
+
+def test_an_emergency_stop_has_no_metrics_and_is_not_the_best(tmp_path):
+    write(tmp_path, [3.0, None])
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.metrics(2) == {} and checkpoints.best_step() == 1
+    checkpoints.close()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Checkpoints 2 and 3, each better than the one before."""
+    directory = tmp_path_factory.mktemp("written")
+    write(directory, [1.0, 2.0, 3.0])
+    return directory
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_file_of_any_kind_is_noticed_or_not_needed(damage, written, tmp_path):
+    """Orbax's own note of the time is needed for nothing."""
+    for kind, pattern in FILES.items():
+        shutil.copytree(written, tmp_path, dirs_exist_ok=True)
+        damage(largest(tmp_path / "3", pattern))
+        checkpoints = Checkpoints(tmp_path)
+        sound = 3 if kind == "Orbax metadata" else 2
+        assert checkpoints.newest_sound_step() == sound, kind
+        assert checkpoints.best_step() == sound, kind
+        restored = checkpoints.restore(sound, "state", template(), {}, for_training=True)
+        np.testing.assert_array_equal(restored["x"], state(sound)["x"])
+        checkpoints.close()
+
+
+def test_a_damaged_newest_is_passed_over_and_written_again(written, tmp_path, caplog):
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
+    DAMAGE["bit-flipped"](largest(tmp_path / "3", FILES["state, data"]))
+    checkpoints = Checkpoints(tmp_path, keep=2, writes=True)
+    assert checkpoints.newest_sound_step() == 2
+    assert checkpoints.best_step() == 2
+    assert "3 is damaged and passed over: " in caplog.text
+    checkpoints.remove_after(2)
+    assert steps(tmp_path) == [2]
+    checkpoints.save(3, state(3), state(3), {}, planned_steps=9, metrics={}, best_by="psnr")
+    checkpoints.wait()
+    assert checkpoints.newest_sound_step() == 3
+    checkpoints.close()
+
+
+def test_where_all_are_damaged_the_faults_and_the_remedy_are_named(written, tmp_path):
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
+    for step in (2, 3):
+        DAMAGE["deleted"](tmp_path / str(step) / "plan" / "metadata")
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(CheckpointError, match=r"(?s)/2: plan/metadata is missing.*or delete /"):
+        checkpoints.newest_sound_step()
+    checkpoints.close()
+
+
+def test_what_a_kill_left_half_written_is_nothing_and_goes(written, tmp_path):
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
+    half = tmp_path / "4.orbax-checkpoint-tmp"
+    shutil.copytree(tmp_path / "3", half)
+    checkpoints = Checkpoints(tmp_path, keep=2, writes=True)
+    assert checkpoints.newest_sound_step() == 3
+    checkpoints.save(5, state(5), state(5), {}, planned_steps=9, metrics={}, best_by="psnr")
+    checkpoints.close()
+    assert steps(tmp_path) == [3, 5]
+
+
+FULL = "No space left on device"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, FULL), ValueError(f"EXHAUSTED: {FULL}")])
+def test_a_full_disk_is_explained(error, written, tmp_path, monkeypatch):
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
+    checkpoints = Checkpoints(tmp_path, keep=2, writes=True)
+
+    def fails(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(ocp.CheckpointManager, "wait_until_finished", fails)
+    with pytest.raises(CheckpointError, match=r"disk is full\. Make room .* goes on from step 3"):
+        checkpoints.save(4, state(4), state(4), {}, planned_steps=9, metrics={}, best_by="psnr")
+    monkeypatch.undo()
+    checkpoints.close()
+
+
+def test_another_fingerprint_is_refused_field_by_field(tmp_path):
+    mark = {"seed": 0, "normal photos": "9 files"}
+    write(tmp_path, [1.0], mark=mark)
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(CheckpointError, match="seed: 0 there, 1 here"):
+        checkpoints.restore(1, "weights", template(), {**mark, "seed": 1}, for_training=False)
+    other = {**mark, "normal photos": "8 files"}
+    with pytest.raises(CheckpointError, match="normal photos: 9 files there, 8 files here"):
+        checkpoints.restore(1, "state", template(), other, for_training=True)
+    checkpoints.restore(1, "weights", template(), other, for_training=False)
+    checkpoints.close()
+
+
+def test_photos_are_described_by_names_and_sizes(tmp_path):
+    files = [tmp_path / n for n in ("a.png", "b.png")]
+    for file in files:
+        file.write_bytes(b"12")
+    before = describe_photos(map(str, files))
+    assert before.startswith("2 files") and before == describe_photos(map(str, files[::-1]))
+    files[0].write_bytes(b"123")
+    assert describe_photos(map(str, files)) != before
