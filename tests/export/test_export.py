@@ -103,7 +103,7 @@ sys.argv = ["run.py", *files]
 sys.path.insert(0, model)
 runpy.run_path(model + "/run.py")
 sys.argv = ["predict_exported", model, photos]
-from diffad_jax import predict_exported
+from diffad_jax.export import predict_exported
 predict_exported.main()
 """
 
