@@ -9,10 +9,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from benchmarks.fault_files import DAMAGE, FILES, largest
 from diffad_jax.runtime import sharding
 from diffad_jax.training.checkpoint import CheckpointError, Checkpoints
 from diffad_jax.training.fingerprint import describe_photos
+from tests.slow.fault_files import DAMAGE, FILES, largest
 
 HERE = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 

@@ -12,7 +12,7 @@ from benchmarks import pictures
 from diffad_jax.methods.diffad import STAGES
 from diffad_jax.training import fingerprint
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CATEGORY = "tiles"
 NAMES = tuple(stage.NAME for stage in STAGES)
 SETTINGS = {

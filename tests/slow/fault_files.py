@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tiny import CATEGORY, NAMES
+from tests.slow.tiny import CATEGORY, NAMES
 
 Found = Iterator[tuple[str, str, str]]  # kind of fault, how it ended, detail
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.tiny import CATEGORY, Tiny
+from tests.slow.tiny import CATEGORY, Tiny
 
 
 class Event(NamedTuple):

@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
-from benchmarks.fault_files import drill_files, drill_gone
-from benchmarks.tiny import CATEGORY, NAMES, Tiny, final_state
+from tests.slow.fault_files import drill_files, drill_gone
+from tests.slow.tiny import CATEGORY, NAMES, Tiny, final_state
 
 STEPS = 6
 PARTS = ("kills", "checkpoints", "gone", "disk")

@@ -16,9 +16,9 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jax.sharding import AbstractMesh, AxisType
 
-from benchmarks.lost_process import EVENTS, interrupt, start_all, wait_all
-from benchmarks.tiny import CATEGORY, NAMES, Tiny, losses
 from diffad_jax.runtime import sharding
+from tests.slow.lost_process import EVENTS, interrupt, start_all, wait_all
+from tests.slow.tiny import CATEGORY, NAMES, Tiny, losses
 
 BATCH_SIZE = 8
 # Sums over a batch in another order, through all the steps of Adam.
