@@ -24,7 +24,7 @@ from diffad_jax.methods.diffad import autoencoder, networks
 from diffad_jax.methods.registry import get_method
 from diffad_jax.methods.train_state import Params
 from diffad_jax.models import pretrained
-from diffad_jax.runtime import files
+from diffad_jax.runtime import files, lock
 from diffad_jax.training import fit, loop
 from diffad_jax.training.fingerprint import describe_photos
 from diffad_jax.training.profiling import Steps
@@ -52,13 +52,17 @@ def train_and_evaluate(
 
     Several processes only train: the others would wait for the one that fits and evaluates.
     ``profile`` names steps to trace, see ``profiling``.
+
+    Raises:
+      lock.LockedError: another training writes to a category's folder.
     """
     prepare(config)
     # Methods that are fitted see the photos alone.
     if "recorded" in config.data and config.data.recorded:
         recorded.Recording(config.data.recorded)  # it is there, and whole
     for category in config.categories:
-        train_category(config, workdir / category, category, profile)
+        with lock.hold(workdir / category):
+            train_category(config, workdir / category, category, profile)
     if jax.process_count() == 1:
         evaluate(config, workdir)
     elif jax.process_index() == 0:
@@ -73,7 +77,6 @@ def train_category(
     Metrics on held-out photos, seconds and memory go to ``stages.json``.
     """
     frozen_config = ml_collections.FrozenConfigDict(config)
-    directory.mkdir(parents=True, exist_ok=True)
     report_file = directory / "stages.json"
     report = files.read_json(report_file)
     weights: dict = {}

@@ -14,6 +14,7 @@ from diffad_jax.convert.sources import AUTOENCODER, DIFFUSERS, LATENT_DIFFUSION,
 from diffad_jax.methods import draem
 from diffad_jax.methods.diffad import STAGES
 from diffad_jax.methods.train_state import TrainState
+from diffad_jax.runtime import lock
 from diffad_jax.training import checkpoint, loop
 from diffad_jax.training.fingerprint import fingerprint
 
@@ -41,6 +42,7 @@ def import_file(config: ml_collections.ConfigDict, workdir: Path, path: Path) ->
       ConvertError: the file is unreadable, unknown, or does not fit the config; ``workdir`` holds
         such a stage; several categories are configured.
       checkpoint.CheckpointError: a stage before is missing.
+      lock.LockedError: another process writes to the category's folder.
     """
     frozen_config = ml_collections.FrozenConfigDict(config)
     if len(config.categories) != 1:
@@ -54,26 +56,30 @@ def import_file(config: ml_collections.ConfigDict, workdir: Path, path: Path) ->
     torch_weights.require_diffad(config)
     tensors = sources.read(path)
     kind = sources.recognise(tensors, str(path))
-    for name in _WRITES[kind]:
-        _refuse_existing(directory / name)
     parts = torch_weights.convert(frozen_config, tensors, str(path))
     weights: dict = {}
-    for stage in STAGES:
-        if stage.NAME in _WRITES[kind]:
-            weights[stage.NAME] = _save(stage, frozen_config, weights, directory, parts)
-            print(f"{directory / stage.NAME}: from {path}, {_convention(kind, frozen_config)}")
-        elif kind == SEGMENTER:
-            weights[stage.NAME] = checkpoint.load_weights(stage, frozen_config, weights, directory)
+    with lock.hold(directory):
+        for name in _WRITES[kind]:
+            _refuse_existing(directory / name)
+        for stage in STAGES:
+            if stage.NAME in _WRITES[kind]:
+                weights[stage.NAME] = _save(stage, frozen_config, weights, directory, parts)
+                print(f"{directory / stage.NAME}: from {path}, {_convention(kind, frozen_config)}")
+            elif kind == SEGMENTER:
+                weights[stage.NAME] = checkpoint.load_weights(
+                    stage, frozen_config, weights, directory
+                )
 
 
 def _import_draem(config: Config, directory: Path, files: Path) -> None:
     """``files`` names both networks' files, with a comma between them."""
-    _refuse_existing(directory / draem.NAME)
     tensors: dict[str, np.ndarray] = {}
     for path in str(files).split(","):
         tensors |= sources.read(path)
     parts = torch_weights.convert_draem(config, tensors, str(files))
-    _save(draem, config, {}, directory, parts)
+    with lock.hold(directory):
+        _refuse_existing(directory / draem.NAME)
+        _save(draem, config, {}, directory, parts)
     print(f"{directory / draem.NAME}: from {files}, read as trained on BGR in [0, 1]")
 
 

@@ -21,6 +21,7 @@ from diffad_jax.models.discriminator import Discriminator
 from diffad_jax.models.lpips import Lpips
 from diffad_jax.models.segmenter import Segmenter
 from diffad_jax.models.unet import UNet
+from diffad_jax.runtime import lock
 from diffad_jax.training import checkpoint
 from diffad_jax.training.fingerprint import fingerprint
 
@@ -324,6 +325,17 @@ def test_a_finished_stage_is_not_replaced(config, tmp_path):
         ConvertError, match="autoencoder already holds a checkpoint: choose another --workdir"
     ):
         import_file(config, tmp_path / "run", tmp_path / "denoiser.ckpt")
+
+
+def test_a_folder_that_another_process_writes_to_is_left_alone(config, tmp_path):
+    published_files(config, tmp_path)
+    (category,) = config.categories
+    with (
+        lock.hold(tmp_path / "run" / category),
+        pytest.raises(lock.LockedError, match="is writing here"),
+    ):
+        import_file(config, tmp_path / "run", tmp_path / "autoencoder.ckpt")
+    assert [p.name for p in (tmp_path / "run" / category).iterdir()] == [".lock"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,73 @@
+"""One writer a folder: a lock that a process loses as it ends, however it ends."""
+
+import contextlib
+import datetime
+import errno
+import fcntl
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from diffad_jax.errors import UserError
+
+logger = logging.getLogger(__name__)
+_NAME = ".lock"  # stays when its holder has ended: to delete it would let two hold it at once
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+
+
+class LockedError(UserError):
+    """Another process writes to the folder; the message names both."""
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """While entered, no other process or job enters for this folder, which is made.
+
+    Of several processes of one job process 0 holds the lock for all. Shared folders are locked for
+    all machines, where their file system has locks; where it has none, a warning says so.
+
+    Raises:
+      LockedError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / _NAME
+    with contextlib.ExitStack() as stack:
+        holder = ""
+        if jax.process_index() == 0:
+            file = stack.enter_context(path.open("a+", encoding="utf-8"))
+            holder = _lock(file.fileno(), path)
+        held = not holder
+        if jax.process_count() > 1:
+            held = bool(multihost_utils.broadcast_one_to_all(np.int32(held)))
+        if not held:
+            raise LockedError(
+                f"{folder}: {holder or 'another process'} is writing here. "
+                "Wait for its end or stop it, or choose another folder."
+            )
+        if jax.process_index() == 0:
+            stack.callback(os.ftruncate, file.fileno(), 0)
+        yield
+
+
+def _lock(file: int, path: Path) -> str:
+    """Locks an open file and writes who holds it; or says who does, where another one does."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return path.read_text(encoding="utf-8", errors="replace").strip() or "another process"
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        logger.warning("%s: this file system has no locks (%s): start no second process that "
+                       "writes there", path.parent, error.strerror)  # fmt: skip
+    os.ftruncate(file, 0)
+    since = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
+    os.write(file, f"process {os.getpid()} on {socket.gethostname()}, since {since},\n".encode())
+    os.fsync(file)  # for other machines to see
+    return ""
