@@ -63,7 +63,10 @@ def _ours_parts(config: ml_collections.ConfigDict, args: argparse.Namespace) -> 
     texture = tf.constant(images.read_image(files[0], size, "antialias"), tf.float32)
 
     def mask_of(seed: tf.Tensor) -> tf.Tensor:
-        return tf.cast(perlin.anomaly_noise(size, seed, c) > c.perlin_threshold, tf.float32)
+        return tf.cast(
+            perlin.anomaly_noise(size, seed, endless=c.perlin_endless) > synthesis.NOISE_THRESHOLD,
+            tf.float32,
+        )
 
     mask = mask_of(tf.constant([0, 1], tf.int64))
 
@@ -78,14 +81,14 @@ def _ours_parts(config: ml_collections.ConfigDict, args: argparse.Namespace) -> 
             texture, tf.cast(seed[0], tf.float32)
         ),
         "texture": source,
-        "three augmenters": lambda seed: augment.augment(texture, seed, c),
+        "three augmenters": lambda seed: augment.augment(texture, seed),
         "Perlin mask": mask_of,
         "blend": lambda seed: synthesis.blend(
             texture, 255.0 - texture, mask, geometry.uniform([], seed, 0.0, c.max_beta)
         ),
     }
     for op in augment.AUGMENTERS:
-        steps[op.__name__] = lambda seed, op=op: op(texture, geometry.uniform([3], seed), c)
+        steps[op.__name__] = lambda seed, op=op: op(texture, geometry.uniform([3], seed))
     parts = {name: in_tf_data(step) - empty for name, step in steps.items()}
     return {"ms_a_call": {"decode and resize": _decode_ms(config, args)} | parts}
 

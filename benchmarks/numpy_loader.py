@@ -17,8 +17,10 @@ import ml_collections
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
+from diffad_jax.data import augment, perlin, synthesis
+
 Config = ml_collections.ConfigDict
-Augmenter = Callable[[np.ndarray, np.random.Generator, Config], np.ndarray]
+Augmenter = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 class NumpyLoader:
@@ -55,10 +57,11 @@ class NumpyLoader:
           float32 in {0, 1}.
         """
         rng, c = self._rng, self._config
+        degrees = synthesis.ROTATION_DEGREES
         with self._timed("photo"):
             photo = self._read(self.photos)
             if rng.random() < c.rotation_probability:
-                photo = rotate(photo, rng.uniform(-c.rotation_degrees, c.rotation_degrees))
+                photo = rotate(photo, rng.uniform(-degrees, degrees))
             image = photo.astype(np.float32) * np.float32(1 / 255)
         stays_normal = rng.random() < c.normal_probability
         nothing = np.zeros((self._size, self._size, 1), np.float32)
@@ -68,10 +71,10 @@ class NumpyLoader:
         with self._timed("texture"):
             texture = self._read(self.textures)
         with self._timed("augmenters"):
-            for i in rng.permutation(len(AUGMENTERS))[: c.num_augmenters]:
-                texture = AUGMENTERS[i](texture, rng, c)
+            for i in rng.permutation(len(AUGMENTERS))[: augment.NUM_AUGMENTERS]:
+                texture = AUGMENTERS[i](texture, rng)
         with self._timed("Perlin mask"):
-            mask = anomaly_mask(self._size, rng, c)
+            mask = anomaly_mask(self._size, rng)
         with self._timed("blend"):
             beta = np.float32(rng.uniform(0.0, c.max_beta))
             anomaly = texture.astype(np.float32) * np.float32(1 / 255)
@@ -95,13 +98,13 @@ class NumpyLoader:
         self.seconds[part] += time.perf_counter() - started
 
 
-def anomaly_mask(size: int, rng: np.random.Generator, config: Config) -> np.ndarray:
+def anomaly_mask(size: int, rng: np.random.Generator) -> np.ndarray:
     """Perlin noise of random periods, rotated, above a threshold: [s, s, 1] float32 in {0, 1}."""
-    powers = rng.integers(config.perlin_min_exponent, config.perlin_max_exponent + 1, 2)
+    powers = rng.integers(perlin.MIN_EXPONENT, perlin.MAX_EXPONENT + 1, 2)
     noise = perlin_noise(size, 2 ** int(powers[0]), 2 ** int(powers[1]), rng)
-    degrees = config.perlin_rotation_degrees
+    degrees = perlin.ROTATION_DEGREES
     turned = rotate(noise, rng.uniform(-degrees, degrees))
-    return (turned > config.perlin_threshold).astype(np.float32)[..., None]
+    return (turned > synthesis.NOISE_THRESHOLD).astype(np.float32)[..., None]
 
 
 def perlin_noise(size: int, down: int, across: int, rng: np.random.Generator) -> np.ndarray:
@@ -128,65 +131,65 @@ def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
     return cv2.warpAffine(image, matrix, (width, height))
 
 
-def _gamma_contrast(x: np.ndarray, rng: np.random.Generator, config: Config) -> np.ndarray:
+def _gamma_contrast(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     levels = np.arange(256)[:, None] / 255.0
-    table = np.round(255.0 * levels ** rng.uniform(*config.gamma_range, 3))
+    table = np.round(255.0 * levels ** rng.uniform(*augment.GAMMA, 3))
     return cv2.LUT(x, table.astype(np.uint8)[None])
 
 
-def _brightness(x: np.ndarray, rng: np.random.Generator, config: Config) -> np.ndarray:
-    factor = rng.uniform(*config.brightness_factor_range)
-    offset = rng.uniform(*config.brightness_offset_range)
+def _brightness(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    factor = rng.uniform(*augment.BRIGHTNESS_FACTOR)
+    offset = rng.uniform(*augment.BRIGHTNESS_OFFSET)
     planes = cv2.cvtColor(x, cv2.COLOR_RGB2YCrCb)
     table = np.tile(np.arange(256.0)[:, None], (1, 3))
     table[:, 0] = np.clip(np.round(factor * table[:, 0] + offset), 0, 255)
     return cv2.cvtColor(cv2.LUT(planes, table.astype(np.uint8)[None]), cv2.COLOR_YCrCb2RGB)
 
 
-def _sharpness(x: np.ndarray, rng: np.random.Generator, config: Config) -> np.ndarray:
-    factor = rng.uniform(*config.sharpness_factor_range)
+def _sharpness(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    factor = rng.uniform(*augment.SHARPNESS_FACTOR)
     return np.asarray(ImageEnhance.Sharpness(Image.fromarray(x)).enhance(factor))
 
 
-def _hue_saturation(x: np.ndarray, rng: np.random.Generator, config: Config) -> np.ndarray:
-    turn, more = np.round(rng.uniform(*config.hue_saturation_range, 2)).astype(int)
+def _hue_saturation(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    turn, more = np.round(rng.uniform(*augment.HUE_SATURATION, 2)).astype(int)
     levels = np.arange(256)
     table = np.stack([(levels + turn) % 256, np.clip(levels + more, 0, 255), levels], axis=-1)
     hsv = cv2.cvtColor(x, cv2.COLOR_RGB2HSV_FULL)
     return cv2.cvtColor(cv2.LUT(hsv, table.astype(np.uint8)[None]), cv2.COLOR_HSV2RGB_FULL)
 
 
-def _solarize(x: np.ndarray, rng: np.random.Generator, config: Config) -> np.ndarray:
-    threshold = rng.uniform(*config.solarize_threshold_range)
-    if rng.random() >= config.solarize_probability:
+def _solarize(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    threshold = rng.uniform(*augment.SOLARIZE_THRESHOLD)
+    if rng.random() >= augment.SOLARIZE_PROBABILITY:
         return x
     levels = np.arange(256)
     return cv2.LUT(x, np.where(levels >= threshold, 255 - levels, levels).astype(np.uint8))
 
 
-def _posterize(x: np.ndarray, rng: np.random.Generator, config: Config) -> np.ndarray:
-    low, high = config.posterize_bits_range
+def _posterize(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    low, high = augment.POSTERIZE_BITS
     return x & np.uint8(256 - 2 ** (8 - int(rng.integers(low, high + 1))))
 
 
-def _invert(x: np.ndarray, rng: np.random.Generator, config: Config) -> np.ndarray:
-    del rng, config
+def _invert(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    del rng
     return 255 - x
 
 
-def _autocontrast(x: np.ndarray, rng: np.random.Generator, config: Config) -> np.ndarray:
-    low, high = config.autocontrast_cutoff_range
+def _autocontrast(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    low, high = augment.AUTOCONTRAST_CUTOFF
     cutoff = int(rng.integers(low, high + 1))
     return np.asarray(ImageOps.autocontrast(Image.fromarray(x), cutoff))
 
 
-def _equalize(x: np.ndarray, rng: np.random.Generator, config: Config) -> np.ndarray:
-    del rng, config
+def _equalize(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    del rng
     return np.asarray(ImageOps.equalize(Image.fromarray(x)))
 
 
-def _rotation(x: np.ndarray, rng: np.random.Generator, config: Config) -> np.ndarray:
-    degrees = config.texture_rotation_degrees
+def _rotation(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    degrees = augment.ROTATION_DEGREES
     return rotate(x, rng.uniform(-degrees, degrees))
 
 

@@ -73,29 +73,13 @@ def data() -> ml_collections.ConfigDict:
 
 
 def synthesis() -> ml_collections.ConfigDict:
-    """DRAEM's anomaly synthesis (ICCV 2021), numbers as published."""
+    """DRAEM's anomaly synthesis (ICCV 2021); its other numbers are constants in diffad_jax/data."""
     c = ml_collections.ConfigDict()
     c.normal_probability = 0.5  # this share of the examples stays without an anomaly
-    c.rotation_probability = 0.3  # the normal photo is rotated ...
-    c.rotation_degrees = 90.0  # ... by up to this much either way
+    c.rotation_probability = 0.3  # the normal photo is rotated by up to 90° either way
     c.max_light_change = 0.0  # photos get brighter or darker by up to this share, and along a slope
     c.max_beta = 0.8  # opacity: anomaly = (1 - beta) texture + beta photo, beta ~ U(0, max)
-    c.perlin_min_exponent = 0  # Perlin periods are 2^k along each axis,
-    c.perlin_max_exponent = 5  # k uniform over min..max, both included
-    c.perlin_rotation_degrees = 90.0  # the noise is rotated by up to this much either way
     c.perlin_endless = False  # the noise goes on beyond the photo; else corners have little of it
-    c.perlin_threshold = 0.5  # noise above it is anomalous
-    c.num_augmenters = 3  # of the ten in data/augment.py, in random order, change the texture
-    c.gamma_range = (0.5, 2.0)  # gamma contrast, a draw a channel
-    c.brightness_factor_range = (0.8, 1.2)  # multiply ...
-    c.brightness_offset_range = (-30.0, 30.0)  # ... and add, in 1/255
-    c.sharpness_factor_range = (0.0, 3.0)  # 0 smooths, 1 changes nothing, above sharpens
-    c.hue_saturation_range = (-50.0, 50.0)  # added to hue and to saturation, in 1/255
-    c.solarize_probability = 0.5  # pixels above a threshold are inverted ...
-    c.solarize_threshold_range = (32.0, 128.0)  # ... the threshold in 1/255
-    c.posterize_bits_range = (1, 8)  # bits kept a channel
-    c.autocontrast_cutoff_range = (0, 20)  # per cent of the pixels cut at either end
-    c.texture_rotation_degrees = 45.0  # the texture is rotated by up to this much either way
     c.own_texture_probability = 0.0  # the texture is the photo itself, moved and turned
     c.shade_probability = 0.0  # the texture is the photo itself, darker or brighter ...
     c.shade_range = (0.4, 0.9)  # ... by a factor drawn from here, or by one over it

@@ -11,87 +11,97 @@ slower than TensorFlow's own kernels at exponentials and histograms.
 
 from collections.abc import Callable
 
-import ml_collections
 import numpy as np
 import tensorflow as tf
 
 from diffad_jax.data.geometry import between, rotate, uniform, whole_between
 
-Config = ml_collections.ConfigDict
-Augmenter = Callable[[tf.Tensor, tf.Tensor, Config], tf.Tensor]
+Augmenter = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+# As DRAEM's published code draws them with imgaug.
+NUM_AUGMENTERS = 3
+GAMMA = (0.5, 2.0)  # a draw a channel
+BRIGHTNESS_FACTOR = (0.8, 1.2)  # multiplies ...
+BRIGHTNESS_OFFSET = (-30.0, 30.0)  # ... and is added, in 1/255
+SHARPNESS_FACTOR = (0.0, 3.0)  # 0 smooths, 1 changes nothing, above sharpens
+HUE_SATURATION = (-50.0, 50.0)  # added to hue and to saturation, in 1/255
+SOLARIZE_PROBABILITY = 0.5
+SOLARIZE_THRESHOLD = (32.0, 128.0)  # in 1/255
+POSTERIZE_BITS = (1, 8)  # kept a channel
+AUTOCONTRAST_CUTOFF = (0, 20)  # per cent of the pixels at either end
+ROTATION_DEGREES = 45.0  # either way
 
 
-def augment(texture: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
-    """``config.num_augmenters`` different ones of the ten, in random order.
+def augment(texture: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """``NUM_AUGMENTERS`` different ones of the ten, in random order.
 
     Args:
       texture: [s, s, 3] float32, whole values in 0 … 255.
       seed: [2] int64.
-      config: ``config.synthesis``.
 
     Returns:
       [s, s, 3] float32, whole values in 0 … 255.
     """
-    count, choices = config.num_augmenters, len(AUGMENTERS)
+    count, choices = NUM_AUGMENTERS, len(AUGMENTERS)
     drawn = uniform([choices + 3 * count], seed)
     order, u = tf.argsort(drawn[:choices]), tf.reshape(drawn[choices:], [count, 3])
 
     # A loop, not three copies: tf.data then traces the ten branches once, which saves seconds.
     def step(i: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        branches = [lambda op=op: op(x, u[i], config) for op in AUGMENTERS]
+        branches = [lambda op=op: op(x, u[i]) for op in AUGMENTERS]
         return i + 1, tf.ensure_shape(tf.switch_case(order[i], branches), texture.shape)
 
     return tf.while_loop(lambda i, _: i < count, step, (0, texture))[1]
 
 
-def gamma_contrast(x: tf.Tensor, u: tf.Tensor, config: Config) -> tf.Tensor:
+def gamma_contrast(x: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
     """255 (x / 255)^γ, a γ a channel."""
-    gamma = between(u, *config.gamma_range)
+    gamma = between(u, *GAMMA)
     levels = np.arange(256, dtype=np.float32)[None] / 255.0
     return _look_up(tf.round(255.0 * tf.pow(levels, gamma[:, None])), x)
 
 
-def brightness(x: tf.Tensor, u: tf.Tensor, config: Config) -> tf.Tensor:
+def brightness(x: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
     """Luma Y (ITU-R 601) becomes a Y + b; the chroma stays."""
-    factor = between(u[0], *config.brightness_factor_range)
-    offset = between(u[1], *config.brightness_offset_range)
+    factor = between(u[0], *BRIGHTNESS_FACTOR)
+    offset = between(u[1], *BRIGHTNESS_OFFSET)
     return _change_luma(x, factor, offset)
 
 
-def sharpness(x: tf.Tensor, u: tf.Tensor, config: Config) -> tf.Tensor:
+def sharpness(x: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
     """Pillow's ImageEnhance.Sharpness: away from, or towards, a 3 × 3 smoothing."""
-    return _sharpen(x, between(u[0], *config.sharpness_factor_range))
+    return _sharpen(x, between(u[0], *SHARPNESS_FACTOR))
 
 
-def hue_saturation(x: tf.Tensor, u: tf.Tensor, config: Config) -> tf.Tensor:
+def hue_saturation(x: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
     """Adds to hue (255 is a full turn) and to saturation (255 is full)."""
-    turn, more = tf.unstack(between(u[:2], *config.hue_saturation_range) / 255.0)
+    turn, more = tf.unstack(between(u[:2], *HUE_SATURATION) / 255.0)
     return _add_to_hsv(x, turn, more)
 
 
-def solarize(x: tf.Tensor, u: tf.Tensor, config: Config) -> tf.Tensor:
+def solarize(x: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
     """Pillow's ImageOps.solarize, with a probability: inverts levels from a threshold up."""
-    threshold = tf.math.ceil(between(u[0], *config.solarize_threshold_range))
-    chosen = u[1] < config.solarize_probability
+    threshold = tf.math.ceil(between(u[0], *SOLARIZE_THRESHOLD))
+    chosen = u[1] < SOLARIZE_PROBABILITY
     return _invert_above(x, tf.where(chosen, threshold, 256.0))
 
 
-def posterize(x: tf.Tensor, u: tf.Tensor, config: Config) -> tf.Tensor:
+def posterize(x: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
     """Pillow's ImageOps.posterize: keeps the highest bits."""
-    bits = whole_between(u[0], *config.posterize_bits_range)
+    bits = whole_between(u[0], *POSTERIZE_BITS)
     step = tf.cast(2 ** (8 - bits), tf.float32)
     return tf.floor(x / step) * step
 
 
-def invert(x: tf.Tensor, u: tf.Tensor, config: Config) -> tf.Tensor:
+def invert(x: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
     """255 − x."""
-    del u, config
+    del u
     return 255.0 - x
 
 
-def autocontrast(x: tf.Tensor, u: tf.Tensor, config: Config) -> tf.Tensor:
+def autocontrast(x: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
     """Pillow's ImageOps.autocontrast: cuts a percentage at both ends and stretches the rest."""
-    cutoff = whole_between(u[0], *config.autocontrast_cutoff_range)
+    cutoff = whole_between(u[0], *AUTOCONTRAST_CUTOFF)
     histogram = _histogram(x)
     below, above = tf.cumsum(histogram, axis=1), tf.cumsum(histogram, axis=1, reverse=True)
     cut = below[:, -1:] * cutoff // 100
@@ -104,9 +114,9 @@ def autocontrast(x: tf.Tensor, u: tf.Tensor, config: Config) -> tf.Tensor:
     return tf.clip_by_value(tf.floor(stretched + 1e-3), 0.0, 255.0)
 
 
-def equalize(x: tf.Tensor, u: tf.Tensor, config: Config) -> tf.Tensor:
+def equalize(x: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
     """Pillow's ImageOps.equalize: all levels about as frequent, a channel at a time."""
-    del u, config
+    del u
     histogram = _histogram(x)
     total = x.shape[0] * x.shape[1]
     levels = tf.constant(np.arange(256)[None], tf.int32)
@@ -118,10 +128,9 @@ def equalize(x: tf.Tensor, u: tf.Tensor, config: Config) -> tf.Tensor:
     return _look_up(tf.cast(table, tf.float32), x)
 
 
-def rotation(x: tf.Tensor, u: tf.Tensor, config: Config) -> tf.Tensor:
+def rotation(x: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
     """Turns the texture about its centre; what comes from outside is black."""
-    degrees = config.texture_rotation_degrees
-    return rotate(x, between(u[0], -degrees, degrees), rounded=True)
+    return rotate(x, between(u[0], -ROTATION_DEGREES, ROTATION_DEGREES), rounded=True)
 
 
 AUGMENTERS: tuple[Augmenter, ...] = (

@@ -3,36 +3,38 @@
 import functools
 import math
 
-import ml_collections
 import numpy as np
 import tensorflow as tf
 
 from diffad_jax.data.geometry import between, rotate, uniform, whole_between
 
+# As DRAEM's published code has them.
+MIN_EXPONENT, MAX_EXPONENT = 0, 5  # periods are 2^k along each axis, k uniform, both included
+ROTATION_DEGREES = 90.0  # of the noise, either way
 
-def anomaly_noise(size: int, seed: tf.Tensor, config: ml_collections.ConfigDict) -> tf.Tensor:
+
+def anomaly_noise(size: int, seed: tf.Tensor, *, endless: bool) -> tf.Tensor:
     """Perlin noise of random periods, rotated; an anomaly goes where it is above a threshold.
 
     Args:
       size: pixels of a side.
       seed: [2] int64.
-      config: ``config.synthesis``.
+      endless: it is a window of a plane, with as many anomalies everywhere.
 
     Returns:
-      [size, size, 1] float32, about -1 … 1. As published, the noise is that of the photo's frame,
-      and where nothing was rotated to it is 0: corners have a fifth of the anomalies that the
-      middle has. With ``perlin_endless`` it is a window of a plane, with as many everywhere.
+      [size, size, 1] float32, about -1 … 1. As published (not ``endless``) it is that of the
+      photo's frame, and where nothing was rotated to it is 0: corners have a fifth of the anomalies
+      that the middle has.
     """
-    low, high = config.perlin_min_exponent, config.perlin_max_exponent
-    points = 2**high + 1
+    points = 2**MAX_EXPONENT + 1
     u = uniform([5 + points**2], seed)
-    powers = whole_between(u[:2], low, high)
-    degrees = between(u[2], -config.perlin_rotation_degrees, config.perlin_rotation_degrees)
+    powers = whole_between(u[:2], MIN_EXPONENT, MAX_EXPONENT)
+    degrees = between(u[2], -ROTATION_DEGREES, ROTATION_DEGREES)
     angles = tf.reshape(2.0 * math.pi * u[3:-2], [points, points])
-    if config.perlin_endless:
+    if endless:
         cells = tf.cast(2**powers, tf.float32)
         return perlin_window(angles, cells, degrees, points * u[-2:], size=size)
-    return rotate(perlin_noise(angles, powers, size, high)[..., None], degrees)
+    return rotate(perlin_noise(angles, powers, size, MAX_EXPONENT)[..., None], degrees)
 
 
 # Compiled, as in geometry.py.

@@ -10,6 +10,9 @@ from diffad_jax.data.perlin import anomaly_noise
 from diffad_jax.data.textures import TextureSource
 
 JUST_SEEN = 4  # of 255
+# As DRAEM's published code has them.
+ROTATION_DEGREES = 90.0  # of the photo, either way
+NOISE_THRESHOLD = 0.5  # Perlin noise above it is anomalous
 
 
 def synthesize(
@@ -40,7 +43,7 @@ def synthesize(
     size = image.shape[0]
     turns, turn, stays, opacity, kind = tf.unstack(uniform([5], seed))
     own = config.own_texture_probability
-    degrees = between(turn, -config.rotation_degrees, config.rotation_degrees)
+    degrees = between(turn, -ROTATION_DEGREES, ROTATION_DEGREES)
     image = tf.cond(
         turns < config.rotation_probability,
         lambda: tf.cast(rotate(image, degrees, rounded=True), tf.uint8),
@@ -56,13 +59,13 @@ def synthesize(
         texture = tf.cond(
             kind < own, lambda: _moved(image, stream(seed, 5)), lambda: source(stream(seed, 1))
         )
-        texture = augment(tf.ensure_shape(texture, image.shape), stream(seed, 2), config)
+        texture = augment(tf.ensure_shape(texture, image.shape), stream(seed, 2))
         if config.grey_as_photo:
             texture = tf.cond(_is_grey(image), lambda: _luma(texture), lambda: texture)
-        return texture, between(opacity, 0.0, config.max_beta), config.perlin_threshold, 0.0
+        return texture, between(opacity, 0.0, config.max_beta), NOISE_THRESHOLD, 0.0
 
     def anomalous() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        noise = anomaly_noise(size, stream(seed, 3), config)
+        noise = anomaly_noise(size, stream(seed, 3), endless=config.perlin_endless)
         shade = (kind >= own) & (kind < own + config.shade_probability)
         texture, beta, threshold, softness = tf.cond(shade, shaded, foreign)
         augmented = blend(image, texture, _onset(noise, threshold, softness), beta)

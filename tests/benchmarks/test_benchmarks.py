@@ -52,7 +52,7 @@ def test_the_photo_is_read_as_rgb(make, tmp_path):
 @pytest.mark.parametrize("op", numpy_loader.AUGMENTERS, ids=lambda op: op.__name__.strip("_"))
 def test_augmenters_give_levels(op):
     texture = np.asarray(pictures.draw(np.random.default_rng(0), SIZE))
-    changed = op(texture, np.random.default_rng(1), mvtec.get_config().synthesis)
+    changed = op(texture, np.random.default_rng(1))
     assert changed.shape == texture.shape and changed.dtype == np.uint8
 
 

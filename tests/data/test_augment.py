@@ -7,7 +7,6 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 
-from configs import mvtec
 from diffad_jax.data import augment
 from diffad_jax.data.geometry import rotate, whole_between
 
@@ -23,13 +22,12 @@ def texture() -> np.ndarray:
     return np.clip(base + rng.integers(0, 60, base.shape), 0, 255).astype(np.uint8)
 
 
-def run(op, texture, mapped=False, **settings):
-    config = mvtec.get_config().synthesis
-    with config.unlocked():
-        config.update(settings)
-
+def run(op, texture, mapped=False, **constants):
     def call(x):
-        return op(tf.cast(x, tf.float32), U, config)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in constants.items():
+                patch.setattr(augment, name, value)
+            return op(tf.cast(x, tf.float32), U)
 
     if mapped:
         dataset = tf.data.Dataset.from_tensors(texture).map(call)
@@ -50,7 +48,7 @@ def test_mapped_equals_eager_and_stays_in_range(op, texture):
 
 
 def test_gamma(texture):
-    got = run(augment.gamma_contrast, texture, gamma_range=(1.7, 1.7 + 1e-6))
+    got = run(augment.gamma_contrast, texture, GAMMA=(1.7, 1.7 + 1e-6))
     np.testing.assert_allclose(got, 255 * (texture / 255) ** 1.7, atol=0.51)
 
 
@@ -61,8 +59,8 @@ def test_gamma_draws_a_value_a_channel():
 
 def test_brightness_moves_luma_and_keeps_chroma(texture):
     mid = (texture // 4 + 96).astype(np.uint8)
-    got = run(augment.brightness, mid, brightness_factor_range=(1.1, 1.1 + 1e-6),
-              brightness_offset_range=(5.0, 5.0 + 1e-5))  # fmt: skip
+    got = run(augment.brightness, mid, BRIGHTNESS_FACTOR=(1.1, 1.1 + 1e-6),
+              BRIGHTNESS_OFFSET=(5.0, 5.0 + 1e-5))  # fmt: skip
     weights = [0.299, 0.587, 0.114]
     np.testing.assert_allclose(got @ weights, 1.1 * (mid @ weights) + 5, atol=0.6)
     np.testing.assert_allclose(got[..., 0] - got[..., 2], mid[..., 0] * 1.0 - mid[..., 2], atol=1.1)
@@ -72,13 +70,13 @@ def test_brightness_moves_luma_and_keeps_chroma(texture):
 def test_gamma_keeps_black_and_white(gamma):
     ends = np.zeros((SIZE, SIZE, 3), np.uint8)
     ends[: SIZE // 2] = 255
-    got = run(augment.gamma_contrast, ends, gamma_range=(gamma, gamma + 1e-6))
+    got = run(augment.gamma_contrast, ends, GAMMA=(gamma, gamma + 1e-6))
     np.testing.assert_array_equal(got, ends)
 
 
 @pytest.mark.parametrize("factor", [0.0, 1.0, 2.5])
 def test_sharpness_is_pillows(factor, texture):
-    got = run(augment.sharpness, texture, sharpness_factor_range=(factor, factor + 1e-6))
+    got = run(augment.sharpness, texture, SHARPNESS_FACTOR=(factor, factor + 1e-6))
     want = np.asarray(ImageEnhance.Sharpness(pillow(texture)).enhance(factor), np.float32)
     assert np.abs(got - want).max() <= (1 if factor <= 1 else 2)
     assert np.abs(got - want).mean() < 0.6
@@ -88,7 +86,7 @@ def test_sharpness_is_pillows(factor, texture):
 def test_hue_and_saturation_follow_hsv(added, texture):
     colours = [[0, 0, 0], [255, 255, 255], [90, 90, 90], [200, 7, 7], [7, 200, 200], [9, 9, 8]]
     texture[0, :6] = colours  # greys, and ties between channels
-    got = run(augment.hue_saturation, texture, hue_saturation_range=(added, added + 1e-5))
+    got = run(augment.hue_saturation, texture, HUE_SATURATION=(added, added + 1e-5))
 
     def formula(pixel):
         h, s, v = colorsys.rgb_to_hsv(*(pixel / 255))
@@ -99,16 +97,16 @@ def test_hue_and_saturation_follow_hsv(added, texture):
 
 
 def test_solarize_is_pillows(texture):
-    got = run(augment.solarize, texture, solarize_probability=1.0,
-              solarize_threshold_range=(100.0, 100.0 + 1e-5))  # fmt: skip
+    got = run(augment.solarize, texture, SOLARIZE_PROBABILITY=1.0,
+              SOLARIZE_THRESHOLD=(100.0, 100.0 + 1e-5))  # fmt: skip
     np.testing.assert_array_equal(got, np.asarray(ImageOps.solarize(pillow(texture), 100)))
-    unchanged = run(augment.solarize, texture, solarize_probability=0.0)
+    unchanged = run(augment.solarize, texture, SOLARIZE_PROBABILITY=0.0)
     np.testing.assert_array_equal(unchanged, texture)
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_posterize_is_pillows(bits, texture):
-    got = run(augment.posterize, texture, posterize_bits_range=(bits, bits))
+    got = run(augment.posterize, texture, POSTERIZE_BITS=(bits, bits))
     np.testing.assert_array_equal(got, np.asarray(ImageOps.posterize(pillow(texture), bits)))
 
 
@@ -120,7 +118,7 @@ def test_invert_is_pillows(texture):
 
 @pytest.mark.parametrize("cutoff", [0, 5, 20])
 def test_autocontrast_is_pillows(cutoff, texture):
-    got = run(augment.autocontrast, texture, autocontrast_cutoff_range=(cutoff, cutoff))
+    got = run(augment.autocontrast, texture, AUTOCONTRAST_CUTOFF=(cutoff, cutoff))
     want = np.asarray(ImageOps.autocontrast(pillow(texture), cutoff), np.float32)
     assert np.abs(got - want).max() <= 1
 
@@ -133,24 +131,23 @@ def test_equalize_is_pillows(texture):
 @pytest.mark.parametrize("op", [augment.autocontrast, augment.equalize])
 def test_one_level_images_stay(op):
     flat = np.full((SIZE, SIZE, 3), 77, np.uint8)
-    np.testing.assert_array_equal(run(op, flat, autocontrast_cutoff_range=(0, 0)), flat)
+    np.testing.assert_array_equal(run(op, flat, AUTOCONTRAST_CUTOFF=(0, 0)), flat)
 
 
 def test_rotation_turns_about_the_centre(texture):
     turned = rotate(tf.cast(texture, tf.float32), tf.constant(90.0))
     np.testing.assert_allclose(turned, np.rot90(texture), atol=0.05)
-    still = run(augment.rotation, texture, texture_rotation_degrees=1e-6)
+    still = run(augment.rotation, texture, ROTATION_DEGREES=1e-6)
     np.testing.assert_array_equal(still, texture)
 
 
 def test_three_different_ones_are_drawn_in_random_order(texture, monkeypatch):
     """Each augmenter writes its digit behind those before it; all ten come in any place."""
-    digits = [lambda x, u, config, i=i: 10.0 * x + i for i in range(10)]
+    digits = [lambda x, u, i=i: 10.0 * x + i for i in range(10)]
     monkeypatch.setattr(augment, "AUGMENTERS", digits)
-    config = mvtec.get_config().synthesis
     drawn = []
     for i in range(300):
-        out = augment.augment(tf.zeros([1, 1, 3]), tf.constant([0, i], tf.int64), config)
+        out = augment.augment(tf.zeros([1, 1, 3]), tf.constant([0, i], tf.int64))
         drawn.append(f"{int(out.numpy()[0, 0, 0]):03d}")
     assert all(len(set(d)) == 3 for d in drawn)
     for place in range(3):
@@ -160,10 +157,9 @@ def test_three_different_ones_are_drawn_in_random_order(texture, monkeypatch):
 
 @pytest.mark.parametrize("count", [0, 1, 10])
 def test_as_many_as_configured(count, texture, monkeypatch):
-    monkeypatch.setattr(augment, "AUGMENTERS", [lambda x, u, config: x + 1.0] * 10)
-    config = mvtec.get_config().synthesis
-    config.num_augmenters = count
-    out = augment.augment(tf.cast(texture, tf.float32), tf.constant([0, 1], tf.int64), config)
+    monkeypatch.setattr(augment, "AUGMENTERS", [lambda x, u: x + 1.0] * 10)
+    monkeypatch.setattr(augment, "NUM_AUGMENTERS", count)
+    out = augment.augment(tf.cast(texture, tf.float32), tf.constant([0, 1], tf.int64))
     np.testing.assert_array_equal(out, texture + np.float32(count))
 
 
@@ -171,14 +167,13 @@ def test_each_augmenter_gets_uniform_numbers_of_its_own(monkeypatch):
     """Every call writes its three numbers; with three calls an example, nine that all differ."""
     seen = []
 
-    def note(x, u, config):
+    def note(x, u):
         seen.append(u.numpy())
         return x
 
     monkeypatch.setattr(augment, "AUGMENTERS", [note] * 10)
-    config = mvtec.get_config().synthesis
     for i in range(200):
-        augment.augment(tf.zeros([1, 1, 3]), tf.constant([0, i], tf.int64), config)
+        augment.augment(tf.zeros([1, 1, 3]), tf.constant([0, i], tf.int64))
     u = np.array(seen)
     assert u.shape == (600, 3) and len(np.unique(u)) > 1790  # 24 bits: a tie is possible
     assert u.min() >= 0 and u.max() < 1

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from configs import mvtec
+from diffad_jax.data import perlin
 from diffad_jax.data.perlin import anomaly_noise, perlin_noise, perlin_window
 
 
@@ -57,24 +57,26 @@ def test_a_window_turned_by_a_quarter_is_turned_by_a_quarter():
 
 @pytest.mark.parametrize("endless", [False, True])
 def test_mapped_equals_eager(endless):
-    config = mvtec.get_config().synthesis
-    config.perlin_endless = endless
     seeds = tf.range(12, dtype=tf.int64)[:, None] + [0, 5]
-    mapped = tf.data.Dataset.from_tensor_slices(seeds).map(lambda s: anomaly_noise(32, s, config))
+    mapped = tf.data.Dataset.from_tensor_slices(seeds).map(
+        lambda s: anomaly_noise(32, s, endless=endless)
+    )
     for seed, noise in zip(seeds, mapped, strict=True):
-        np.testing.assert_array_equal(noise, anomaly_noise(32, seed, config))
+        np.testing.assert_array_equal(noise, anomaly_noise(32, seed, endless=endless))
 
 
-def noises(count, size=32, **settings):
-    config = mvtec.get_config().synthesis
-    config.update(settings)
+def noises(count, size=32, endless=False, **constants):
     seeds = tf.data.Dataset.range(count).map(lambda i: tf.stack([i, i]))
-    return np.stack(list(seeds.map(lambda s: anomaly_noise(size, s, config)).as_numpy_iterator()))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in constants.items():
+            patch.setattr(perlin, name, value)
+        found = seeds.map(lambda s: anomaly_noise(size, s, endless=endless))
+    return np.stack(list(found.as_numpy_iterator()))
 
 
 def test_endless_noise_is_the_same_in_corners_and_in_the_middle():
     def share(where, endless):
-        return (noises(1500, perlin_endless=endless)[:, where, where] > 0.3).mean()
+        return (noises(1500, endless=endless)[:, where, where] > 0.3).mean()
 
     corner, middle = slice(0, 4), slice(14, 18)
     assert share(corner, True) == pytest.approx(share(middle, True), rel=0.15)
@@ -83,7 +85,7 @@ def test_endless_noise_is_the_same_in_corners_and_in_the_middle():
 
 def test_exponents_are_the_configured_ones():
     def edges(exponent):
-        low_and_high = {"perlin_min_exponent": exponent, "perlin_max_exponent": exponent}
+        low_and_high = {"MIN_EXPONENT": exponent, "MAX_EXPONENT": exponent}
         return np.abs(np.diff(noises(20, 64, **low_and_high) > 0.5, axis=2)).mean()
 
     assert edges(1) < edges(2) < edges(4)
@@ -91,5 +93,5 @@ def test_exponents_are_the_configured_ones():
 
 def test_rotation_fills_with_zero():
     """All that came from outside is 0; of what did not, half is below."""
-    corners = noises(40, perlin_max_exponent=2)[:, -1, -1]
+    corners = noises(40, MAX_EXPONENT=2)[:, -1, -1]
     assert (corners > -1e-6).mean() > 0.85

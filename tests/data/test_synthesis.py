@@ -5,22 +5,33 @@ import pytest
 import tensorflow as tf
 
 from configs import mvtec
-from diffad_jax.data import geometry, synthesis
+from diffad_jax.data import augment, geometry, perlin, synthesis
 
 SIZE = 32
 PHOTO = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8)
 TEXTURE = np.random.default_rng(1).integers(0, 256, (SIZE, SIZE, 3)).astype(np.float32)
 
 
+PLACES = {  # of constants
+    "MAX_EXPONENT": perlin,
+    "NUM_AUGMENTERS": augment,
+    "NOISE_THRESHOLD": synthesis,
+    "ROTATION_DEGREES": synthesis,
+}
+
+
 def run(count=1, source=lambda seed: tf.constant(TEXTURE), photo=PHOTO, first=0, **settings):
     """Examples of seeds (first, 9), (first + 1, 9) …, stacked."""
+    constants = {"MAX_EXPONENT": 3} | {k: settings.pop(k) for k in set(PLACES) & set(settings)}
     config = mvtec.get_config().synthesis
-    config.perlin_max_exponent = 3
     config.update(settings)
 
     def example(i):
         seed = tf.stack([i, tf.constant(9, tf.int64)])
-        return synthesis.synthesize(tf.constant(photo), source, seed, config)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in constants.items():
+                patch.setattr(PLACES[name], name, value)
+            return synthesis.synthesize(tf.constant(photo), source, seed, config)
 
     dataset = tf.data.Dataset.range(first, first + count).map(example)
     examples = list(dataset.as_numpy_iterator())
@@ -39,9 +50,9 @@ def test_contract():
     assert set(np.unique(got["anomaly_mask"])) == {0, 1}
 
 
-def test_mapped_equals_eager():
+def test_mapped_equals_eager(monkeypatch):
     config = mvtec.get_config().synthesis
-    config.perlin_max_exponent = 3
+    monkeypatch.setattr(perlin, "MAX_EXPONENT", 3)
     mapped = run(6)
     for i in range(6):
         eager = synthesis.synthesize(
@@ -78,7 +89,7 @@ def test_blend_equals_numpy_from_the_same_draws():
 def test_beta_is_uniform_up_to_its_limit(max_beta):
     white = np.full_like(PHOTO, 255)
     black = tf.zeros([SIZE, SIZE, 3])
-    got = run(80, lambda seed: black, white, max_beta=max_beta, num_augmenters=0, **ALWAYS)
+    got = run(80, lambda seed: black, white, max_beta=max_beta, NUM_AUGMENTERS=0, **ALWAYS)
     masks = got["anomaly_mask"][..., 0].astype(bool)
     pairs = zip(got["augmented_image"], masks, strict=True)
     levels = [set(x[m].ravel().tolist()) for x, m in pairs if m.any()]
@@ -90,7 +101,7 @@ def test_beta_is_uniform_up_to_its_limit(max_beta):
 
 
 def test_without_augmenters_the_texture_is_the_sources():
-    got = run(3, num_augmenters=0, **ALWAYS)
+    got = run(3, NUM_AUGMENTERS=0, **ALWAYS)
     np.testing.assert_array_equal(got["texture"], np.stack([TEXTURE] * 3))
 
 
@@ -106,20 +117,20 @@ def test_nothing_changes_outside_the_mask_and_nothing_in_normal_examples():
 @pytest.mark.parametrize("probability", [0.0, 0.5, 0.9, 1.0])
 def test_share_of_normal_examples(probability):
     """Within four standard deviations; empty masks can only add to it, at this threshold none."""
-    got = run(200, normal_probability=probability, perlin_threshold=-9.0, num_augmenters=0)
+    got = run(200, normal_probability=probability, NOISE_THRESHOLD=-9.0, NUM_AUGMENTERS=0)
     share = 1 - got["anomaly_mask"].any(axis=(1, 2, 3)).mean()
     assert abs(share - probability) <= 4 * np.sqrt(probability * (1 - probability) / 200)
 
 
 def test_an_empty_mask_is_a_normal_example():
-    got = run(5, perlin_threshold=9.0, num_augmenters=0, **ALWAYS)
+    got = run(5, NOISE_THRESHOLD=9.0, NUM_AUGMENTERS=0, **ALWAYS)
     assert not got["anomaly_mask"].any()
     np.testing.assert_array_equal(got["image"], got["augmented_image"])
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
 def test_share_of_rotated_photos(probability):
-    got = run(200, rotation_probability=probability, normal_probability=1.0, num_augmenters=0)
+    got = run(200, rotation_probability=probability, normal_probability=1.0, NUM_AUGMENTERS=0)
     share = (got["image"] != PHOTO).any(axis=(1, 2, 3)).mean()
     assert abs(share - probability) <= 4 * np.sqrt(probability * (1 - probability) / 200)
     np.testing.assert_array_equal(got["image"], got["augmented_image"])
@@ -127,9 +138,9 @@ def test_share_of_rotated_photos(probability):
 
 def test_rotation_stays_within_its_degrees_and_fills_with_black():
     white = np.full_like(PHOTO, 255)
-    always = {"photo": white, "rotation_probability": 1.0, "num_augmenters": 0}
-    little = run(10, rotation_degrees=1.0, **always)["image"]
-    much = run(10, rotation_degrees=90.0, **always)["image"]
+    always = {"photo": white, "rotation_probability": 1.0, "NUM_AUGMENTERS": 0}
+    little = run(10, ROTATION_DEGREES=1.0, **always)["image"]
+    much = run(10, ROTATION_DEGREES=90.0, **always)["image"]
     assert little[:, 1:-1, 1:-1].min() == 255
     assert (much[:, 0, 0] == 0).any() and (much[:, SIZE // 2, SIZE // 2] == 255).all()
 
@@ -139,7 +150,7 @@ def test_texture_is_drawn_with_a_seed_of_its_own():
         u = tf.random.stateless_uniform([], seed)
         return tf.fill([SIZE, SIZE, 3], tf.floor(256 * u))
 
-    got = run(8, source, num_augmenters=0, **ALWAYS)
+    got = run(8, source, NUM_AUGMENTERS=0, **ALWAYS)
     assert len(np.unique(got["texture"])) > 5
 
 
@@ -174,14 +185,14 @@ def test_any_size(size):
         1,
         lambda seed: tf.fill([size, size, 3], 200.0),
         photo,
-        perlin_max_exponent=5,
-        num_augmenters=0,
+        MAX_EXPONENT=5,
+        NUM_AUGMENTERS=0,
     )
     assert got["augmented_image"].shape == (1, size, size, 3)
 
 
 def test_its_own_texture_has_the_photos_pixels():
-    got = run(8, own_texture_probability=1.0, num_augmenters=0, **ALWAYS)
+    got = run(8, own_texture_probability=1.0, NUM_AUGMENTERS=0, **ALWAYS)
     for texture in got["texture"]:
         assert not np.array_equal(texture, PHOTO)
         pixels = [np.sort(np.ascontiguousarray(x).reshape(-1, 3), 0) for x in (texture, PHOTO)]
@@ -202,7 +213,7 @@ def test_shade_darkens_or_brightens_the_photo_in_its_place():
 
 
 def test_the_threshold_is_the_configured_one():
-    masks = [run(40, perlin_threshold=t, **ALWAYS)["anomaly_mask"] for t in (-9.0, 0.2, 0.5, 0.7)]
+    masks = [run(40, NOISE_THRESHOLD=t, **ALWAYS)["anomaly_mask"] for t in (-9.0, 0.2, 0.5, 0.7)]
     areas = [m.mean() for m in masks]
     assert areas[0] == 1.0 and areas[1] > areas[2] > areas[3]
 
@@ -265,7 +276,7 @@ def test_masks_of_shades_end_where_nothing_can_be_seen():
 def test_how_often_the_photo_is_shaded(probability):
     own = 0.3
     got = run(
-        200, own_texture_probability=own, shade_probability=probability, num_augmenters=0, **ALWAYS
+        200, own_texture_probability=own, shade_probability=probability, NUM_AUGMENTERS=0, **ALWAYS
     )
     foreign = [np.array_equal(t, TEXTURE) for t in got["texture"]]
     assert abs(np.mean(foreign) - (1.0 - own - probability)) <= 0.1
@@ -273,7 +284,7 @@ def test_how_often_the_photo_is_shaded(probability):
 
 @pytest.mark.parametrize("probability", [0.0, 0.5])
 def test_how_often_the_texture_is_its_own(probability):
-    got = run(200, own_texture_probability=probability, num_augmenters=0, **ALWAYS)
+    got = run(200, own_texture_probability=probability, NUM_AUGMENTERS=0, **ALWAYS)
     own = [not np.array_equal(t, TEXTURE) for t in got["texture"]]
     assert abs(np.mean(own) - probability) <= 0.1
 
@@ -283,6 +294,6 @@ def test_grey_photos_get_grey_textures():
     for photo, is_grey in ((grey, True), (PHOTO, False)):
         got = run(8, photo=photo, grey_as_photo=True, **ALWAYS)
         assert np.ptp(got["texture"], axis=-1).any() != is_grey
-    got = run(1, photo=grey, grey_as_photo=True, num_augmenters=0, **ALWAYS)
+    got = run(1, photo=grey, grey_as_photo=True, NUM_AUGMENTERS=0, **ALWAYS)
     luma = np.round(TEXTURE @ np.array([0.299, 0.587, 0.114]))
     np.testing.assert_allclose(got["texture"][0, ..., 0], luma, atol=1)
