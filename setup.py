@@ -30,7 +30,6 @@ setup(
     packages=find_packages(include=["diffad_jax", "diffad_jax.*"]),
     package_data={
         "diffad_jax.evaluation": ["report_template.html"],
-        "diffad_jax.export": ["examples/*"],
     },
     install_requires=[
         "absl-py>=2.1",

@@ -20,7 +20,7 @@ from ml_collections import config_flags
 from benchmarks import last_line
 from diffad_jax.config.check import check_config
 from diffad_jax.data import images, layouts
-from diffad_jax.export import artifact, exporter, runtimes
+from diffad_jax.export import artifact, exporter, registry
 from diffad_jax.inference import calibration
 from diffad_jax.inference.detector import Detector
 
@@ -77,7 +77,7 @@ def _export(config, workdir: Path, output: Path, name: str):
     exported = time.perf_counter()
     folder = output / config.categories[0]
     card = artifact.read_card(folder)
-    run = runtimes.load(folder, card)
+    run = registry.load(folder, card)
     metrics = {"mib": _mib(folder), "export_seconds": exported - started}
     metrics["load_seconds"] = time.perf_counter() - exported  # with the checksums
     return metrics, lambda image: run(image, card["seed"])

@@ -1,15 +1,25 @@
 """An exported folder, checked before anything in it is used; needs NumPy alone.
 
-Nothing of this package is imported here: exported models carry a copy of this file.
+Exported models carry a copy of this file and of the one that it imports.
 """
 
-import hashlib
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from diffad_jax.runtime import checksums
+
 CHECKSUMS, CARD = "SHA256SUMS", "model.json"
+_REMEDY = "copy the exported folder again, or export it again"
+_MOST_BYTES = 2**24  # of the list of checksums, of the card, and of a header of weights
+_DTYPES = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
+
+# [b, side, side, 3] uint8 RGB and a seed -> ``score`` [b] and ``anomaly_map`` [b, side, side].
+Detect = Callable[[np.ndarray, int], dict[str, np.ndarray]]
 
 
 class ArtifactError(ValueError):
@@ -20,45 +30,150 @@ def read_card(folder: Path) -> dict:
     """The model card, after every file has been compared with its checksum.
 
     Raises:
-      ArtifactError: a file is missing or has changed since the export.
+      ArtifactError: a file is missing or has changed since the export; the card lacks what running
+        the model needs.
     """
-    remedy = "copy the exported folder again, or export it again"
-    try:
-        lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{folder} is no exported model, {CHECKSUMS}: {error}") from error
-    sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    for name, digest in sums.items():
-        if not name or len(digest) != 64:
-            raise ArtifactError(f"{folder / CHECKSUMS} is damaged: {remedy}")
-        if not (folder / name).is_file():
-            raise ArtifactError(f"{folder / name} is missing: {remedy}")
-        with (folder / name).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                raise ArtifactError(f"{folder / name} has changed since its export: {remedy}")
-    card = json.loads((folder / CARD).read_text(encoding="utf-8")) if CARD in sums else {}
-    if missing := {CARD, *card.get("files", ())} - sums.keys():
-        raise ArtifactError(f"{folder / CHECKSUMS} is cut short, without {min(missing)}: {remedy}")
+    lines = _text(folder / CHECKSUMS).split("\n")
+    sums = {name: value for value, _, name in (line.partition("  ") for line in lines if line)}
+    if fault := checksums.fault(folder, sums):
+        raise ArtifactError(f"{folder}, {CHECKSUMS}: {fault}: {_REMEDY}")
+    card = _json(folder / CARD) if CARD in sums else {"files": []}
+    if CARD in sums and (field := _bad_field(card)):
+        raise ArtifactError(f"{folder / CARD}: {field} is missing or impossible: {_REMEDY}")
+    if missing := {CARD, *card["files"]} - sums.keys():
+        raise ArtifactError(f"{folder / CHECKSUMS} is cut short, without {min(missing)}: {_REMEDY}")
     return card
+
+
+def listed(folder: Path, card: dict, name: str) -> Path:
+    """``folder / name``, a file or a folder of the graph, whose files have all been compared.
+
+    Raises:
+      ArtifactError: a file is not among the card's.
+    """
+    below = (p.relative_to(folder).as_posix() for p in (folder / name).rglob("*") if p.is_file())
+    names = set(below) if (folder / name).is_dir() else {name}
+    if unknown := (names or {name}) - set(card["files"]):
+        raise ArtifactError(f"{folder / CARD} does not list {min(unknown)}: {_REMEDY}")
+    return folder / name
+
+
+def start(load: Callable[[Path, dict], Detect], folder: Path, card: dict) -> Detect:
+    """What a format's ``load`` gives.
+
+    Raises:
+      ArtifactError: a package is not installed; the runtime refuses the graph.
+    """
+    try:
+        return load(folder, card)
+    except ArtifactError:
+        raise
+    except ImportError as error:
+        raise ArtifactError(f"{error}: pip install {' '.join(card['runtime'])}") from error
+    except Exception as error:  # each runtime raises its own kinds
+        raise ArtifactError(f"{folder}: {type(error).__name__}: {error}: {_REMEDY}") from error
+
+
+def seed(card: dict, wanted: int | None) -> int:
+    """The graph's seed: the one that is wanted, else the card's.
+
+    Raises:
+      ArtifactError: the graph takes none, and another one than its own is wanted.
+    """
+    chosen = card["seed"] if wanted is None else wanted & 0xFFFFFFFF  # as JAX takes it
+    if chosen != card["seed"] and "seed" not in card["inputs"]:
+        raise ArtifactError(
+            f"this graph has the seed {card['seed']} inside: export one with a seed"
+        )
+    return chosen
 
 
 def write_checksums(folder: Path) -> None:
     """For ``read_card``, and for ``sha256sum -c SHA256SUMS``; the last file to be written."""
-    lines = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        lines.append(f"{digest}  {path.relative_to(folder).as_posix()}\n")
-    (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
+    sums = checksums.of_folder(folder)
+    text = "".join(f"{value}  {name}\n" for name, value in sums.items())
+    (folder / CHECKSUMS).write_text(text, encoding="utf-8")
 
 
 def read_weights(path: Path) -> dict[str, np.ndarray]:
-    """The float32 tensors of a safetensors file, by name."""
+    """The float32 and float16 tensors of a safetensors file, by name.
+
+    Raises:
+      ArtifactError: the file is no such file.
+    """
     data = path.read_bytes()
-    start = 8 + int.from_bytes(data[:8], "little")
-    tensors = json.loads(data[8:start])
-    return {
-        name: np.frombuffer(data, np.float32, np.prod(t["shape"], dtype=int),
-                            start + t["data_offsets"][0]).reshape(t["shape"])
-        for name, t in tensors.items()
-    }  # fmt: skip
+    body = 8 + int.from_bytes(data[:8], "little")
+    try:
+        if not 8 < body <= min(len(data), _MOST_BYTES):
+            raise ValueError("no header")
+        header = json.loads(data[8:body])
+        tensors = {k: _tensor(data, body, v) for k, v in header.items() if k != "__metadata__"}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}): {_REMEDY}") from error
+    if sum(tensor.nbytes for tensor in tensors.values()) != len(data) - body:
+        raise ArtifactError(f"{path} is damaged (its tensors do not fill it): {_REMEDY}")
+    return tensors
+
+
+def _tensor(data: bytes, body: int, entry: dict) -> np.ndarray:
+    dtype, shape, (begin, end) = _DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
+    if not all(_is_integer(n, 0, len(data)) for n in (*shape, begin, end)):
+        raise ValueError("a shape or a place is no number of the file's")
+    if not begin <= end <= len(data) - body or end - begin != math.prod(shape) * dtype.itemsize:
+        raise ValueError("a tensor does not fit into its place")
+    values = np.frombuffer(data, dtype, math.prod(shape), body + begin)
+    return values.reshape(shape)
+
+
+def _text(path: Path) -> str:
+    try:
+        if not path.is_file() or path.stat().st_size > _MOST_BYTES:
+            raise OSError("it is no file, or a very large one")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path.parent} is no exported model, {path.name}: {error}") from error
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(_text(path))
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} is no JSON ({error}): {_REMEDY}") from error
+
+
+def _bad_field(card: Any) -> str:
+    """The first field of the card that a program could not use; empty if there is none."""
+    if not isinstance(card, dict):
+        return "its content"
+    checks: dict[str, Callable[[Any], bool]] = {
+        "format": lambda x: isinstance(x, str),
+        "runtime": _is_names,
+        "files": _is_names,
+        "inputs": lambda x: isinstance(x, dict),
+        "seed": lambda x: _is_integer(x, 0, 2**32 - 1),
+        "preprocessing": lambda x: (
+            _is_integer(x["side"], 1, 2**16) and x["resize"] in ("bilinear", "antialias")
+        ),
+        "threshold": lambda x: x is None or _is_number(x["value"]),
+        "colours": lambda x: _is_number(x["black"]) and _is_number(x["yellow"]),
+    }
+    for name, fits in checks.items():
+        try:
+            if fits(card[name]):
+                continue
+        except (LookupError, TypeError, OverflowError):
+            pass
+        return name
+    return ""
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(x, str) for x in value)
+
+
+def _is_integer(value: Any, low: int, high: int) -> bool:
+    return type(value) is int and low <= value <= high
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)

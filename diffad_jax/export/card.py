@@ -109,7 +109,14 @@ def _versions(packages: tuple[str, ...]) -> dict[str, str]:
     return {k: v for k, v in found.items() if k.removesuffix("_cpu") in packages}
 
 
-def readme(card: dict[str, Any], text: str) -> str:
+_HOW_TO_RUN = """    python run.py PHOTO_OR_FOLDER ...
+
+`run.py` prints a score and a verdict for each photo, and is meant to be read. Pillow reads image
+files; pixels in `.npy` files need none.
+"""
+
+
+def readme(card: dict[str, Any], text: str, runs: bool) -> str:
     """The folder's README: what holds for all formats, around one format's ``text``."""
     limit, rules = card["threshold"], card["preprocessing"]
     size = f"{rules['side']} × {rules['side']}"
@@ -120,6 +127,8 @@ def readme(card: dict[str, Any], text: str) -> str:
     return f"""# Anomaly detector for {card["category"]} ({card["format"]})
 
 {text}
+    pip install {" ".join(card["runtime"])}
+{_HOW_TO_RUN if runs else ""}
 ## What goes in and comes out
 
 | | |
@@ -137,8 +146,8 @@ has changed; that finds damage, not forgery. Nothing here is a pickle.
 """
 
 
-def write(folder: Path, card: dict[str, Any], text: str) -> None:
-    """Writes ``model.json`` and ``README.md``."""
+def write(folder: Path, card: dict[str, Any], text: str, runs: bool) -> None:
+    """Writes ``model.json`` and ``README.md``; the graph ``runs`` by ``run.py``, or there is none."""
     content = json.dumps(card, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     (folder / "model.json").write_text(content, encoding="utf-8")
-    (folder / "README.md").write_text(readme(card, text), encoding="utf-8")
+    (folder / "README.md").write_text(readme(card, text, runs), encoding="utf-8")

@@ -1,27 +1,25 @@
 """A trained category as a folder that needs neither this project nor the work directory."""
 
+import inspect
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import ml_collections
 
 from diffad_jax.convert.exporter import export_category
-from diffad_jax.data import photo
-from diffad_jax.export import artifact, card, onnx, safetensors, saved_model, stablehlo
+from diffad_jax.data import photo, pictures
+from diffad_jax.export import artifact, card, run
 from diffad_jax.export.errors import ExportError
 from diffad_jax.export.graph import Model, weights_by_name
+from diffad_jax.export.registry import FORMATS
 from diffad_jax.inference import calibration
 from diffad_jax.inference.detector import Detector
+from diffad_jax.runtime import checksums
 
-_FORMATS = {
-    "stablehlo": stablehlo,
-    "saved_model": saved_model,
-    "onnx": onnx,
-    "safetensors": safetensors,
-}
 PUBLISHED = "published"
-NAMES = (*_FORMATS, PUBLISHED)
-_EXAMPLES = Path(__file__).with_name("examples")
+NAMES = (*FORMATS, PUBLISHED)
 
 
 def export(
@@ -68,16 +66,29 @@ def _export(
     limit = calibration.load_or_choose(config, workdir, category, detector)
     colours = calibration.load_map_range(config, workdir, category, detector)
     model = Model(detector.config, workdir, category, weights_by_name(detector))
-    writer = _FORMATS[name]
-    writer.write(model, folder)
-    content = card.make(model, name, writer.RUNTIME, detector.weights_hash, limit, colours)
+    chosen = FORMATS[name]
+    chosen.write(model, folder)
+    content = card.make(model, name, chosen.runtime, detector.weights_hash, limit, colours)
     files = (path for path in folder.rglob("*") if path.is_file())
     content["files"] = sorted(path.relative_to(folder).as_posix() for path in files)
-    card.write(folder, content, (_EXAMPLES / f"{name}.md").read_text(encoding="utf-8"))
-    if (example := _EXAMPLES / f"{name}.py").exists():
-        text = example.read_text(encoding="utf-8")
-        (folder / "run.py").write_text(text, encoding="utf-8")
-        for module in (photo, artifact):
-            source = Path(module.__file__)
-            if f"import {source.stem}" in text:
-                shutil.copy(source, folder)
+    card.write(folder, content, chosen.readme, runs=chosen.load is not None)
+    if chosen.load is not None:
+        _carry(folder, chosen.load)
+
+
+def _carry(folder: Path, load: Callable) -> None:
+    """Writes ``run.py``, which ends in the format's ``load``, and what it imports."""
+    for module in (run, artifact, checksums, photo, pictures):
+        text = Path(module.__file__).read_text(encoding="utf-8")
+        # There they lie side by side.
+        text = re.sub(r"^( *)from diffad_jax\.\w+ import", r"\1import", text, flags=re.MULTILINE)
+        if module is run:
+            end = 'if __name__ == "__main__":\n    main(Path(__file__).resolve().parent, load)\n'
+            text += f"\n\n{_source(load)}\n\n{end}"
+        (folder / Path(module.__file__).name).write_text(text, encoding="utf-8")
+
+
+def _source(load: Callable) -> str:
+    """Of a format's ``load`` under that name, without what only this package documents."""
+    text = inspect.getsource(load).replace('    """See ``contract.Format``."""\n', "")
+    return text.replace("Detect:", "artifact.Detect:", 1)

@@ -6,10 +6,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from diffad_jax.export import artifact
+from diffad_jax.export.artifact import Detect
+from diffad_jax.export.contract import Format
 from diffad_jax.export.errors import ExportError
 from diffad_jax.export.graph import Model
 
-RUNTIME = ("onnxruntime", "numpy", "pillow")
 OPSET, IR_VERSION = 18, 8  # from 2022: what onnxruntime 1.14 and later read
 
 
@@ -75,3 +77,32 @@ def _renamed(builder, value, name: str, struct: jax.ShapeDtypeStruct):
     builder.nodes.append(onnx.helper.make_node("Identity", [builder.full(value)], [name]))
     dims = [d if isinstance(d, int) else "b" for d in struct.shape]
     return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)
+
+
+def load(folder: Path, card: dict) -> Detect:
+    """See ``contract.Format``."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns that the seed is an input with a default
+    graph = artifact.listed(folder, card, "model.onnx")
+    session = onnxruntime.InferenceSession(
+        graph, options, providers=onnxruntime.get_available_providers()
+    )
+    names = [output.name for output in session.get_outputs()]
+
+    def detect(image: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+        inputs = {"image": image, "seed": np.array(seed, np.uint32)}
+        return dict(zip(names, session.run(names, inputs), strict=True))
+
+    return detect
+
+
+FORMAT = Format(
+    write,
+    load,
+    ("onnxruntime", "numpy", "pillow"),
+    """`model.onnx` is the detector with its weights, for any number of photos at once (operator set
+18). The input `seed` may be left out.
+""",
+)

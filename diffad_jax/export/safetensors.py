@@ -8,9 +8,8 @@ import safetensors.numpy
 
 from diffad_jax.convert import exporter
 from diffad_jax.convert.errors import ConvertError
+from diffad_jax.export.contract import Format
 from diffad_jax.export.graph import Model
-
-RUNTIME = ("safetensors", "numpy")
 
 
 def write(model: Model, folder: Path) -> None:
@@ -30,3 +29,24 @@ def write(model: Model, folder: Path) -> None:
         contiguous = {key: np.ascontiguousarray(value) for key, value in tensors.items()}
         path = folder / "published" / f"{name}.safetensors"
         path.write_bytes(safetensors.numpy.save(contiguous))
+
+
+FORMAT = Format(
+    write,
+    None,
+    ("safetensors", "numpy"),
+    """`weights.safetensors` holds the weights under the names
+`STAGE/COLLECTION/MODULE/.../PARAMETER`:
+
+- stage: `autoencoder`, `denoiser` (its moving average; `denoiser/scale` multiplies the latents) or
+  `segmenter`; collection: `params`, or `batch_stats` for running means and variances;
+- modules are those of diffad_jax/models, counted from the side of the photo: `down_1_res_0` is
+  the first residual block of the second level;
+- a kernel is [height, width, in, out] or [in, out]. The networks take RGB in [0, 1].
+
+All is float32 but PatchCore's bank, which is float16.
+
+`published/`, where it is there, holds the same under the names and layouts of the published PyTorch
+code, which takes BGR. There is no graph here.
+""",
+)

@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
+
+from diffad_jax.export import artifact
+from diffad_jax.export.artifact import Detect
+from diffad_jax.export.contract import Format
 from diffad_jax.export.errors import ExportError
 from diffad_jax.export.graph import Model
 from diffad_jax.export.stablehlo import PLATFORMS
 
-RUNTIME = ("tensorflow",)
 VERSION = "1"  # TensorFlow Serving takes the folder with the largest number
 
 
@@ -72,3 +76,43 @@ def write(model: Model, folder: Path) -> None:
             for name, (f, inputs) in signatures.items()
         },
     )
+
+
+def load(folder: Path, card: dict) -> Detect:
+    """See ``contract.Format``."""
+    import tensorflow as tf
+
+    model = tf.saved_model.load(str(artifact.listed(folder, card, "1")))
+
+    def detect(image: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+        scaled = tf.constant(image.astype(np.float32) / 255.0)
+        # Through the model, since a signature does not keep its weights alive.
+        found = model.signatures["seeded"](image=scaled, seed=tf.constant(seed, tf.int64))
+        return {name: value.numpy() for name, value in found.items()}
+
+    return detect
+
+
+FORMAT = Format(
+    write,
+    load,
+    ("tensorflow", "pillow"),
+    """`1` is the detector as a TensorFlow SavedModel, for any number of photos at once.
+
+| signature | takes |
+|---|---|
+| `serving_default` | `image_bytes` [b] string: whole PNG, JPEG or BMP files; decodes and resizes them itself |
+| `pixels` | `image` [b, side, side, 3] float32 RGB in [0, 1], resized |
+| `seeded` | the same, and `seed` [] int64 in 0 … 2³² − 1 |
+
+`serving_default` does not read TIFF and does not obey a camera's orientation tag: store photos
+upright. The graph is one operation, `XlaCallModule`, which an older TensorFlow than it was written
+with may not take.
+
+This folder is a `--model_base_path` of TensorFlow Serving:
+
+    tensorflow_model_server --rest_api_port=8501 --model_name=detector --model_base_path=$PWD
+    echo '{"instances": [{"image_bytes": {"b64": "'$(base64 -w0 PHOTO.png)'"}}]}' |
+      curl -d @- http://localhost:8501/v1/models/detector:predict
+""",  # noqa: E501
+)

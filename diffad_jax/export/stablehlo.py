@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import jax
+import numpy as np
 import safetensors.numpy
 
+from diffad_jax.export import artifact
+from diffad_jax.export.artifact import Detect
+from diffad_jax.export.contract import Format
 from diffad_jax.export.errors import ExportError
 from diffad_jax.export.graph import Model
 
-RUNTIME = ("jax", "numpy", "flatbuffers", "pillow")
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
@@ -27,3 +30,29 @@ def write(model: Model, folder: Path) -> None:
     exported = jax.export.export(jax.jit(model.__call__), platforms=PLATFORMS)(*model.arguments())
     (folder / "model.stablehlo").write_bytes(exported.serialize())
     (folder / "weights.safetensors").write_bytes(safetensors.numpy.save(model.weights))
+
+
+def load(folder: Path, card: dict) -> Detect:
+    """See ``contract.Format``."""
+    import jax
+    import jax.export
+
+    data = artifact.listed(folder, card, "model.stablehlo").read_bytes()
+    weights = artifact.read_weights(artifact.listed(folder, card, "weights.safetensors"))
+    call, weights = jax.jit(jax.export.deserialize(bytearray(data)).call), jax.device_put(weights)
+
+    def detect(image: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+        return jax.device_get(call(weights, image, np.uint32(seed)))
+
+    return detect
+
+
+FORMAT = Format(
+    write,
+    load,
+    ("jax", "numpy", "flatbuffers", "pillow"),
+    """`model.stablehlo` is the detector as StableHLO, for CPUs, CUDA GPUs and TPUs and any number
+of photos at once; `weights.safetensors` holds its weights. JAX promises to load such a file for six
+months; keep what it was exported from.
+""",
+)

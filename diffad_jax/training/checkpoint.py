@@ -9,7 +9,6 @@ happens to it afterwards shows ``checksums.json``, which is written before it is
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import logging
 import shutil
@@ -25,7 +24,7 @@ import orbax.checkpoint as ocp
 from diffad_jax.errors import UserError, is_disk_full
 from diffad_jax.methods.contract import is_fitted
 from diffad_jax.methods.train_state import Params, TrainState
-from diffad_jax.runtime import sharding
+from diffad_jax.runtime import checksums, sharding
 from diffad_jax.training.fingerprint import ONLY_FOR_TRAINING, fingerprint
 
 logger = logging.getLogger(__name__)
@@ -223,10 +222,10 @@ class Checkpoints:
     def _write_checksums(self) -> None:
         """Orbax calls it in the background, in process 0, before it renames the folder."""
         (folder,) = self.directory.glob(f"{self._saving}{_HALF}*")
+        sums = checksums.of_folder(folder)
         # What Orbax still changes there, and does not need: when it was committed.
-        (folder / _CHECKSUMS).write_text(
-            json.dumps({k: v for k, v in _checksums(folder).items() if k != "_CHECKPOINT_METADATA"})
-        )
+        sums.pop("_CHECKPOINT_METADATA", None)
+        (folder / _CHECKSUMS).write_text(json.dumps(sums))
 
     @contextlib.contextmanager
     def _explaining_a_full_disk(self) -> Iterator[None]:
@@ -257,32 +256,15 @@ class Checkpoints:
             )
 
 
-def _checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of a checkpoint, by its relative path."""
-    sums = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != _CHECKSUMS:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256")
-            sums[path.relative_to(folder).as_posix()] = digest.hexdigest()
-    return sums
-
-
 def _fault(folder: Path) -> str:
     """What is wrong with a checkpoint's files; empty if nothing is."""
     try:
         written = json.loads((folder / _CHECKSUMS).read_text())
     except FileNotFoundError:
         return f"{_CHECKSUMS} is missing"
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return f"{_CHECKSUMS} is unreadable"
-    found = _checksums(folder)
-    for name in sorted(written):
-        if name not in found:
-            return f"{name} is missing"
-        if written[name] != found[name]:
-            return f"{name} has changed since it was written"
-    return ""
+    return checksums.fault(folder, written)
 
 
 def abstract_state(stage: Any, config: ml_collections.FrozenConfigDict, frozen: dict) -> TrainState:

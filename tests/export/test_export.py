@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -30,8 +31,8 @@ from diffad_jax.export import (
     onnx,
     onnx_jaxpr,
     onnx_ops,
-    predict_exported,
-    runtimes,
+    registry,
+    run,
 )
 from diffad_jax.export.errors import ExportError
 from diffad_jax.export.graph import Model
@@ -41,7 +42,7 @@ from diffad_jax.training import checkpoint
 
 ROOT = Path(__file__).parents[2]
 TOLERANCE = 1e-5  # of scores and maps in [0, 1]
-OURS = ("flax", "orbax", "ml_collections", "etils", "optax", "safetensors", "sklearn")
+OURS = ("diffad_jax", "flax", "orbax", "ml_collections", "etils", "optax", "safetensors", "sklearn")
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +84,12 @@ def exported(trained, tmp_path_factory):
 
 
 def run_without(modules: tuple[str, ...], program: str, folder: Path) -> str:
-    """The output of a Python program that finds this package's source, but none of ``modules``."""
+    """The output of a Python program that finds none of ``modules``."""
     blocked = f"import sys\nfor name in {modules}: sys.modules[name] = None\n"
     run = subprocess.run(
         [sys.executable, "-c", blocked + program],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env=os.environ | {"PYTHONPATH": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         text=True,
     )
@@ -96,27 +97,30 @@ def run_without(modules: tuple[str, ...], program: str, folder: Path) -> str:
     return run.stdout
 
 
-RUN_BOTH = """
+RUN = """
 import runpy
-model, photos, *files = {arguments}
-sys.argv = ["run.py", *files]
-sys.path.insert(0, model)
-runpy.run_path(model + "/run.py")
-sys.argv = ["predict_exported", model, photos]
-from diffad_jax.export import predict_exported
-predict_exported.main()
+sys.argv = {arguments}
+try:
+    runpy.run_path({arguments}[0], run_name="__main__")
+except SystemExit as end:
+    assert not end.code, end.code
 """
 
 
-def assert_both_agree(output: str, files: list[str], scores: np.ndarray, limit: float) -> None:
-    """``run.py``'s lines, then the runner's table."""
-    lines = [line.split(",") for line in output.splitlines()]
-    by_example, header, by_runner = lines[: len(files)], lines[len(files)], lines[len(files) + 1 :]
-    assert header == ["file", "score", "is_anomalous", "error"]
-    for rows in (by_example, by_runner):
-        assert [row[0] for row in rows] == files
-        np.testing.assert_allclose([float(row[1]) for row in rows], scores, atol=TOLERANCE)
-    assert [row[2] for row in by_runner] == [str(int(s > limit)) for s in scores]
+def run_program(model: Path, *arguments: str) -> str:
+    """A program that runs ``run.py`` as a user does."""
+    program = RUN.format(arguments=[str(model / "run.py"), *arguments])
+    return f"sys.path.insert(0, {str(model)!r})\n" + program
+
+
+def assert_scored(output: str, files: list[str], scores: np.ndarray, limit: float) -> None:
+    """``run.py``'s table."""
+    header, *rows = [line.split(",") for line in output.splitlines()]
+    assert header == ["file", "score", "is_anomalous", "verdict"]
+    assert [row[0] for row in rows] == files
+    np.testing.assert_allclose([float(row[1]) for row in rows], scores, atol=TOLERANCE)
+    assert [row[2] for row in rows] == [str(int(s > limit)) for s in scores]
+    assert [row[3] for row in rows] == ["anomalous" if s > limit else "normal" for s in scores]
 
 
 @pytest.mark.parametrize(
@@ -127,17 +131,17 @@ def test_a_moved_folder_needs_its_runtime_alone(trained, exported, tmp_path, nam
     _, _, files, _, predicted = trained
     model = tmp_path / "moved"
     shutil.copytree(exported(name), model)
-    arguments = [str(model), str(Path(files[0]).parents[1]), *files]
-    output = run_without((*OURS, *others), RUN_BOTH.format(arguments=arguments), tmp_path)
     limit = artifact.read_card(model)["threshold"]["value"]
-    assert_both_agree(output, files, predicted.score, limit)
+    for places in (files, [str(Path(files[0]).parents[1])]):
+        output = run_without((*OURS, *others), run_program(model, *places), tmp_path)
+        assert_scored(output, files, predicted.score, limit)
 
 
 @pytest.mark.parametrize("name", ["stablehlo", "onnx"])
 def test_maps_and_seeds(trained, exported, name):
     config, _, _, pixels, predicted = trained
     card = artifact.read_card(exported(name))
-    detect = runtimes.load(exported(name), card)
+    detect = registry.load(exported(name), card)
     found = detect(pixels[:2], card["seed"])
     np.testing.assert_allclose(found["score"], predicted.score[:2], atol=TOLERANCE)
     np.testing.assert_allclose(found["anomaly_map"], predicted.anomaly_map[:2], atol=TOLERANCE)
@@ -182,14 +186,13 @@ def test_a_saved_model_serves_requests_with_tensorflow_alone(trained, exported, 
         body=json.dumps({"instances": [{"image_bytes": {"b64": e}} for e in encoded]}),
         pixels=json.dumps((pixels / 255.0).tolist()),
     )
-    arguments = [str(model), str(Path(files[0]).parents[1]), *files]
-    program += RUN_BOTH.format(arguments=arguments)
+    program += run_program(model, *files)
     first, rest = run_without((*OURS, "jax", "jaxlib", "onnx"), program, tmp_path).split("\n", 1)
     for found in json.loads(first):
         np.testing.assert_allclose(found["score"], predicted.score, atol=TOLERANCE)
         np.testing.assert_allclose(found["anomaly_map"], predicted.anomaly_map, atol=TOLERANCE)
     limit = artifact.read_card(model)["threshold"]["value"]
-    assert_both_agree(rest, files, predicted.score, limit)
+    assert_scored(rest, files, predicted.score, limit)
 
 
 def test_the_card_tells_all(trained, exported):
@@ -225,7 +228,13 @@ def test_weights_under_documented_and_published_names(trained, exported, tmp_pat
     for name, value in ours.items():
         np.testing.assert_array_equal(value, found[name])
     with pytest.raises(artifact.ArtifactError, match="holds safetensors, which cannot be run"):
-        runtimes.load(folder, artifact.read_card(folder))
+        registry.load(folder, artifact.read_card(folder))
+
+
+def score(monkeypatch, model: Path, name: str, *arguments: str | Path) -> None:
+    """``run.py``'s command in this process."""
+    monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments)])
+    run.main(model, registry.FORMATS[name].load)
 
 
 def flip(path: Path) -> None:
@@ -245,11 +254,11 @@ def cut_lines(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
-        ("weights.safetensors", flip, "weights.safetensors has changed since its export"),
-        ("model.stablehlo", cut, "model.stablehlo has changed since its export"),
-        ("model.json", cut, "model.json has changed since its export"),
+        ("weights.safetensors", flip, "weights.safetensors has changed since it was written"),
+        ("model.stablehlo", cut, "model.stablehlo has changed since it was written"),
+        ("model.json", cut, "model.json has changed since it was written"),
         ("SHA256SUMS", cut_lines, "cut short, without weights.safetensors"),
-        ("SHA256SUMS", cut, "SHA256SUMS is damaged|is missing: copy"),
+        ("SHA256SUMS", cut, "list of checksums is damaged|is missing: copy"),
         ("SHA256SUMS", Path.unlink, "no exported model, SHA256SUMS"),
         ("model.stablehlo", Path.unlink, "model.stablehlo is missing: copy the exported folder"),
     ],
@@ -258,41 +267,73 @@ def test_damage_is_refused(exported, photos, tmp_path, monkeypatch, name, damage
     model = tmp_path / "model"
     shutil.copytree(exported("stablehlo"), model)
     damage(model / name)
-    monkeypatch.setattr(sys, "argv", ["predict_exported", str(model), photos])
     with pytest.raises(SystemExit, match=message) as error:
-        predict_exported.main()
+        score(monkeypatch, model, "stablehlo", photos)
     assert str(error.value).startswith("error: ")
 
 
-def test_overlays_and_unreadable_photos(trained, exported, tmp_path, monkeypatch):
+def test_overlays_and_unreadable_photos(trained, exported, tmp_path, monkeypatch, capsys):
     source, output = tmp_path / "in", tmp_path / "out"
-    source.mkdir()
-    shutil.copy(trained[2][0], source / "a.png")
+    (source / "lot").mkdir(parents=True)
+    shutil.copy(trained[2][0], source / "lot" / "a.png")
     (source / "b.png").write_bytes(b"")
-    argv = ["predict_exported", str(exported("onnx")), str(source), "--output", str(output)]
-    monkeypatch.setattr(sys, "argv", argv)
-    with pytest.raises(SystemExit, match="error: 1 photos could not be read"):
-        predict_exported.main()
+    with pytest.raises(SystemExit) as end:
+        score(monkeypatch, exported("onnx"), "onnx", source, "--output", output)
+    assert end.value.code == 1
+    assert re.search(r"^1 unreadable, 1 (normal|anomalous); threshold 0", capsys.readouterr().err)
     rows = (output / "predictions.csv").read_text().splitlines()
-    assert rows[1].startswith(f"{source / 'a.png'},0.") and "is an empty file" in rows[2]
-    with Image.open(output / "a.png.overlay.png") as overlay:
+    assert "unreadable: is an empty file" in rows[1]
+    assert rows[2].startswith(f"{source / 'lot' / 'a.png'},0.")
+    with Image.open(output / "lot" / "a.png.overlay.png") as overlay:
         assert overlay.size == (20, 20)
 
 
 def test_overlays_have_the_colours_of_the_card(trained, exported, tmp_path, monkeypatch):
-    source, output, read_card = tmp_path / "in", tmp_path / "out", artifact.read_card
-    source.mkdir()
-    shutil.copy(trained[2][0], source / "a.png")
+    output, read_card = tmp_path / "out", artifact.read_card
     assert read_card(exported("onnx"))["colours"] == {"black": 0.0, "yellow": 1.0}
     monkeypatch.setattr(
         artifact, "read_card", lambda path: read_card(path) | {"colours": {"black": 2, "yellow": 3}}
     )
-    argv = ["predict_exported", str(exported("onnx")), str(source), "--output", str(output)]
-    monkeypatch.setattr(sys, "argv", argv)
-    predict_exported.main()
-    photo, black = np.asarray(Image.open(source / "a.png")), np.zeros((20, 20), np.float32)
-    with Image.open(output / "a.png.overlay.png") as overlay:
+    with pytest.raises(SystemExit, match="0"):
+        score(monkeypatch, exported("onnx"), "onnx", trained[2][0], "--output", output)
+    photo, black = np.asarray(Image.open(trained[2][0])), np.zeros((20, 20), np.float32)
+    with Image.open(output / f"{Path(trained[2][0]).name}.overlay.png") as overlay:
         np.testing.assert_array_equal(overlay, pictures.overlay(photo, black))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "the following arguments are required: photos"),
+        (("nothing.png",), "error: nothing.png is not there: name photos or folders of photos"),
+        ((".",), "error: no photo in .: name a folder of images"),
+        (("a.npy",), "unreadable: holds float64 (2,), not uint8 [16, 16, 3]"),
+        (("--seed=x", "."), "invalid int value: 'x'"),
+    ],
+)
+def test_a_mistake_gives_a_sentence(exported, tmp_path, arguments, message):
+    if arguments == ("a.npy",):
+        np.save(tmp_path / "a.npy", np.zeros(2))
+    command = [sys.executable, str(exported("onnx") / "run.py"), *arguments]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode in (1, 2) and message in run.stdout + run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_help_says_how_to_score(exported):
+    command = [sys.executable, str(exported("onnx") / "run.py"), "--help"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0 and "python run.py PHOTO_OR_FOLDER" in run.stdout
+
+
+@pytest.mark.parametrize("package", ["numpy", "onnxruntime", "PIL"])
+def test_a_missing_runtime_is_named(trained, exported, package):
+    program = f"import sys; sys.modules[{package!r}] = None\n"
+    program += run_program(exported("onnx"), trained[2][0])
+    program = program.replace("assert not end.code, end.code", "raise")
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    assert package in run.stderr and ("pip install" in run.stderr or "README" in run.stderr)
 
 
 def test_a_format_is_asked_for_and_nothing_is_overwritten(trained, exported, tmp_path):
@@ -347,7 +388,7 @@ def test_onnx_of_the_small_recipes_choices(tiny_config, tmp_path):
     onnx.write(model, tmp_path)
     pixels = rng.integers(0, 256, (2, 16, 16, 3), np.uint8)
     expected = jax.jit(model.__call__)(weights, pixels, np.uint32(5))
-    found = runtimes.load(tmp_path, {"format": "onnx"})(pixels, 5)
+    found = registry.load(tmp_path, {"format": "onnx"})(pixels, 5)
     assert expected["anomaly_map"].std() > 100 * TOLERANCE
     for name in ("score", "anomaly_map"):
         np.testing.assert_allclose(found[name], expected[name], atol=TOLERANCE)

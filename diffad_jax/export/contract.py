@@ -1,0 +1,26 @@
+"""What an export format must offer."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from diffad_jax.export.artifact import Detect
+from diffad_jax.export.graph import Model
+
+
+class Format(NamedTuple):
+    """A line of the registry.
+
+    Attributes:
+      write: (model, folder): writes the files of the graph.
+      load: (folder, card) -> the graph as a function; None where the files hold no graph. Exported
+        folders carry its source, so it imports what it needs itself; ``np``, ``Path``, ``Detect``
+        and ``artifact`` are there. What it reads it asks ``artifact.listed`` for.
+      runtime: the packages that ``load`` and ``run.py`` need.
+      readme: what a user of the folder must know of the format, as Markdown.
+    """
+
+    write: Callable[[Model, Path], None]
+    load: Callable[[Path, dict], Detect] | None
+    runtime: tuple[str, ...]
+    readme: str

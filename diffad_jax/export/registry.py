@@ -1,0 +1,29 @@
+"""The formats that ``--format`` can name."""
+
+from pathlib import Path
+
+from diffad_jax.export import artifact, onnx, safetensors, saved_model, stablehlo
+from diffad_jax.export.contract import Format
+
+FORMATS: dict[str, Format] = {
+    "stablehlo": stablehlo.FORMAT,
+    "saved_model": saved_model.FORMAT,
+    "onnx": onnx.FORMAT,
+    "safetensors": safetensors.FORMAT,
+}
+
+
+def load(folder: Path, card: dict) -> artifact.Detect:
+    """The graph of a folder whose card ``artifact.read_card`` gave.
+
+    Raises:
+      ArtifactError: the format holds no graph, needs a package that is not installed, or the
+        runtime refuses the graph.
+    """
+    known = FORMATS.get(card["format"])
+    if known is None or known.load is None:
+        names = ", ".join(name for name, each in FORMATS.items() if each.load)
+        raise artifact.ArtifactError(
+            f"{folder} holds {card['format']}, which cannot be run: export it as one of {names}"
+        )
+    return artifact.start(known.load, folder, card)

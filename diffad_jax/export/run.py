@@ -1,0 +1,159 @@
+"""Scores photos with the model in this folder, and says which are anomalous.
+
+    python run.py PHOTO_OR_FOLDER ...
+
+A line for each photo: its file, its score, and whether the score is above the model's threshold.
+Files of [side, side, 3] uint8 RGB pixels (.npy) are taken as well, and need no Pillow.
+"""
+
+import argparse
+import contextlib
+import csv
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+try:
+    import numpy as np
+except ImportError as missing:
+    sys.exit(f"error: {missing}: see README.md beside this file")
+
+from diffad_jax.export import artifact
+
+_VERDICTS = {True: "anomalous", False: "normal", None: "no threshold"}
+
+
+class Scored(NamedTuple):
+    """What the model says of one photo."""
+
+    file: Path
+    shown: Path  # below the folder that was named, where one was
+    error: str  # why there is no score; else empty
+    score: float = float("nan")
+    is_anomalous: bool | None = None  # None: the model has no threshold
+    anomaly_map: np.ndarray | None = None  # [side, side] float32
+
+
+def find(places: Iterable[Path]) -> list[tuple[Path, Path]]:
+    """Photos, those named and those below the folders named, each with its path below the latter.
+
+    Raises:
+      ArtifactError: there is no such file or folder, or a folder without a photo.
+    """
+    found = []
+    for place in places:
+        if place.is_file():
+            found.append((place, Path(place.name)))
+            continue
+        if not place.is_dir():
+            raise artifact.ArtifactError(f"{place} is not there: name photos or folders of photos")
+        below = _photos(place)
+        if not below:
+            raise artifact.ArtifactError(f"no photo in {place}: name a folder of images")
+        found += [(path, path.relative_to(place)) for path in below]
+    return found
+
+
+def score(detect: artifact.Detect, card: dict, files: Iterable[tuple[Path, Path]], seed: int
+          ) -> Iterator[Scored]:  # fmt: skip
+    """What a model says of each photo, one by one."""
+    rules, threshold = card["preprocessing"], card["threshold"]
+    for file, shown in files:
+        try:
+            pixels = _pixels(file, rules["side"], rules["resize"])
+        except (OSError, ValueError) as error:  # a BadImage is one
+            yield Scored(file, shown, str(error))
+            continue
+        found = detect(pixels[None], seed)
+        value = float(found["score"][0])
+        anomalous = value > threshold["value"] if threshold else None
+        yield Scored(file, shown, "", value, anomalous, found["anomaly_map"][0])
+
+
+def main(folder: Path, load: Callable[[Path, dict], artifact.Detect]) -> None:
+    """The command line of an exported folder, whose graph ``load`` loads."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("photos", nargs="+", type=Path, help="files or folders of photos")
+    parser.add_argument("--output", type=Path, help="a folder, for the table and for overlays")
+    parser.add_argument("--seed", type=int, help="of what is drawn; default: the model's")
+    arguments = parser.parse_args()
+    try:
+        card = artifact.read_card(folder)
+        files = find(arguments.photos)
+        detect = artifact.start(load, folder, card)
+        seed = artifact.seed(card, arguments.seed)
+        counts = _write(score(detect, card, files, seed), card, arguments.output)
+    except ImportError as error:  # Pillow
+        sys.exit(f"error: {error}: pip install {' '.join(card['runtime'])}")
+    except (artifact.ArtifactError, OSError) as error:
+        sys.exit(f"error: {error}")
+    limit = f"; threshold {card['threshold']['value']:.6g}" if card["threshold"] else ""
+    print(", ".join(f"{n} {name}" for name, n in counts.items()) + limit, file=sys.stderr)
+    sys.exit(1 if counts.get("unreadable") else 0)
+
+
+def _write(results: Iterable[Scored], card: dict, output: Path | None) -> dict[str, int]:
+    """Writes the table and the overlays; gives the number of photos of each verdict."""
+    counts: dict[str, int] = {}
+    with _table(output) as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["file", "score", "is_anomalous", "verdict"])
+        for found in results:
+            verdict = "unreadable" if found.error else _VERDICTS[found.is_anomalous]
+            counts[verdict] = counts.get(verdict, 0) + 1
+            if found.error:
+                rows.writerow([found.file, "", "", f"{verdict}: {found.error}"])
+                continue
+            flag = "" if found.is_anomalous is None else int(found.is_anomalous)
+            rows.writerow([found.file, f"{found.score:.6f}", flag, verdict])
+            if output is not None and found.file.suffix != ".npy":
+                path = output / found.shown.with_name(f"{found.shown.name}.overlay.png")
+                _write_overlay(path, found, card["colours"])
+    return counts
+
+
+def _table(output: Path | None) -> contextlib.AbstractContextManager[TextIO]:
+    if output is None:
+        return contextlib.nullcontext(sys.stdout)
+    output.mkdir(parents=True, exist_ok=True)
+    return (output / "predictions.csv").open("w", encoding="utf-8", newline="")
+
+
+def _write_overlay(path: Path, found: Scored, colours: dict) -> None:
+    from PIL import Image
+
+    from diffad_jax.data import photo, pictures
+
+    original = photo.decode(found.file.read_bytes())
+    size = original.shape[1], original.shape[0]
+    resized = Image.fromarray(found.anomaly_map).resize(size, Image.Resampling.BILINEAR)
+    limits = colours["black"], colours["yellow"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pictures.overlay(original, np.asarray(resized), limits)).save(path)
+
+
+def _photos(folder: Path) -> list[Path]:
+    """Images below a folder; nothing hidden."""
+    from diffad_jax.data import photo
+
+    files = []
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix.lower() in (*photo.IMAGE_SUFFIXES, ".npy") and not hidden:
+            files.append(path)
+    return files
+
+
+def _pixels(file: Path, side: int, resize: str) -> np.ndarray:
+    """[side, side, 3] uint8."""
+    if file.suffix != ".npy":
+        from diffad_jax.data import photo
+
+        return photo.resized(photo.decode(file.read_bytes()), side, resize)
+    pixels = np.load(file, allow_pickle=False)
+    if pixels.dtype != np.uint8 or pixels.shape != (side, side, 3):
+        raise ValueError(f"holds {pixels.dtype} {pixels.shape}, not uint8 [{side}, {side}, 3]")
+    return pixels
