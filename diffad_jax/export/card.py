@@ -147,7 +147,7 @@ has changed; that finds damage, not forgery. Nothing here is a pickle.
 
 
 def write(folder: Path, card: dict[str, Any], text: str, runs: bool) -> None:
-    """Writes ``model.json`` and ``README.md``; the graph ``runs`` by ``run.py``, or there is none."""
+    """Writes ``model.json`` and ``README.md``; with a graph, which ``runs``, it says how."""
     content = json.dumps(card, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     (folder / "model.json").write_text(content, encoding="utf-8")
     (folder / "README.md").write_text(readme(card, text, runs), encoding="utf-8")

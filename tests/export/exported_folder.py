@@ -1,0 +1,94 @@
+"""A small exported folder, drawn, and mutations of it: the only answer to damage is an
+ArtifactError."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+
+from diffad_jax.export import artifact
+
+CARD = {
+    "format": "stablehlo",
+    "runtime": ["jax"],
+    "files": ["model.stablehlo", "weights.safetensors"],
+    "inputs": {"image": "[b, 16, 16, 3]", "seed": "[]"},
+    "seed": 0,
+    "preprocessing": {"side": 16, "resize": "antialias"},
+    "threshold": {"value": 0.5},
+    "colours": {"black": 0.0, "yellow": 1.0},
+}
+WEIGHTS = {
+    "a/kernel": np.arange(12, dtype=np.float32).reshape(3, 4),
+    "b/bank": np.arange(10, dtype=np.float16).reshape(5, 2),
+    "c/scale": np.array(2.5, np.float32),
+}
+_WORDS = (b"[]", b"{}", b"null", b"-1", b"1e999", b"NaN", b"9" * 400, b"[" * 5000, b"\xff\xfe",
+          b"\0", b"../x", b"/etc/passwd", b'"', b"\n", b"  ", b"true", b"F16", b"BF16")  # fmt: skip
+
+
+def write(folder: Path, card: object = CARD) -> Path:
+    """A sound folder but for its ``card``."""
+    folder.mkdir(exist_ok=True)
+    (folder / "model.stablehlo").write_bytes(b"graph")
+    (folder / "weights.safetensors").write_bytes(safetensors.numpy.save(WEIGHTS))
+    text = card if isinstance(card, bytes) else json.dumps(card).encode()
+    (folder / "model.json").write_bytes(text)
+    artifact.write_checksums(folder)
+    return folder
+
+
+def read(folder: Path) -> None:
+    """What a runner reads before the runtime does."""
+    card = artifact.read_card(folder)
+    for name in card["files"]:
+        artifact.listed(folder, card, name)
+    if "weights.safetensors" in card["files"]:
+        for value in artifact.read_weights(folder / "weights.safetensors").values():
+            value.sum(dtype=np.float64)  # touches every byte
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """Bytes changed, cut out, doubled, or replaced by what readers stumble over."""
+    data = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 8))):
+        at, end = sorted(rng.randrange(len(data) + 1) for _ in range(2))
+        match rng.randrange(8):
+            case 0 | 1 | 2 | 3 if at < len(data):
+                data[at] = rng.randrange(256)
+            case 4:
+                del data[at:end]
+            case 5:
+                data[at:at] = data[at:end]
+            case 6:
+                data[at : at + rng.randrange(8)] = rng.choice(_WORDS)
+            case _:
+                data[at:at] = rng.choice(_WORDS)
+    return bytes(data)
+
+
+def fuzz(folder: Path, rounds: int, seed: int) -> tuple[int, int]:
+    """Reads mutants of the list, the card and the weights; how many were refused, and read.
+
+    Most mutants of card and weights get a fitting checksum, as a forger would give them.
+    """
+    rng, refused = random.Random(seed), 0
+    sound = {path.name: path.read_bytes() for path in write(folder).iterdir()}
+    for i in range(rounds):
+        name = rng.choice(("SHA256SUMS", "model.json", "weights.safetensors"))
+        data = mutated(sound[name], rng)
+        (folder / name).write_bytes(data)
+        if name != "SHA256SUMS" and rng.random() < 0.9:
+            (folder / "SHA256SUMS").unlink()
+            artifact.write_checksums(folder)
+        try:
+            read(folder)
+        except artifact.ArtifactError:
+            refused += 1
+        except BaseException as error:
+            raise AssertionError(f"seed {seed}, mutant {i} of {name}: {data!r}") from error
+        for restored in (name, "SHA256SUMS"):
+            (folder / restored).write_bytes(sound[restored])
+    return refused, rounds - refused
