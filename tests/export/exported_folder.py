@@ -21,7 +21,7 @@ CARD = {
     "colours": {"black": 0.0, "yellow": 1.0},
 }
 WEIGHTS = {
-    "a/kernel": np.arange(12, dtype=np.float32).reshape(3, 4),
+    "a/kernel": np.arange(1200, dtype=np.float32).reshape(30, 40),
     "b/bank": np.arange(10, dtype=np.float16).reshape(5, 2),
     "c/scale": np.array(2.5, np.float32),
 }
