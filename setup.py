@@ -54,6 +54,7 @@ setup(
             *EXPORT,
             *BENCHMARKS,
             "hypothesis>=6.100",
+            "mkdocs-material>=9.5",
             "pytest>=8.3",
             "pytest-xdist>=3.6",
             "tensorboardX>=2.6",

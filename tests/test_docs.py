@@ -1,0 +1,63 @@
+"""README and docs: short, linked soundly, and with tables that are made from the results."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import results_page
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md")],
+    key=lambda p: p.as_posix(),
+)
+PROSE = [
+    ROOT / "README.md",
+    *(p for p in PAGES if p.parent.name == "docs" and p.name != "recipe.md"),
+]
+
+
+def anchors(page: Path) -> set[str]:
+    """Of a page's headings, as GitHub and MkDocs make them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    return {heading.strip().replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_every_link_leads_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+def test_the_site_is_built(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "photos" / "index.html").exists()
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_bytes()) <= 8192
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda p: p.name)
+def test_paragraphs_are_short(page):
+    prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for block in re.split(r"\n\s*\n|\n(?=\s*(?:- |\d+\. ))", prose):
+        if not block.lstrip().startswith(("|", "#", "    ", "<", "!")):
+            assert len(block.split()) <= 90, block[:80]
+
+
+def test_the_tables_of_results_are_made_from_the_runs():
+    text = results_page.PAGE.read_text(encoding="utf-8")
+    assert results_page.page(text, results_page.read_rows()) == text
