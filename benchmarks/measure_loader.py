@@ -55,11 +55,11 @@ def _ours_from_disk(config: ml_collections.ConfigDict, args: argparse.Namespace)
 def _ours_parts(config: ml_collections.ConfigDict, args: argparse.Namespace) -> dict:
     """Milliseconds a call inside tf.data, less those of an empty step."""
     tf = _limit_tensorflow(args.cores)
-    from diffad_jax.data import augment, geometry, images, perlin, synthesis, textures
+    from diffad_jax.data import augment, geometry, images, listing, perlin, synthesis, textures
 
     c, size = config.synthesis, config.image_size
     source = textures.texture_source(config)
-    files = images.find_images(args.texture_files)
+    files = listing.find_photos(args.texture_files)[0]
     texture = tf.constant(images.read_image(files[0], size, "antialias"), tf.float32)
 
     def mask_of(seed: tf.Tensor) -> tf.Tensor:
@@ -200,10 +200,10 @@ def _numpy_loader(config: ml_collections.ConfigDict, args: argparse.Namespace, s
     import cv2
 
     from benchmarks import numpy_loader
-    from diffad_jax.data import images
+    from diffad_jax.data import listing
 
     cv2.setNumThreads(args.cores)
-    textures = images.find_images(args.texture_files)
+    textures = listing.find_photos(args.texture_files)[0]
     return numpy_loader.NumpyLoader(
         _photo_files(config), textures, config.image_size, config.synthesis, 0, skips_normal
     )

@@ -2,7 +2,7 @@
 
 Command:   python -m diffad_jax.main --config=configs/padim.py:bottle --workdir=runs/padim \\
              --config.data.root=data/mvtec --config.backbone.weights=FILE
-           (for magnetic tiles :magnetic_tile --config.data.layout=magnetic_tile)
+           (for magnetic tiles :magnetic_tile)
 Hardware:  2 CPU cores
 Result:    Inception-v3, mask rule half, seed 0: bottle, image AUROC 0.9992, AP 0.9998, pixel AUROC
            0.9811, AP 0.6909, PRO 0.9299; magnetic tiles 0.8696, 0.9364, 0.7274, 0.1732, 0.7133

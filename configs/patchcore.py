@@ -2,7 +2,7 @@
 
 Command:   python -m diffad_jax.main --config=configs/patchcore.py:bottle \\
              --workdir=runs/patchcore --config.data.root=data/mvtec --config.backbone.weights=FILE
-           (for magnetic tiles :magnetic_tile --config.data.layout=magnetic_tile)
+           (for magnetic tiles :magnetic_tile)
 Hardware:  2 CPU cores
 Result:    Inception-v3, mask rule half, seed 0: bottle, image AUROC 1.0000, AP 1.0000, pixel AUROC
            0.9812, AP 0.7049, PRO 0.9279; magnetic tiles 0.8931, 0.9396, 0.7885, 0.2461, 0.7303

@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from diffad_jax.data import layouts, photo
+from diffad_jax.data import photo
 from diffad_jax.data.photo import bilinear, resized, to_rgb
 from diffad_jax.errors import UserError
 
@@ -210,22 +210,6 @@ def _read_all(
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return pixels, list(pool.map(read, range(len(paths))))
-
-
-def find_images(folder: str | os.PathLike[str]) -> list[str]:
-    """All images below ``folder``, sorted; nothing hidden, and links to folders are not followed.
-
-    Raises:
-      layouts.DataError: a folder cannot be read.
-    """
-    found, waiting = [], [os.fspath(folder)]
-    while waiting:
-        parent = waiting.pop()
-        folders, photos = layouts.list_folder(parent)
-        found += [os.path.join(parent, name) for name in photos]
-        paths = (os.path.join(parent, name) for name in folders)
-        waiting += [path for path in paths if not os.path.islink(path)]
-    return sorted(found)
 
 
 def _decode(path: str | os.PathLike[str], convert: Callable[[Image.Image], T]) -> T:

@@ -3,15 +3,15 @@
 import functools
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 import ml_collections
 import numpy as np
 import tensorflow as tf
+from etils import epath
 
-from diffad_jax.data import images, picture_store
+from diffad_jax.data import listing, picture_store
 from diffad_jax.data.geometry import uniform
-from diffad_jax.data.layouts import DataError
+from diffad_jax.data.listing import DataError
 from diffad_jax.data.perlin import fade_tables
 
 logger = logging.getLogger(__name__)
@@ -55,13 +55,15 @@ def _drawn_from(lookup: picture_store.Lookup, count: int) -> TextureSource:
 
 
 def _from_folder(config: ml_collections.ConfigDict) -> TextureSource:
-    folder, size = config.data.textures, config.image_size
-    if not Path(folder).is_dir():
+    folder, size = listing.expanded(config.data.textures), config.image_size
+    if not epath.Path(folder).is_dir():
         raise DataError(
             f"config.data.textures = {folder!r} is no folder; "
             "name one with images in it, or procedural, or dtd"
         )
-    files = images.find_images(folder)
+    files, notes = listing.find_photos(folder)
+    for note in listing.cut_short(notes):
+        logger.warning("%s", note)
     if not files:
         raise DataError(f"config.data.textures = {folder!r} holds no image")
     return _drawn_from(*picture_store.open_files(files, size, "antialias", config.data))

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from diffad_jax.data.layouts import DataError
+from diffad_jax.data.listing import DataError
 
 CATEGORY = "toy"
 DEFECT_TYPES = ("displaced_element", "foreign_fibre", "missing_element", "scratch", "stain")

@@ -1,14 +1,17 @@
 """Which photos to score: those of a folder, of a glob, or listed on standard input."""
 
 import glob
-import itertools
+import logging
 import os
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from diffad_jax.data import images, layouts
+from diffad_jax.data import listing
+from diffad_jax.data.listing import DataError
+from diffad_jax.data.photo import IMAGE_SUFFIXES
 
+logger = logging.getLogger(__name__)
 STDIN = "-"
 
 
@@ -31,23 +34,24 @@ class Listing(NamedTuple):
 def list_photos(source: Path, output: Path) -> Listing:
     """Lists the photos of ``--input``; what lies below ``output`` is left out.
 
-    The root is the folder; a glob's part before its first wildcard; and for a list the current
-    folder, or / where a listed file is outside.
+    The root is the folder; a photo's folder; a glob's part before its first wildcard; and for a
+    list the current folder, or / where a listed file is outside. Files and links that are found
+    but not taken are logged.
 
     Args:
-      source: a folder, searched as by ``images.find_images``; a glob, where ** is any depth; or -
-        for a list on standard input, one path a line, blank lines ignored.
+      source: a folder, searched as by ``listing.find_photos``; a photo; a glob, where ** is any
+        depth; or - for a list on standard input, one path a line, blank lines ignored. A name that
+        is there is that file, whatever it holds of a glob's wildcards.
       output: the folder of the results.
 
     Raises:
-      layouts.DataError: no photo, or ``output`` is the root itself.
+      DataError: no photo, or ``output`` is the root itself.
     """
-    source = source.expanduser()
-    root, paths = _find(source)
+    root, paths, notes = _find(listing.expanded(source), os.path.abspath(output))
     below = os.path.join(os.path.abspath(output), "")
     here = os.path.join(root, "")
     if here == below:
-        raise layouts.DataError(
+        raise DataError(
             f"--output={output} holds the photos themselves: choose another folder; one inside is "
             "left out of the search"
         )
@@ -57,35 +61,52 @@ def list_photos(source: Path, output: Path) -> Listing:
         if here.startswith(below) or not absolute.startswith(below):
             unique.setdefault(absolute, path)
     if not unique:
-        raise layouts.DataError(
+        raise DataError(
             "no photo listed on standard input: --input=- takes one path a line"
             if str(source) == STDIN
             else f"no photo in {source}: --input must be a folder of images, a glob of images, or "
-            f"- for a list on standard input ({', '.join(sorted(layouts.IMAGE_SUFFIXES))})"
+            f"- for a list on standard input ({', '.join(sorted(IMAGE_SUFFIXES))})"
+            + "".join(f"; {note}" for note in notes[:3])
         )
+    for note in listing.cut_short(notes):
+        logger.warning("%s", note)
     photos = [Photo(p, a.removeprefix(here), *_stamp(p)) for a, p in unique.items()]
     return Listing(root, photos)
 
 
-def _find(source: Path) -> tuple[str, list[str]]:
-    """The root, and paths in order."""
-    if str(source) == STDIN:
-        lines = (os.fsdecode(line).strip("\r\n") for line in sys.stdin.buffer)
-        paths = [line for line in lines if line.strip()]
+def _find(source: str, output: str) -> tuple[str, list[str], list[str]]:
+    """The root, paths in order, and sentences on what is not taken."""
+    if source == STDIN:
+        text = listing.decode_text(sys.stdin.buffer.read(), "surrogateescape")
+        lines = text.replace("\r\n", "\n").split("\n")
+        paths = [listing.expanded(line) for line in lines if line.strip()]
         root = os.path.join(os.getcwd(), "")
         inside = all(os.path.abspath(path).startswith(root) for path in paths)
-        return os.getcwd() if inside else os.path.abspath(os.sep), paths
-    if source.is_dir():
-        return os.path.abspath(source), images.find_images(source)
-    plain = itertools.takewhile(lambda part: not glob.has_magic(part), source.parts[:-1])
-    found = glob.glob(str(source), recursive=True)
-    is_image = (os.path.splitext(path)[1].lower() in layouts.IMAGE_SUFFIXES for path in found)
-    return os.path.abspath(Path(*plain)), sorted(itertools.compress(found, is_image))
+        return os.getcwd() if inside else os.path.abspath(os.sep), paths, []
+    if os.path.isdir(source):
+        return os.path.abspath(source), *listing.find_photos(source, output)
+    literal, pattern = _split_glob(Path(source))
+    if not pattern:  # a file
+        return os.path.abspath(os.path.dirname(literal)), [literal], []
+    found = sorted(glob.glob(os.path.join(glob.escape(literal), pattern), recursive=True))
+    photos = [path for path in found if listing.is_photo(path)]
+    others = [path for path in found if not listing.is_photo(path) and not os.path.isdir(path)]
+    return os.path.abspath(literal), photos, listing.describe_others(literal or ".", others)
+
+
+def _split_glob(source: Path) -> tuple[str, str]:
+    """(what is there as it is written, the rest), such as ("photos [1]", "*.png")."""
+    literal = Path()
+    for i, part in enumerate(source.parts):
+        if not os.path.lexists(literal / part):
+            return ("" if i == 0 else str(literal)), os.path.join(*source.parts[i:])
+        literal /= part
+    return str(literal), ""
 
 
 def _stamp(path: str) -> tuple[int | None, int | None]:
     try:
         status = os.stat(path)
-    except OSError:  # reading it will say why
+    except (OSError, ValueError):  # reading it will say why
         return None, None
     return status.st_size, status.st_mtime_ns

@@ -10,7 +10,6 @@ from PIL import Image
 
 from diffad_jax.data import images
 from diffad_jax.data.images import ImageError
-from diffad_jax.data.layouts import DataError
 
 GRADIENT = np.add.outer(8 * np.arange(12), 5 * np.arange(16)).astype(np.uint8)
 RGB = np.stack([GRADIENT, GRADIENT // 2, 255 - GRADIENT], axis=-1)
@@ -289,20 +288,3 @@ def test_batches_pass_over_bad_images_even_whole_batches_of_them(tmp_path):
         list(read(files))
     with pytest.raises(ImageError, match="none of 2 images could be read; the first: .*1.png"):
         list(read(files[1:3], on_bad_image="skip"))
-
-
-def test_find_images_goes_down_and_around_loops(tmp_path, monkeypatch):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "loop").symlink_to(tmp_path)
-    for name in ("a/ü" + "x" * 200 + ".png", "b.JPG", ".hidden.png", "notes.txt"):
-        (tmp_path / name).write_bytes(b"x")
-    found = [p.removeprefix(f"{tmp_path}/")[:3] for p in images.find_images(tmp_path)]
-    assert found == ["a/ü", "b.J"]
-    assert images.find_images(tmp_path / "missing") == []
-
-    def refuse(folder):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(images.os, "scandir", refuse)
-    with pytest.raises(DataError, match="cannot read the folder .*: Permission denied"):
-        images.find_images(tmp_path)

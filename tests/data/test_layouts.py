@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from diffad_jax.data import layouts
-from diffad_jax.data.layouts import DataError
+from diffad_jax.data import layouts, listing
+from diffad_jax.data.listing import DataError
 
 
 def make(root, *names):
@@ -81,7 +81,9 @@ def test_mvtec_ad_2(tmp_path):
 
 
 def test_visa_by_its_table(tmp_path):
-    make(tmp_path, "candle/Data/Images/Normal/0.JPG", "pcb1/Data/Images/Normal/0.JPG")
+    make(tmp_path, "candle/Data/Images/Normal/0.JPG", "candle/Data/Images/Normal/1.JPG")
+    make(tmp_path, "candle/Data/Images/Anomaly/0.JPG", "candle/Data/Masks/Anomaly/0.png")
+    make(tmp_path, "pcb1/Data/Images/Normal/0.JPG", "candle/Data/Images/Anomaly/7.JPG")
     (tmp_path / "split_csv").mkdir()
     rows = [
         "\ufeffobject,split,label,image,mask",
@@ -107,7 +109,7 @@ def test_visa_by_its_table(tmp_path):
     with pytest.raises(DataError, match="1cls.csv needs the columns object, split, label"):
         layouts.read_category(tmp_path, "pcb1", "visa")
     table.write_text(rows[0] + "\npcb1,tran,normal,a.JPG,\n", encoding="utf-8")
-    with pytest.raises(DataError, match="1cls.csv has the split 'tran'"):
+    with pytest.raises(DataError, match="1cls.csv, row 2 has the split 'tran'"):
         layouts.read_category(tmp_path, "pcb1", "visa")
 
 
@@ -123,10 +125,10 @@ def test_visa_reordered_into_folders(tmp_path):
         layouts.read_category(tmp_path, "pcb1", "visa")
 
 
-def test_btad(tmp_path):
+def test_btad_says_ok_and_ko(tmp_path):
     make(tmp_path, "03/train/ok/0.bmp", "03/test/ok/1.bmp", "03/test/ko/2.bmp")
     make(tmp_path, "03/ground_truth/ko/2.png")
-    assert short(layouts.read_category(tmp_path, "03", "btad"), tmp_path) == [
+    assert short(layouts.read_category(tmp_path, "03", "mvtec"), tmp_path) == [
         ("03/test/ko/2.bmp", "test", "ko", True),
         ("03/test/ok/1.bmp", "test", "good", False),
         ("03/train/ok/0.bmp", "train", "good", False),
@@ -209,14 +211,14 @@ def test_missing_root_category_layout_and_photos(tmp_path):
 
 def test_an_unreadable_folder_is_named(tmp_path, monkeypatch):
     make(tmp_path, "c/train/good/0.png")
-    scandir = layouts.os.scandir
+    scandir = listing.os.scandir
 
     def refuse(folder):
         if str(folder).endswith("train/good"):
             raise PermissionError(13, "Permission denied")
         return scandir(folder)
 
-    monkeypatch.setattr(layouts.os, "scandir", refuse)
+    monkeypatch.setattr(listing.os, "scandir", refuse)
     with pytest.raises(DataError, match="cannot read the folder .*train/good: Permission denied"):
         layouts.read_category(tmp_path, "c", "mvtec")
 
@@ -231,7 +233,7 @@ def test_links_in_a_loop_and_links_to_nothing(tmp_path):
     assert files == ["0.png", "0.png", "1.png", "2.png"]  # who reads the links gets an error
     (tmp_path / "d").mkdir()
     (tmp_path / "d/train").symlink_to("train")
-    with pytest.raises(DataError, match=r"cannot read the folder .*d/train/good"):
+    with pytest.raises(DataError, match=r"cannot read the folder .*d/train"):
         layouts.read_category(tmp_path, "d", "mvtec")
 
 
@@ -250,14 +252,15 @@ def test_a_bucket_is_read_like_a_folder(tmp_path, monkeypatch):
     def bucket(path):
         return Path(str(path).replace("gs://bucket", str(tmp_path)))
 
-    scandir = layouts.os.scandir
+    scandir = listing.os.scandir
 
     def local_only(folder):
         assert "://" not in str(folder)
         return scandir(folder)
 
-    monkeypatch.setattr(layouts, "epath", SimpleNamespace(Path=bucket))
-    monkeypatch.setattr(layouts.os, "scandir", local_only)
+    for module in (layouts, listing):
+        monkeypatch.setattr(module, "epath", SimpleNamespace(Path=bucket))
+    monkeypatch.setattr(listing.os, "scandir", local_only)
     records = layouts.read_category("gs://bucket", "c", "mvtec")
     assert [(r.file, r.mask) for r in records] == [
         ("gs://bucket/c/test/bad/1.png", "gs://bucket/c/ground_truth/bad/1_mask.png"),
@@ -283,3 +286,105 @@ def test_another_seed_holds_out_others():
     records = [layouts.Record(f"{i}.png", "train", "good", None) for i in range(50)]
     held_out = [layouts.split_validation(records, 0.2, seed)[1] for seed in (0, 1)]
     assert held_out[0] != held_out[1]
+
+
+def left_out(tmp_path, layout="mvtec"):
+    return [s.replace(f"{tmp_path}/", "") for s in layouts.survey(tmp_path, "c", layout).left_out]
+
+
+def test_whatever_is_not_read_is_counted(tmp_path, caplog):
+    make(tmp_path, "c/train/good/0.png", "c/train/good/1.webp", "c/train/good/2.JFIF")
+    make(tmp_path, "c/train/good/day2/3.png", "c/train/good/day2/4.png", "c/train/5.png")
+    make(tmp_path, "c/test/6.png", "c/test/bad/7.png", "c/test/bad/more/8.png", "c/9.pgm")
+    make(tmp_path, "c/ground_truth/bad/7_mask.png", "c/ground_truth/bad/70_mask.png")
+    make(tmp_path, "c/train/NG/10.png", "c/readme.txt", "c/.DS_Store", "c/Thumbs.db")
+    (tmp_path / "c/ground_truth/good").mkdir()
+    found = left_out(tmp_path)
+    assert [s.split(":")[0] for s in found] == [
+        "1 file is not read in c (1 .pgm)",
+        "1 image is left out in c/ground_truth/bad, such as 70_mask.png",
+        "1 image is left out in c/test, such as 6.png",
+        "1 image is left out in c/test/bad/more, such as 8.png",
+        "1 image is left out in c/train, such as 5.png",
+        "1 image is left out in c/train/NG, such as 10.png",
+        "2 files are not read in c/train/good (1 .webp, 1 .jfif)",
+        "2 images are left out in c/train/good/day2, such as 3.png",
+    ]
+    assert "put them into its folder good, or into one that is named for the defect" in found[2]
+    assert "photos to train on belong into train/good, others into test/DEFECT" in found[4]
+    layouts._say_once.cache_clear()
+    for _ in range(2):
+        layouts.read_category(tmp_path, "c", "mvtec")
+    said = [r.getMessage().replace(f"{tmp_path}/", "") for r in caplog.records]
+    assert said == [f"c: {s}" for s in found]
+
+
+def test_many_places_are_cut_short(tmp_path, caplog):
+    make(tmp_path, "c/train/good/0.png", *(f"c/train/good/{i}/0.png" for i in range(12)))
+    layouts._say_once.cache_clear()
+    layouts.read_category(tmp_path, "c", "mvtec")
+    assert len(caplog.records) == 11
+    assert caplog.records[-1].getMessage() == "c: 2 more such places"
+
+
+def test_a_folder_without_normal_photos_says_what_lies_there(tmp_path):
+    make(tmp_path, "c/train/good/0.webp")
+    with pytest.raises(DataError, match=r"empty of normal photos.*1 file is not read.*1 \.webp"):
+        layouts.read_category(tmp_path, "c", "folder")
+
+
+@pytest.mark.parametrize("good", ["OK", "Good", "NORMAL", "ok"])
+@pytest.mark.parametrize("layout", ["mvtec", "folder", "visa", "mvtec_ad2"])
+def test_names_of_good_folders_in_any_case(tmp_path, good, layout):
+    test = "Test_Public" if layout == "mvtec_ad2" else "TEST"
+    masks = "test_public/Ground_truth" if layout == "mvtec_ad2" else "Ground_Truth"
+    masks = masks.replace("test_public", test)
+    make(tmp_path, f"c/Train/{good}/0.png", f"c/{test}/{good}/1.png", f"c/{test}/NG/2.png")
+    make(tmp_path, f"c/{masks}/ng/2_mask.png")
+    assert short(layouts.read_category(tmp_path, "c", layout), tmp_path) == sorted(
+        [
+            (f"c/{test}/NG/2.png", "test", "NG", True),
+            (f"c/{test}/{good}/1.png", "test", "good", False),
+            (f"c/Train/{good}/0.png", "train", "good", False),
+        ]
+    )
+    assert left_out(tmp_path, layout) == []
+
+
+def test_all_folders_of_good_photos_are_taken(tmp_path):
+    make(tmp_path, "c/train/good/0.png", "c/train/OK/1.png")
+    assert len(layouts.read_category(tmp_path, "c", "mvtec")) == 2
+
+
+def test_ones_own_folder_may_hold_ok_and_ng_side_by_side(tmp_path):
+    make(tmp_path, "c/OK/0.png", "c/NG/1.png", "c/scratch/2.png")
+    assert short(layouts.read_category(tmp_path, "c", "folder"), tmp_path) == [
+        ("c/NG/1.png", "test", "NG", False),
+        ("c/OK/0.png", "train", "good", False),
+    ]
+    assert len(left_out(tmp_path, "folder")) == 1
+
+
+def test_names_whose_accents_macos_takes_apart(tmp_path):
+    composed, apart = "gr\u00f6\u00dfe", "gro\u0308\u00dfe"
+    make(tmp_path, f"{apart}/train/good/0.png", f"{apart}/test/{apart}/{composed}.png")
+    make(tmp_path, f"{apart}/ground_truth/{composed}/{apart}_mask.png")
+    records = layouts.read_category(tmp_path, composed, "mvtec")
+    assert [r.mask is not None for r in records] == [True, False]
+
+
+def test_photos_of_one_name_keep_their_own_masks(tmp_path):
+    twins = ("\u00f6", "o\u0308")
+    for name in twins:
+        make(tmp_path, f"c/test/bad/{name}.png", f"c/ground_truth/bad/{name}_mask.png")
+    make(tmp_path, "c/train/good/0.png")
+    records = [r for r in layouts.read_category(tmp_path, "c", "mvtec") if r.mask]
+    assert all(Path(r.mask).stem == Path(r.file).stem + "_mask" for r in records)
+
+
+def test_all_missing_masks_are_faults(tmp_path):
+    make(tmp_path, "c/train/good/0.png", *(f"c/test/bad/{i}.png" for i in range(4)))
+    make(tmp_path, "c/ground_truth/bad/0_mask.png")
+    assert len(layouts.survey(tmp_path, "c", "mvtec").faults) == 3
+    with pytest.raises(DataError, match="1.png has no mask.*2 more such faults"):
+        layouts.read_category(tmp_path, "c", "mvtec")

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from configs import mvtec
-from diffad_jax.data import images, textures
+from diffad_jax.data import images, listing, textures
 from diffad_jax.data.layouts import DataError
 
 SIZE = 24
@@ -75,7 +75,7 @@ def test_a_folder_gives_each_of_its_images(config, folder):
     drawn = draw(textures.texture_source(config), 40)
     assert {t.tobytes() for t in drawn} == {
         images.read_image(f, SIZE, "antialias").astype(np.float32).tobytes()
-        for f in images.find_images(folder)
+        for f in listing.find_photos(folder)[0]
     }
 
 

@@ -24,7 +24,7 @@ from configs import mvtec_small
 from diffad_jax.commands.modes import MODES
 from diffad_jax.convert import torch_file
 from diffad_jax.convert.importer import import_file
-from diffad_jax.data import images, photo, pictures
+from diffad_jax.data import images, listing, photo, pictures
 from diffad_jax.export import (
     artifact,
     exporter,
@@ -62,7 +62,7 @@ def trained(photos, tmp_path_factory):
     torch_file.write(workdir / "segmenter.pckl", segmenter, bare=True)
     for name in ("denoiser.ckpt", "segmenter.pckl"):
         import_file(config, workdir, workdir / name)
-    files = images.find_images(Path(photos) / "tiles" / "test")
+    files = listing.find_photos(Path(photos) / "tiles" / "test")[0]
     pixels, _, _ = images.read_images(files, config.image_size, config.data.resize)
     predicted = Detector.from_workdir(config, workdir, "tiles").predict_all(pixels, len(files))
     assert np.ptp(predicted.score) > 100 * TOLERANCE

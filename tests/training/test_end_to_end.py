@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffad_jax.data import images
+from diffad_jax.data import images, listing
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.diffad import STAGES
 from diffad_jax.training.checkpoint import CheckpointError, abstract_state
@@ -200,7 +200,7 @@ def test_predict_scores_what_it_can_and_names_the_rest(trained, tiny_flags_of_mo
 
 def test_a_photos_score_depends_on_nothing_but_the_photo(trained, tiny_config):
     detector = Detector.from_workdir(tiny_config, trained[0], "tiles")
-    files = images.find_images(Path(tiny_config.data.root) / "tiles" / "test")
+    files = listing.find_photos(Path(tiny_config.data.root) / "tiles" / "test")[0]
     photos, _, _ = images.read_images(files, 16, "antialias")
     together = detector.predict_all(photos, 4)
     alone = detector.predict_all(photos[2:3], 1)

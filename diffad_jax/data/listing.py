@@ -1,0 +1,188 @@
+"""What lies in a folder: photos, sub-folders, and what is no photo that can be read."""
+
+import collections
+import os
+import stat
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from etils import epath
+
+from diffad_jax.data.photo import IMAGE_SUFFIXES
+from diffad_jax.errors import UserError
+
+_DOCUMENTS = frozenset(
+    (".txt", ".md", ".csv", ".json", ".xml", ".yaml", ".yml", ".pdf", ".html", ".ini", ".db")
+)  # nobody takes them for photos
+_SHOWN_SUFFIXES = 6
+_NORMAL_NAMES = ("good", "ok", "normal")
+_SAID = 10  # places where something is not read
+_MOST_TABLE_BYTES = 64 * 2**20
+
+
+class DataError(UserError):
+    """The data is not as it should be; the message names the place and the remedy."""
+
+
+class Folder(NamedTuple):
+    """Names in a folder, sorted, without what is hidden."""
+
+    folders: list[str]
+    photos: list[str]  # by their suffix
+    others: list[str]  # all other files but documents
+
+
+def list_folder(folder: str) -> Folder:
+    """What lies in ``folder``; nothing where it is missing.
+
+    A link that leads nowhere counts as a file, so that it is an error to whoever reads it and not
+    a photo less.
+
+    Args:
+      folder: local, or any path that etils.epath reads (``gs://…``).
+
+    Raises:
+      DataError: the folder cannot be read.
+    """
+    try:
+        if "://" in folder:
+            paths = list(epath.Path(folder).iterdir()) if epath.Path(folder).is_dir() else []
+            # Asking a bucket costs a request a name, so a photo's name is believed.
+            found = [(p.name, not is_photo(p.name) and p.is_dir()) for p in paths]
+        else:
+            with os.scandir(folder) as entries:
+                found = [(e.name, _is_folder(e)) for e in entries]
+    except (FileNotFoundError, NotADirectoryError):
+        return Folder([], [], [])
+    except Exception as error:  # each kind of storage has its own errors
+        raise DataError(f"cannot read the folder {folder}: {_reason(error)}") from error
+    shown = sorted((name, is_folder) for name, is_folder in found if not name.startswith("."))
+    files = [name for name, is_folder in shown if not is_folder]
+    return Folder(
+        [name for name, is_folder in shown if is_folder],
+        [name for name in files if is_photo(name)],
+        [n for n in files if not is_photo(n) and os.path.splitext(n)[1].lower() not in _DOCUMENTS],
+    )
+
+
+def find_photos(folder: str | os.PathLike[str], output: str = "") -> tuple[list[str], list[str]]:
+    """All photos below ``folder``, sorted, and sentences on what else lies there.
+
+    What is hidden is passed over, and so is the folder ``output`` (an absolute path). Links to
+    folders are not followed, but named.
+
+    Raises:
+      DataError: a folder cannot be read.
+    """
+    photos, notes, waiting = [], [], [os.fspath(folder)]
+    while waiting:
+        parent = waiting.pop()
+        found = list_folder(parent)
+        photos += [os.path.join(parent, name) for name in found.photos]
+        notes += describe_others(parent, found.others)
+        for path in (os.path.join(parent, name) for name in found.folders):
+            if os.path.islink(path):
+                notes.append(f"{path} is a link to a folder, which is not followed")
+            elif not output or os.path.abspath(path) != output:
+                waiting.append(path)
+    return sorted(photos), sorted(notes)
+
+
+def describe_others(folder: str, names: Iterable[str]) -> list[str]:
+    """One sentence on files that are no photos by their suffix; none where there are none."""
+    suffixes = collections.Counter(os.path.splitext(n)[1].lower() or "no suffix" for n in names)
+    if not suffixes:
+        return []
+    kinds = [f"{count} {suffix}" for suffix, count in suffixes.most_common(_SHOWN_SUFFIXES)]
+    more = ["…"] if len(suffixes) > _SHOWN_SUFFIXES else []
+    count = suffixes.total()
+    return [
+        f"{count} file{'s are' if count > 1 else ' is'} not read in {folder} "
+        f"({', '.join(kinds + more)}): photos are {', '.join(sorted(IMAGE_SUFFIXES))}"
+    ]
+
+
+def cut_short(notes: Sequence[str]) -> list[str]:
+    """The first sentences, and how many more there are."""
+    left = len(notes) - _SAID
+    return [*notes[:_SAID], *([f"{left} more such places"] if left > 0 else [])]
+
+
+def is_photo(name: str) -> bool:
+    """Whether the suffix is one of ``photo.IMAGE_SUFFIXES``, in any case."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def is_normal(name: str) -> bool:
+    """Whether a folder's name or a label says that its photos are good."""
+    return folded(name) in _NORMAL_NAMES
+
+
+def matching(names: Iterable[str], wanted: str) -> str | None:
+    """The name that is ``wanted``, or else the first that differs in case or in how accents are
+    coded (macOS takes them apart); None where there is none."""
+    names = list(names)
+    if wanted in names:
+        return wanted
+    return next((n for n in names if folded(n) == folded(wanted)), None)
+
+
+def composed(name: str) -> str:
+    """The name with accents coded in one way, whatever the system does."""
+    return unicodedata.normalize("NFC", name)
+
+
+def folded(name: str) -> str:
+    """The name without what systems change in it: case, and how accents are coded."""
+    return composed(name).casefold()
+
+
+def expanded(path: str | os.PathLike[str]) -> str:
+    """The path with the user's home folder for a leading ~."""
+    return os.path.expanduser(os.fspath(path))
+
+
+def read_text(path: str) -> str | None:
+    """The text of a table: UTF-8, or UTF-16 with its mark; None where there is no such file.
+
+    Raises:
+      DataError: it is no regular file, too large, not to be read, or of another coding.
+    """
+    try:
+        if "://" in path:
+            if not epath.Path(path).exists():
+                return None
+        else:
+            status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode):
+                raise DataError(f"{path} is no regular file: put the table itself there")
+            if status.st_size > _MOST_TABLE_BYTES:
+                raise DataError(f"{path} is larger than {_MOST_TABLE_BYTES >> 20} MiB: no table is")
+        return decode_text(epath.Path(path).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except DataError:
+        raise
+    except UnicodeDecodeError as error:
+        raise DataError(f"cannot read the table {path}: {error}; save it as UTF-8") from error
+    except Exception as error:  # each kind of storage has its own errors
+        raise DataError(f"cannot read the table {path}: {_reason(error)}") from error
+
+
+def decode_text(data: bytes, errors: str = "strict") -> str:
+    """Text of UTF-8, or of UTF-16 with its mark (as PowerShell writes); the mark is dropped."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", errors)
+    return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _reason(error: Exception) -> object:
+    return getattr(error, "strerror", None) or error
