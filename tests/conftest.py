@@ -88,6 +88,27 @@ def tiny_config(photos: str) -> ml_collections.ConfigDict:
     return config
 
 
+@pytest.fixture
+def disk_calls(tmp_path, monkeypatch) -> list[tuple[str, ...]]:
+    """What decides on what a power cut leaves, in its order: ("fsync", path), ("rename", from, to)
+    and ("unlink", path)."""
+    made: list[tuple[str, ...]] = []
+
+    def record(name: str, kind: str) -> None:
+        original = getattr(os, name)
+
+        def recorded(path, *args, **how):
+            shown = os.readlink(f"/proc/self/fd/{path}") if isinstance(path, int) else str(path)
+            made.append((kind, shown, *map(str, args)))
+            return original(path, *args, **how)
+
+        monkeypatch.setattr(os, name, recorded)
+
+    for name in ("fsync", "rename", "replace", "unlink"):
+        record(name, "rename" if name == "replace" else name)
+    return made
+
+
 def tiny_flags_for(root: str) -> list[str]:
     """The same config as flags of ``python -m diffad_jax.main``."""
     flags = [f"--config.{k}={v}".replace(" ", "") for k, v in TINY.items()]

@@ -84,6 +84,20 @@ def test_tensorflow_stays_in_data_and_in_the_saved_model():
         assert allowed or not found, path
 
 
+def test_one_file_knows_how_to_replace_a_file():
+    """``files.whole``: others forget that content has to be on the disk before its name."""
+    for path in FILES:
+        calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+        named = [(c.func.attr, c) for c in calls if isinstance(c.func, ast.Attribute)]
+        renames = [
+            call
+            for name, call in named
+            if name in ("rename", "renames", "move")
+            or (name == "replace" and len(call.args) == 1 and not call.keywords)  # no str's
+        ]
+        assert not renames or path == PACKAGE / "runtime" / "files.py", path
+
+
 def test_configs_have_no_hidden_defaults():
     for path in FILES:
         assert "config.get(" not in path.read_text(), path

@@ -16,6 +16,7 @@ import numpy as np
 
 from diffad_jax.convert import pickle_machine
 from diffad_jax.convert.errors import ConvertError
+from diffad_jax.runtime import files
 
 _DTYPES = {
     "FloatStorage": np.dtype("<f4"),
@@ -189,8 +190,7 @@ def write(path: str | Path, tensors: Mapping[str, np.ndarray], *, bare: bool = F
         state += _plain(name) + _tensor_program(array, keys[id(array)])
     state += b"u"
     program = state if bare else b"}" + _plain("state_dict") + state + b"s"
-    temporary = path.with_name(path.name + ".tmp")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+    with files.whole(path) as new, zipfile.ZipFile(new, "w", zipfile.ZIP_STORED) as archive:
         for entry, content in (
             ("data.pkl", b"\x80\x02" + program + b"."),
             ("byteorder", b"little"),
@@ -199,7 +199,6 @@ def write(path: str | Path, tensors: Mapping[str, np.ndarray], *, bare: bool = F
         ):
             raw = content if isinstance(content, bytes) else content.tobytes()
             archive.writestr(zipfile.ZipInfo(f"archive/{entry}", _DATE), raw)
-    temporary.replace(path)
 
 
 def _unique(arrays) -> list[np.ndarray]:

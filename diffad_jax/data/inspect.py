@@ -15,6 +15,7 @@ import numpy as np
 import tqdm
 
 from diffad_jax.data import images, layouts, pictures
+from diffad_jax.runtime.files import write_whole
 
 logger = logging.getLogger(__name__)
 _COLUMNS = ("normal photo", "texture used", "mask", "result")
@@ -89,7 +90,7 @@ def inspect_category(
         "synthesis": _synthesis(config, examples.as_numpy_iterator(), output / "contact_sheet.png"),
     }
     text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
-    (output / "summary.json").write_text(text, encoding="utf-8")
+    write_whole(output / "summary.json", text)
     return summary
 
 

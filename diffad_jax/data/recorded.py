@@ -25,6 +25,7 @@ import tqdm
 from PIL import Image
 
 from diffad_jax.errors import UserError
+from diffad_jax.runtime import files
 from diffad_jax.types import Batch
 
 _FORMAT = "diffad_jax recording 2"
@@ -49,9 +50,6 @@ def write(
       output: the file.
       streams: split -> (number of examples, batches of one example).
     """
-    output = Path(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(output.name + ".tmp")
     meta = {
         "format": _FORMAT,
         "category": category,
@@ -59,12 +57,14 @@ def write(
         "config": json.loads(config.to_json_best_effort()),
     }
     seen: set[str] = set()
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+    with (
+        files.whole(Path(output)) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive,
+    ):
         for split, (count, stream) in streams.items():
             for i in tqdm.trange(count, desc=f"recording {split}", disable=None):
                 _write_example(archive, f"{split}/{i:07d}", next(stream), seen)
         archive.writestr("meta.json", json.dumps(meta, indent=1))
-    temporary.replace(output)
 
 
 def batches(

@@ -8,7 +8,6 @@ that the files, too, are the same bytes on every machine.
 
 import dataclasses
 import json
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from diffad_jax.data.listing import DataError
+from diffad_jax.runtime import files
 
 CATEGORY = "toy"
 DEFECT_TYPES = ("displaced_element", "foreign_fibre", "missing_element", "scratch", "stain")
@@ -55,16 +55,13 @@ def write_category(root: str | Path, *, seed: int = 0, image_size: int = 64) -> 
     label = json.dumps({"toy": _VERSION, "seed": seed, "image_size": image_size})
     if _is_written(folder, label):
         return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{CATEGORY}.", dir=folder.parent) as temporary:
-        finished = Path(temporary) / CATEGORY
-        _write_photos(finished, seed, image_size)
-        (finished / "toy.json").write_text(label)
-        try:
-            finished.rename(folder)
-        except OSError:
-            if not _is_written(folder, label):
-                raise
+    try:
+        with files.whole(folder) as temporary:
+            _write_photos(temporary, seed, image_size)
+            (temporary / "toy.json").write_text(label)
+    except OSError:
+        if not _is_written(folder, label):
+            raise
 
 
 def _is_written(folder: Path, label: str) -> bool:

@@ -2,7 +2,6 @@
 
 import inspect
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from diffad_jax.export.graph import Model, weights_by_name
 from diffad_jax.export.registry import FORMATS
 from diffad_jax.inference import calibration
 from diffad_jax.inference.detector import Detector
-from diffad_jax.runtime import checksums
+from diffad_jax.runtime import checksums, files
 
 PUBLISHED = "published"
 NAMES = (*FORMATS, PUBLISHED)
@@ -44,18 +43,13 @@ def export(
         folder = output / category
         if folder.exists():
             raise ExportError(f"{folder} is there already: choose another --output or delete it")
-        temporary = output / f".{category}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        try:
+        with files.whole(folder) as temporary:
+            temporary.mkdir()
             if format_name == PUBLISHED:
                 export_category(config, workdir, category, temporary)
             else:
                 _export(config, workdir, category, temporary, format_name)
             artifact.write_checksums(temporary)
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
         print(f"{category}: {format_name} in {folder}")
 
 

@@ -36,7 +36,7 @@ class Tables:
         self._output = output
         self._pictures = [kind for kind in PICTURES if kind in settings["save"]]
         self._lines, self._table = output / "predictions.jsonl", output / "predictions.csv"
-        output.mkdir(parents=True, exist_ok=True)
+        files.make_folder(output)
         self._start_anew_if_changed(settings)
         self.done: set[str] = set()  # names of photos whose rows hold
         self._rewrite({photo.name: photo for photo in photos})
@@ -47,6 +47,8 @@ class Tables:
 
     def __exit__(self, *error: object) -> None:
         for file in self._files:
+            file.flush()
+            os.fsync(file.fileno())
             file.close()
 
     def append(self, rows: Sequence[Row]) -> None:
@@ -67,18 +69,21 @@ class Tables:
             print(f"all photos are scored anew: {reason}", file=sys.stderr)
         # Before the new settings are there: they must never stand beside old rows.
         self._lines.unlink(missing_ok=True)
+        files.sync(self._output)
         files.write_whole(path, json.dumps(settings, indent=2) + "\n")
 
     def _rewrite(self, photos: dict[str, Photo]) -> None:
-        temporary = [path.with_name(f"{path.name}.tmp") for path in (self._lines, self._table)]
-        with _open(temporary[0], "w") as lines, _open(temporary[1], "w") as table:
+        with (
+            files.whole(self._lines) as new_lines,
+            files.whole(self._table) as new_table,
+            _open(new_lines, "w") as lines,
+            _open(new_table, "w") as table,
+        ):
             header = ["file", "score", "is_anomalous", *self._pictures, "error"]
             table.write(_csv_text(header))
             for row in self._kept(photos):
                 lines.write(_json_line(row))
                 table.write(self._csv_line(row))
-        for path in temporary:
-            path.replace(path.with_suffix(""))
 
     def _kept(self, photos: dict[str, Photo]) -> Iterator[Row]:
         if not self._lines.exists():
@@ -179,10 +184,8 @@ def _fitted(
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:
     """Whole or not at all; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    Image.fromarray(pixels).save(temporary, "PNG", compress_level=1)
-    temporary.replace(path)
+    with files.whole(path) as temporary:
+        Image.fromarray(pixels).save(temporary, "PNG", compress_level=1)
 
 
 # File names may hold bytes that are no UTF-8: they pass through as they are.

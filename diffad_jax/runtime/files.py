@@ -1,26 +1,88 @@
-"""Small files that are there whole or not at all."""
+"""Files and folders that are there whole or not at all, after a kill and after a power cut."""
 
+import contextlib
+import errno
 import json
 import logging
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
 
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary path to write a file or a folder to, which then becomes ``path``.
+
+    Before it gets its name all that was written is on the disk, and afterwards so is the name:
+    whatever ends the process or the power leaves the old or the new. Only a file replaces another
+    one. The folder of ``path`` is made. A killed process leaves ``.NAME.….tmp`` behind.
+
+    Raises:
+      OSError: the disk is full; a folder is there already.
+    """
+    make_folder(path.parent)
+    # No two processes write to the same one; a long name stays within what file systems take.
+    temporary = path.with_name(f".{path.name[:32]}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        yield temporary
+        sync_all(temporary)
+        temporary.replace(path)
+    except BaseException:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
 def write_whole(path: Path, text: str) -> None:
     """Writes a text file whole or not at all; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, and has their names on the disk."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file's content, or the names in a folder, are on the disk."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    except OSError as error:
+        # Some shared file systems cannot do it for a folder, and keep its names in order anyway.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
+            raise
+    finally:
+        os.close(file)
+
+
+def sync_all(path: Path) -> None:
+    """``sync`` for a file, or for a folder and all that is in it."""
+    for below in path.rglob("*") if path.is_dir() else ():
+        sync(below)
+    sync(path)
 
 
 def read_json(path: Path) -> dict:
-    """The content of a small JSON file that can be made again; {} where it is absent or damaged."""
+    """The object in a small JSON file that can be made again; {} where it is absent or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except ValueError:
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
         logger.warning("%s is damaged and made anew", path)
         return {}
+    return content

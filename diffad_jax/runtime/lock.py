@@ -15,6 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from diffad_jax.errors import UserError
+from diffad_jax.runtime import files
 
 logger = logging.getLogger(__name__)
 _NAME = ".lock"  # stays when its holder has ended: to delete it would let two hold it at once
@@ -35,7 +36,7 @@ def hold(folder: Path) -> Iterator[None]:
     Raises:
       LockedError: another process holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     path = folder / _NAME
     with contextlib.ExitStack() as stack:
         holder = ""

@@ -3,8 +3,9 @@
 ``state`` is all that training needs to go on; ``weights`` the small part that later stages and the
 detector need; ``fingerprint`` what both depend on; ``plan`` how many steps the stage is to take;
 ``held_out`` the metrics of the validation, where there was one.
-Orbax writes to a temporary folder and renames it: a checkpoint is there whole or not at all. What
-happens to it afterwards shows ``checksums.json``, which is written before it is renamed.
+Orbax writes to a temporary folder and renames it, when all of it is on the disk: a checkpoint is
+there whole or not at all. What happens to it afterwards shows ``checksums.json``, which is written
+before it is renamed.
 """
 
 import contextlib
@@ -20,17 +21,28 @@ import jax
 import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint.path import atomicity
 
 from diffad_jax.errors import UserError, is_disk_full
 from diffad_jax.methods.contract import is_fitted
 from diffad_jax.methods.train_state import Params, TrainState
-from diffad_jax.runtime import checksums, sharding
+from diffad_jax.runtime import checksums, files, sharding
 from diffad_jax.training.fingerprint import ONLY_FOR_TRAINING, fingerprint
 
 logger = logging.getLogger(__name__)
+_ITEMS = ("state", "weights", "fingerprint", "plan", "held_out")
+_ALWAYS = {"weights", "fingerprint", "plan"}
 _CHECKSUMS = "checksums.json"
 _HALF = ".orbax-checkpoint-tmp"  # follows the step in the name of what is being written
 _BEST = "best by"  # the metric that checkpoints are compared by
+
+
+class _SyncedRename(atomicity.AtomicRenameTemporaryPath):
+    """Orbax's, whose new name is on the disk before Orbax deletes older checkpoints."""
+
+    async def finalize(self) -> None:
+        await super().finalize()
+        files.sync(Path(self.get_final()).parent)
 
 
 class CheckpointError(UserError):
@@ -66,6 +78,7 @@ class Checkpoints:
     def __init__(self, directory: Path, *, keep: int = 1, writes: bool = False):
         self.directory = directory.absolute()
         if writes and jax.process_index() == 0:
+            files.make_folder(self.directory)
             for half in self.directory.glob(f"*{_HALF}*"):
                 shutil.rmtree(half)
         self._saving = 0  # the step that is being written
@@ -75,8 +88,9 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=_NewestAndBest(keep, self._scores),
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
+                temporary_path_class=_SyncedRename,
             ),
-            item_names=("state", "weights", "fingerprint", "plan", "held_out"),
+            item_names=_ITEMS,
         )
         for step in self._manager.all_steps():
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # damaged
@@ -226,6 +240,7 @@ class Checkpoints:
         # What Orbax still changes there, and does not need: when it was committed.
         sums.pop("_CHECKPOINT_METADATA", None)
         (folder / _CHECKSUMS).write_text(json.dumps(sums))
+        files.sync_all(folder)
 
     @contextlib.contextmanager
     def _explaining_a_full_disk(self) -> Iterator[None]:
@@ -259,12 +274,19 @@ class Checkpoints:
 def _fault(folder: Path) -> str:
     """What is wrong with a checkpoint's files; empty if nothing is."""
     try:
-        written = json.loads((folder / _CHECKSUMS).read_text())
+        written = json.loads((folder / _CHECKSUMS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return f"{_CHECKSUMS} is missing"
     except (OSError, ValueError, RecursionError):
         return f"{_CHECKSUMS} is unreadable"
-    return checksums.fault(folder, written)
+    if fault := checksums.fault(folder, written):
+        return fault
+    for item in sorted(_ALWAYS | {p.name for p in folder.iterdir() if p.name in _ITEMS}):
+        paths = (path for path in (folder / item).rglob("*") if path.is_file())
+        inside = {path.relative_to(folder).as_posix() for path in paths}
+        if not inside or inside - written.keys():
+            return f"{_CHECKSUMS} does not list all files of {item}"
+    return ""
 
 
 def abstract_state(stage: Any, config: ml_collections.FrozenConfigDict, frozen: dict) -> TrainState:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from diffad_jax.data import pictures
+from diffad_jax.runtime import files
 
 
 class Journal:
@@ -103,6 +104,4 @@ def _forget(path: Path, title: str, start: int) -> None:
                 kept.append(line + "\n")
         except (ValueError, KeyError, TypeError):
             continue
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    temporary.replace(path)
+    files.write_whole(path, "".join(kept))

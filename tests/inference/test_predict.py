@@ -414,3 +414,17 @@ def test_what_a_method_cannot_give_is_refused(line):
         line(tile=True)
     with pytest.raises(ConfigError, match="--save=reconstruction: padim makes none"):
         line(save=["reconstruction"])
+
+
+def test_tables_are_on_the_disk_at_the_end_and_pictures_before_their_rows(line, disk_calls):
+    line.add("a.png", 10)
+    line()
+    synced = [call[1] for call in disk_calls if call[0] == "fsync"]
+    assert synced[-2:] == [f"{line.output}/predictions.jsonl", f"{line.output}/predictions.csv"]
+    renamed = [call[2] for call in disk_calls if call[0] == "rename"]
+    assert (
+        f"{line.output}/a.png.overlay.png" in renamed and f"{line.output}/settings.json" in renamed
+    )
+    for i, (_, temporary, *_) in enumerate(disk_calls):
+        if disk_calls[i][0] == "rename":
+            assert ("fsync", temporary) in disk_calls[:i]

@@ -1,7 +1,9 @@
 """Checkpoints: which stay, which are trusted, what is refused."""
 
 import errno
+import json
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -157,3 +159,51 @@ def test_photos_are_described_by_names_and_sizes(tmp_path):
     assert before.startswith("2 files") and before == describe_photos(map(str, files[::-1]))
     files[0].write_bytes(b"123")
     assert describe_photos(map(str, files)) != before
+
+
+def test_a_checkpoint_is_on_the_disk_before_its_name_and_its_name_before_older_ones_go(
+    disk_calls, tmp_path
+):
+    write(tmp_path / "stage", [1.0, 2.0], keep=1)
+    assert steps(tmp_path / "stage") == [2]
+    assert ("fsync", str(tmp_path)) in disk_calls  # the name of the stage's folder
+    half = f"{tmp_path}/stage/2.orbax-checkpoint-tmp"
+    renamed = disk_calls.index(("rename", half, f"{tmp_path}/stage/2"))
+    before, after = disk_calls[:renamed], disk_calls[renamed + 1 :]
+    written = {p.relative_to(tmp_path / "stage" / "2") for p in (tmp_path / "stage/2").rglob("*")}
+    # Orbax touches these last, and reads neither.
+    synced = written - {Path("_CHECKPOINT_METADATA"), Path("commit_success.txt")}
+    assert len(synced) > 20
+    assert {f"{half}/{path}" for path in synced} | {half} <= {c[1] for c in before}
+    removed = [i for i, call in enumerate(after) if call[0] == "unlink"]
+    assert removed and after.index(("fsync", f"{tmp_path}/stage")) < removed[0]
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", '"a"', "{", "[" * 10**5])
+def test_a_list_of_checksums_that_lists_nothing_is_no_proof(tmp_path, content):
+    write(tmp_path, [1.0, 2.0])
+    (tmp_path / "2" / "checksums.json").write_text(content)
+    assert newest_sound_step(tmp_path) == 1
+
+
+@pytest.mark.parametrize("item", ["state", "weights", "fingerprint", "plan", "held_out"])
+def test_every_file_of_a_checkpoint_is_in_the_list(tmp_path, item):
+    """An item that has lost its files and its lines in the list, or a line alone."""
+    write(tmp_path, [1.0, 2.0])
+    file = tmp_path / "2" / "checksums.json"
+    listed = json.loads(file.read_text())
+    one = next(name for name in listed if name.startswith(f"{item}/"))
+    file.write_text(json.dumps({k: v for k, v in listed.items() if k != one}))
+    assert newest_sound_step(tmp_path) == 1
+    if item in ("state", "held_out"):  # not every checkpoint has one
+        return
+    shutil.rmtree(tmp_path / "2" / item)
+    file.write_text(json.dumps({k: v for k, v in listed.items() if not k.startswith(item)}))
+    assert newest_sound_step(tmp_path) == 1
+
+
+def newest_sound_step(directory):
+    checkpoints = Checkpoints(directory)
+    found = checkpoints.newest_sound_step()
+    checkpoints.close()
+    return found
