@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
 _MIN_TILE, _MAX_TILE = 160, 256  # pixels; photos between the two are shown as they are
 _GAP, _CAPTION, _HEADER, _FONT_SIZE = 6, 34, 24, 14
@@ -13,6 +14,8 @@ _GAP, _CAPTION, _HEADER, _FONT_SIZE = 6, 34, 24, 14
 # so that equal differences look equal, in grey print and to colour-blind eyes too. It ends in a
 # strong yellow: a pale one would vanish on the overlay of a white product.
 _STOPS = [[0, 0, 8], [60, 10, 100], [150, 40, 100], [225, 95, 50], [250, 180, 60], [250, 245, 70]]
+_BAR, _LEGEND = 8, 40  # pixels: height of a legend's bar of colours, and of the legend
+_CROSS = ndimage.generate_binary_structure(2, 1)
 _UNDEFINED = (0, 190, 190)  # NaN; no colour of the map is near it
 
 
@@ -83,6 +86,55 @@ def overlay(
     opacity = np.float32(0.75) * level.astype(np.float32)[..., None]
     mixed = (1.0 - opacity) * image + opacity * heat_map(anomaly_map, limits)
     return np.round(mixed).astype(np.uint8)
+
+
+def outline(image: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """The photo with a line around each part of a region, visible on any product.
+
+    The line is yellow inside black, each a 128th of the photo's shorter side wide (a pixel at
+    least): one of the two stands out wherever it lies.
+
+    Args:
+      image: [h, w, 3] uint8.
+      region: [h, w] bool, such as where a map is above its threshold.
+
+    Returns:
+      [h, w, 3] uint8.
+    """
+    width = max(round(min(region.shape) / 128), 1)
+    inside = ndimage.binary_erosion(region, _CROSS, iterations=width, border_value=0)
+    around = ndimage.binary_dilation(region, _CROSS, iterations=width)
+    drawn = image.copy()
+    drawn[around & ~region] = (0, 0, 0)
+    drawn[region & ~inside] = _COLOURS[255]
+    return drawn
+
+
+def legend(picture: np.ndarray, text: str, limits: tuple[float, float], mark: float) -> np.ndarray:
+    """The picture above a bar of its colours and a line of text.
+
+    Args:
+      picture: [h, w, 3] uint8.
+      text: such as the score, the threshold and the verdict.
+      limits: of the colours, see ``heat_map``.
+      mark: a value of the map, such as its threshold, that the bar marks.
+
+    Returns:
+      [h + k, max(w, 160), 3] uint8.
+    """
+    font = ImageFont.load_default(_FONT_SIZE)
+    height, width = picture.shape[0], max(picture.shape[1], _MIN_TILE)
+    sheet = Image.new("RGB", (width, height + _LEGEND), "white")
+    sheet.paste(Image.fromarray(picture), ((width - picture.shape[1]) // 2, 0))
+    draw, low, high = ImageDraw.Draw(sheet), *limits
+    bar = heat_map(np.tile(np.linspace(low, high, width - 2 * _GAP), (_BAR, 1)), limits)
+    sheet.paste(Image.fromarray(bar), (_GAP, height + _GAP))
+    x = _GAP + round(float(_level(np.array(mark), limits)) * (width - 2 * _GAP - 1))
+    draw.line(((x, height + 2), (x, height + 2 * _GAP + _BAR - 2)), "black", 3)
+    draw.line(((x, height + 2), (x, height + 2 * _GAP + _BAR - 2)), "white", 1)
+    top = height + 2 * _GAP + _BAR
+    draw.text((_GAP, top), _shortened(text, font, width - 2 * _GAP), "black", font)
+    return np.asarray(sheet)
 
 
 def pick_cases(labels: np.ndarray, scores: np.ndarray, count: int) -> list[tuple[str, int]]:

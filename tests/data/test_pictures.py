@@ -184,3 +184,31 @@ def test_any_file_name_can_be_a_caption(tmp_path, caption):
 def test_floats_to_bytes():
     floats = np.array([0.0, 1.0, 0.5, -1.0, 2.0, np.nan])
     assert pictures.to_bytes(floats).tolist() == [0, 255, 128, 0, 255, 0]
+
+
+@pytest.mark.parametrize("product", [(0, 0, 0), (255, 255, 255), (250, 180, 60), (250, 245, 70)])
+def test_an_outline_is_seen_on_any_product_and_leaves_the_rest(product):
+    photo = np.full((64, 64, 3), product, np.uint8)
+    region = np.zeros((64, 64), bool)
+    region[20:40, 10:30] = True
+    drawn = pictures.outline(photo, region)
+    changed = np.abs(drawn.astype(int) - photo).sum(axis=-1) > 200
+    edge = changed[19:41, 9:31]
+    assert edge[:2].any(axis=0)[2:-2].all() and edge[-2:].any(axis=0)[2:-2].all()
+    assert edge[:, :2].any(axis=1)[2:-2].all() and edge[:, -2:].any(axis=1)[2:-2].all()
+    np.testing.assert_array_equal(drawn[22:38, 12:28], photo[22:38, 12:28])
+    np.testing.assert_array_equal(drawn[:18], photo[:18])
+
+
+def test_an_outline_of_nothing_is_the_photo():
+    photo = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    np.testing.assert_array_equal(pictures.outline(photo, np.zeros((4, 4), bool)), photo)
+
+
+def test_a_legend_stands_below_and_marks_its_value():
+    photo = np.zeros((200, 300, 3), np.uint8)
+    low, high = (pictures.legend(photo, "score 1.8", (0.0, 2.0), m) for m in (0.5, 1.5))
+    np.testing.assert_array_equal(low[:200], photo)
+    assert low.shape == high.shape and low.shape[0] > 200 and low.shape[1] == 300
+    marked = np.flatnonzero((low != high).any(axis=(0, 2)))
+    assert abs(marked.min() - 78) < 4 and abs(marked.max() - 222) < 4
