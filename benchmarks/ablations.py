@@ -115,7 +115,7 @@ def run(
     """Trains what ``name`` changes, unless it is there, and evaluates."""
     if VARIANTS[name].compare_to:
         trained = Detector.from_workdir(config, workdir / "full", category)
-        return metrics_of(_Replaced(trained, VARIANTS[name].compare_to), category, workdir)
+        return metrics_of(_Replaced(trained, VARIANTS[name].compare_to), workdir / "full", category)
     here = workdir / name.replace(" ", "_")
     result = here / "metrics.json"
     if not result.exists():
@@ -171,9 +171,9 @@ def names_of_metrics(config: ml_collections.ConfigDict) -> tuple[str, ...]:
     return (*_FIGURES, f"fid_{c.fid_dimension}") if c.inception_weights else _FIGURES
 
 
-def metrics_of(detector: Detector, category: str, folder: Path) -> dict[str, float | None]:
+def metrics_of(detector: Detector, workdir: Path, category: str) -> dict[str, float | None]:
     config = detector.config
-    _, measured = measure(config, category, detector, load_inception(config), folder)
+    _, measured = measure(config, workdir, category, detector, load_inception(config))
     return {f: measured.metrics[f].value for f in names_of_metrics(config)}
 
 

@@ -21,7 +21,7 @@ from benchmarks import last_line
 from diffad_jax.config.check import check_config
 from diffad_jax.data import images, layouts
 from diffad_jax.export import artifact, exporter, registry
-from diffad_jax.inference import calibration
+from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.detector import Detector
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "FILE:CATEGORY, as for training.")
@@ -43,7 +43,7 @@ def main(_) -> None:
     files = [files[i] for i in dict.fromkeys(chosen.tolist())]
     photos, _, _ = images.read_images(files, config.image_size, config.data.resize)
     detector = Detector.from_workdir(config, workdir, category)
-    limit = calibration.load_or_choose(config, workdir, category, detector).value
+    limit = load_or_choose(config, workdir, category, detector).threshold
     wanted = detector.predict_all(photos, _BATCH.value)
     report = {"photos": len(files), "threshold": limit}
     report["anomalous"] = int((wanted.score > limit).sum())

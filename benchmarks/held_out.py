@@ -8,7 +8,7 @@ Settings are chosen by it, since it needs no labelled photo. Defects are drawn a
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jax
@@ -22,13 +22,15 @@ from PIL import Image
 from benchmarks import defect_kinds, last_line
 from benchmarks.ablations import replacement
 from diffad_jax.config.check import check_config
-from diffad_jax.data import images, layouts
+from diffad_jax.data import images, split
 from diffad_jax.evaluation import curve
 from diffad_jax.inference.calibration import threshold_at_rate
-from diffad_jax.inference.detector import Detector, in_batches
+from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.diffad.method import judge
 from diffad_jax.methods.diffad.reconstruct import Reconstruction, reconstruct
 from diffad_jax.methods.validation import psnr
+from diffad_jax.runtime.batches import in_batches
+from diffad_jax.training.held_out import load_split
 from diffad_jax.types import to_float
 
 _BATCH = 8
@@ -42,7 +44,8 @@ def main(argv: list[str]) -> None:
     check_config(config)
     for category in config.categories:
         detector = Detector.from_workdir(config, workdir, category)
-        photos = held_out_photos(detector.config, category)
+        held_out = load_split(config, workdir / category, category).held_out
+        photos = held_out_photos(detector.config, split.paths(config, held_out))
         metrics = take_apart(detector.weights, detector.config, photos)
         print_table(category, metrics)
         alarms = false_alarms(detector, photos)
@@ -109,9 +112,8 @@ def print_table(category: str, metrics: dict[str, dict[str, float]]) -> None:
         print(f"{kind:<16}" + "".join(f"{row[n]:>14.3f}" for n in names))
 
 
-def held_out_photos(config: ml_collections.FrozenConfigDict, category: str) -> np.ndarray:
+def held_out_photos(config: ml_collections.FrozenConfigDict, files: Sequence[str]) -> np.ndarray:
     """[n, s, s, 3] uint8 with s = ``defect_kinds.SIZE``."""
-    files = [r.file for r in layouts.normal_photos(config, category)[1]]
     return np.stack([images.read_image(f, defect_kinds.SIZE, config.data.resize) for f in files])
 
 

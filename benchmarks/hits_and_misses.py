@@ -18,7 +18,7 @@ from PIL import Image, ImageFilter
 from benchmarks import last_line
 from diffad_jax.config.check import check_config
 from diffad_jax.data import images, layouts, pictures
-from diffad_jax.inference import calibration
+from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.detector import Detector
 
 _SIDE = 160  # pixels of a shown map
@@ -31,10 +31,9 @@ def main(argv: list[str]) -> None:
     check_config(config)
     (category,) = config.categories
     detector = Detector.from_workdir(config, workdir, category)
-    chosen = calibration.load_or_choose(config, workdir, category, detector)
-    limit = None if chosen is None else chosen.value
-    colours = calibration.load_map_range(config, workdir, category, detector)
-    last_line.finish(draw(detector, category, limit, colours, Path(flags.FLAGS.output)))
+    found = load_or_choose(config, workdir, category, detector)
+    output = Path(flags.FLAGS.output)
+    last_line.finish(draw(detector, category, found.threshold, found.map_range, output))
 
 
 def draw(

@@ -27,7 +27,7 @@ from diffad_jax.evaluation import (
 from diffad_jax.evaluation.confusion import confusion
 from diffad_jax.evaluation.paper_results import PAPER
 from diffad_jax.evaluation.ranking import NO_RECONSTRUCTION, Metric
-from diffad_jax.inference import calibration
+from diffad_jax.inference.calibration import Calibration, load_or_choose
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.registry import get_method
 from diffad_jax.models import pretrained
@@ -102,30 +102,33 @@ def evaluate_category(
       inception: parameters for FID; None leaves it undefined.
     """
     detector = Detector.from_workdir(config, workdir, category)
-    chosen = calibration.load_or_choose(config, workdir, category, detector)
-    limits = calibration.load_map_range(config, workdir, category, detector)
-    results, measured = measure(config, category, detector, inception, workdir / category)
+    calibration = load_or_choose(config, workdir, category, detector)
+    results, measured = measure(config, workdir, category, detector, inception)
     test, scores = results.test, results.scores
-    verdicts = [(v, confusion(test.labels, scores, v.value)) for v in _thresholds(chosen, measured)]
+    verdicts = [
+        (v, confusion(test.labels, scores, v.value)) for v in _verdicts(calibration, measured)
+    ]
     content = report.Content(
         category=category,
         test=test,
         measured=measured,
         scores=scores,
         maps=results.maps,
-        map_range=limits,
+        map_range=calibration.map_range,
         columns=results.columns,
         thresholds=[v for v, _ in verdicts],
-        settings=outputs.settings(config, chosen, limits),
+        settings=outputs.settings(config, calibration),
     )
     report.write_report(workdir / category / "report.html", content)
     if test.files:
-        _write_contact_sheet(workdir / category / "contact_sheet.png", results, limits)
+        _write_contact_sheet(
+            workdir / category / "contact_sheet.png", results, calibration.map_range
+        )
     return outputs.Result(
         labels=test.labels,
         defect_types=test.defect_types,
         measured=measured,
-        threshold=chosen,
+        calibration=calibration,
         cost=cost.of_detector(workdir / category, detector.weights, results.seconds_a_photo),
         test_photos=describe_photos(test.files),
         verdicts=verdicts,
@@ -134,29 +137,33 @@ def evaluate_category(
 
 def measure(
     config: ml_collections.ConfigDict,
+    workdir: Path,
     category: str,
     detector: Detector,
     inception: Mapping[str, Any] | None,
-    folder: Path,
 ) -> tuple[test_photos.Results, metrics.CategoryMetrics]:
     """What the detector makes of a category's test photos, and all metrics of it.
 
-    Maps and pictures lie in ``folder`` meanwhile; ``inception`` is as for ``evaluate_category``.
+    Maps and pictures lie in ``workdir / category`` meanwhile; ``inception`` is as for
+    ``evaluate_category``.
     """
-    results = test_photos.run(config, category, detector, inception, folder)
+    directory = workdir / category
+    results = test_photos.run(config, category, detector, inception, directory)
     memory = config.evaluation.memory_mib
     measured = metrics.find(results.test, results.scores, results.maps, config.seed, memory)
-    measured.metrics.update(results.direct_copy | _fid(config, category, results, inception))
+    measured.metrics.update(
+        results.direct_copy | _fid(config, directory, category, results, inception)
+    )
     return results, measured
 
 
-def _thresholds(
-    chosen: calibration.Threshold | None, measured: metrics.CategoryMetrics
-) -> list[report.Verdict]:
+def _verdicts(calibration: Calibration, measured: metrics.CategoryMetrics) -> list[report.Verdict]:
     found = []
-    if chosen is not None:
-        chosen_on = f"{chosen.num_held_out_normal} held-out normal photos"
-        found.append(report.Verdict("held-out normal photos", chosen.value, chosen_on, False))
+    if calibration.threshold is not None:
+        chosen_on = calibration.describe_photos()
+        found.append(
+            report.Verdict("held-out normal photos", calibration.threshold, chosen_on, False)
+        )
     if (best := measured.f1_max_thresholds["image_f1_max"]) is not None:
         # F1-max counts a photo at its threshold as anomalous, a verdict only one above it.
         below = math.nextafter(best, -math.inf)
@@ -182,6 +189,7 @@ def load_inception(config: ml_collections.ConfigDict) -> dict[str, Any] | None:
 
 def _fid(
     config: ml_collections.ConfigDict,
+    directory: Path,
     category: str,
     results: test_photos.Results,
     inception: Mapping[str, Any] | None,
@@ -192,12 +200,12 @@ def _fid(
         return fid.no_fid(dimension, NO_RECONSTRUCTION)
     if inception is None or results.features is None:
         return fid.no_fid(dimension, fid.NO_WEIGHTS)
-    seen = test_photos.training_features(config, category, inception)
+    seen = test_photos.training_features(config, directory, category, inception)
     return fid.fid(results.features, seen)
 
 
 def _write_contact_sheet(
-    path: Path, results: test_photos.Results, limits: tuple[float, float]
+    path: Path, results: test_photos.Results, map_range: tuple[float, float]
 ) -> None:
     test, scores = results.test, results.scores
     columns = ("input", *results.columns, "anomaly map", "ground truth")
@@ -206,7 +214,7 @@ def _write_contact_sheet(
         tiles = [
             test.photos[i],
             *(column[i] for column in results.columns.values()),
-            pictures.heat_map(results.maps[i], limits),
+            pictures.heat_map(results.maps[i], map_range),
         ]
         if test.masks is not None:
             tiles.append(np.repeat(np.uint8(255 * test.masks[i])[..., None], 3, axis=-1))

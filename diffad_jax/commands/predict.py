@@ -14,8 +14,8 @@ import ml_collections
 from diffad_jax.data import images
 from diffad_jax.data.layouts import DataError
 from diffad_jax.errors import ConfigError
-from diffad_jax.evaluation.outputs import NONE_HELD_OUT
-from diffad_jax.inference import batching, calibration, sources, writer
+from diffad_jax.inference import batching, sources, writer
+from diffad_jax.inference.calibration import NONE_HELD_OUT, Calibration, load_or_choose
 from diffad_jax.inference.detector import Detector
 from diffad_jax.inference.sources import Photo
 from diffad_jax.inference.writer import Row
@@ -84,25 +84,23 @@ def predict_photos(
     listing = sources.list_photos(source, output)
     detector = Detector.from_workdir(config, workdir, category)
     with StopSignal() as stop:
-        limit = calibration.load_or_choose(config, workdir, category, detector, tile)
-        if limit is None and "mask" in save:
+        calibration = load_or_choose(config, workdir, category, detector, tile)
+        if calibration.threshold is None and "mask" in save:
             raise ConfigError(f"--save=mask needs a threshold, but {NONE_HELD_OUT}")
         if tile:
             print(_TILE_NOTE.format(side=config.image_size), file=sys.stderr)
-        value = None if limit is None else limit.value
-        map_range = calibration.load_map_range(config, workdir, category, detector, tile)
         settings = {
             "category": category,
             "weights": detector.weights_hash,
             **batching.settings(config, tile),
-            "threshold": value,
+            "threshold": calibration.threshold,
             "root": listing.root,
             "save": sorted(save),
         }
         to_row = functools.partial(
             writer.write_row,
-            threshold=value,
-            map_range=map_range,
+            threshold=calibration.threshold,
+            map_range=calibration.map_range,
             output=output,
             save=save,
             config=detector.config,
@@ -114,7 +112,7 @@ def predict_photos(
                 seen = _score(detector, todo, tile, tables, to_row, stop)
         except OSError as error:
             raise DataError(f"cannot write the results: {error}; then start again") from error
-    _report(limit, seen, done, output)
+    _report(calibration, seen, done, output)
 
 
 def _check(config: ml_collections.ConfigDict, tile: bool, save: Sequence[str]) -> None:
@@ -171,18 +169,18 @@ def _score(
     return seen
 
 
-def _report(limit: calibration.Threshold | None, seen: _Seen, done: int, output: Path) -> None:
+def _report(calibration: Calibration, seen: _Seen, done: int, output: Path) -> None:
     """Prints what was done; raises UnreadableError for what was not."""
     scored = done + seen.num_photos - len(seen.reasons)
     before = f" ({done} of them before)" if done else ""
     print(f"{scored} photos scored{before}: {output / 'predictions.csv'} and predictions.jsonl")
-    if limit is None:
+    if calibration.threshold is None:
         print(f"no verdicts: {NONE_HELD_OUT}", file=sys.stderr)
-    elif larger := sum(n for w, n in seen.windows.items() if w > limit.max_windows):
+    elif larger := sum(n for w, n in seen.windows.items() if w > calibration.max_windows):
         print(
             f"{larger} photos have more windows than any held-out normal photo "
-            f"({limit.max_windows}), so more false alarms than the "
-            f"{100 * limit.false_alarm_rate:g} % of those",
+            f"({calibration.max_windows}), so more false alarms than the "
+            f"{100 * calibration.false_alarm_rate:g} % of those",
             file=sys.stderr,
         )
     if reasons := seen.reasons:

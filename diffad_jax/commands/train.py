@@ -10,12 +10,14 @@ from pathlib import Path
 
 import jax
 import ml_collections
+import numpy as np
 
 from diffad_jax.commands.evaluate import evaluate
 from diffad_jax.convert.backbone import read_backbone
 from diffad_jax.convert.perceptual import read_lpips
-from diffad_jax.data import images, inspect_text, layouts, recorded, toy
+from diffad_jax.data import images, inspect_text, layouts, recorded, split, toy
 from diffad_jax.data import inspect as data_inspect
+from diffad_jax.data.split import Split
 from diffad_jax.errors import ConfigError
 from diffad_jax.evaluation import cost
 from diffad_jax.methods import backbone
@@ -27,6 +29,7 @@ from diffad_jax.models import pretrained
 from diffad_jax.runtime import files, lock
 from diffad_jax.training import fit, loop
 from diffad_jax.training.fingerprint import describe_photos
+from diffad_jax.training.held_out import load_split
 from diffad_jax.training.profiling import Steps
 from diffad_jax.types import Batch
 
@@ -77,6 +80,7 @@ def train_category(
     Metrics on held-out photos, seconds and memory go to ``stages.json``.
     """
     frozen_config = ml_collections.FrozenConfigDict(config)
+    photos = load_split(frozen_config, directory, category)
     report_file = directory / "stages.json"
     report = files.read_json(report_file)
     weights: dict = {}
@@ -86,10 +90,10 @@ def train_category(
         if is_fitted(stage):
             if weights and jax.process_count() > 1:
                 continue  # left to the one process that evaluates
-            trained, metrics = _fit(stage, frozen_config, weights, directory, category), {}
+            trained, metrics = _fit(stage, frozen_config, weights, directory, photos), {}
         else:
             weights[stage.NAME], metrics, trained = _train(
-                stage, frozen_config, weights, directory, category, profile
+                stage, frozen_config, weights, directory, category, photos, profile
             )
         if jax.process_index() != 0:
             continue
@@ -115,20 +119,20 @@ def _train(
     weights: dict[str, Params],
     directory: Path,
     category: str,
+    photos: Split,
     profile: Steps | None,
 ) -> tuple[Params, dict[str, float], bool]:
     """``loop.train_stage`` with this category's examples."""
+    recording = f"; {describe_photos([config.data.recorded])}" if config.data.recorded else ""
     data = loop.Data(
-        batches=functools.partial(process_batches, config, category),
+        batches=functools.partial(process_batches, config, category, photos),
         held_out=lambda: next(
-            _batches(config, category, "validation", config.training.validation_examples)
+            _batches(config, category, photos, "validation", config.training.validation_examples)
         ),
-        photos=describe_photos(
-            [config.data.recorded] if config.data.recorded else _normal_photos(config, category)
-        ),
+        photos=photos.describe() + recording,
     )
     settled = loop.with_steps(
-        stage, config, directory, lambda: len(_normal_photos(config, category))
+        stage, config, directory, lambda: len(photos.train) + len(photos.held_out)
     )
     frozen = load_perceptual(config) if stage is autoencoder else weights
     title = f"{category}/{stage.NAME}"
@@ -140,19 +144,23 @@ def _fit(
     config: ml_collections.FrozenConfigDict,
     weights: dict[str, Params],
     directory: Path,
-    category: str,
+    photos: Split,
 ) -> bool:
     """``fit.fit_stage`` with this category's photos."""
-    files = [r.file for r in layouts.normal_photos(config, category)[0]]
     c, size = config.data, config.evaluation.batch_size
+
+    def batches() -> Iterator[np.ndarray]:
+        files = split.paths(config, photos.train)
+        return images.read_batches(files, size, config.image_size, c.resize, c.on_bad_image)
+
     return fit.fit_stage(
         stage,
         config,
         weights,
         lambda: load_backbone(config) if "backbone" in config else {},
         directory,
-        lambda: images.read_batches(files, size, config.image_size, c.resize, c.on_bad_image),
-        describe_photos(files),
+        batches,
+        photos.describe(),
     )
 
 
@@ -215,8 +223,9 @@ def record(config: ml_collections.ConfigDict, output: Path, num_examples: int) -
     category = config.categories[0]
     counts = {"train": num_examples, "validation": config.training.validation_examples}
     config.data.recorded = ""  # from the photos, whatever training would use
-    streams = {s: (n, _batches(config, category, s, 1)) for s, n in counts.items()}
-    recorded.write(config, category, output, streams)
+    photos = split.draw(config, category)
+    streams = {s: (n, _batches(config, category, photos, s, 1)) for s, n in counts.items()}
+    recorded.write(config, category, output, photos, streams)
     print(f"{num_examples} examples in {output}, {output.stat().st_size / 2**20:.1f} MiB")
 
 
@@ -244,18 +253,14 @@ def _require_synthesis(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def _normal_photos(config: ml_collections.ConfigDict, category: str) -> list[str]:
-    """Those to train on and those held out."""
-    return [r.file for part in layouts.normal_photos(config, category) for r in part]
-
-
 def process_batches(
-    config: ml_collections.ConfigDict, category: str, start: int, batch_size: int
+    config: ml_collections.ConfigDict, category: str, photos: Split, start: int, batch_size: int
 ) -> Iterator[Batch]:
     """This process's share of the training batches from step ``start`` on."""
     return _batches(
         config,
         category,
+        photos,
         "train",
         batch_size,
         start_step=start,
@@ -265,11 +270,19 @@ def process_batches(
 
 
 def _batches(
-    config: ml_collections.ConfigDict, category: str, split: str, batch_size: int, **share: int
+    config: ml_collections.ConfigDict,
+    category: str,
+    photos: Split,
+    part: str,
+    batch_size: int,
+    **share: int,
 ) -> Iterator[Batch]:
     if config.data.recorded:
-        return recorded.batches(config, category, split=split, batch_size=batch_size, **share)
+        return recorded.batches(config, category, split=part, batch_size=batch_size, **share)
     # Imported here: evaluation and recorded training run where TensorFlow is not installed.
     from diffad_jax.data import pipeline
 
-    return pipeline.batches(config, category, split=split, batch_size=batch_size, **share)
+    files = split.paths(config, photos.train if part == "train" else photos.held_out)
+    return pipeline.batches(
+        config, category, split=part, batch_size=batch_size, files=files, **share
+    )

@@ -127,7 +127,7 @@ def _categories(root: str, table: Sequence[photo_table.Row] | None) -> list[str]
 def split_validation(
     records: list[Record], share: float, seed: int
 ) -> tuple[list[Record], list[Record]]:
-    """(kept, held out) of normal photos: a seeded share, rounded; at least one photo is kept.
+    """(kept, held out) of normal photos: a seeded share, rounded; at least two photos are kept.
 
     Where the data set publishes validation photos, those are held out instead of the share. With
     ``share`` 0 nothing is held out, and published validation photos are not kept either.
@@ -135,9 +135,8 @@ def split_validation(
     kept = [r for r in records if not r.is_validation]
     if len(kept) < len(records):
         return kept, [r for r in records if r.is_validation] if share > 0.0 else []
-    count = min(round(share * len(records)), len(records) - 1)
-    if share > 0.0 and count == 0 and len(records) > 1:
-        count = 1
+    wanted = max(round(share * len(records)), 1) if share > 0.0 else 0
+    count = max(min(wanted, len(records) - 2), 0)  # a method may need two
     held_out = set(np.random.default_rng(seed).permutation(len(records))[:count].tolist())
     return (
         [r for i, r in enumerate(records) if i not in held_out],

@@ -6,7 +6,7 @@ training. So nothing is replayed on resuming, and any number of processes sees t
 
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import ml_collections
 import tensorflow as tf
@@ -28,6 +28,7 @@ def batches(
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
+    files: Sequence[str] | None = None,
 ) -> Iterator[Batch]:
     """Endless batches of normal photos and their synthetic anomalies.
 
@@ -41,6 +42,8 @@ def batches(
       start_step: the first batch yielded is the one that an uninterrupted run sees at this step.
       process_index: this process's rank; it gets its own contiguous share of each batch.
       process_count: number of processes.
+      files: the photos of ``split``, as the work's ``split.Split`` has them; None draws the split
+        from the photos that are there now.
 
     Raises:
       layouts.DataError: no such category, or no photo in this split.
@@ -55,6 +58,7 @@ def batches(
         process_index,
         process_count,
         fields=_BATCH_FIELDS,
+        files=files,
     )
     dataset = dataset.batch(batch_size // process_count, drop_remainder=True)
     return dataset.prefetch(4).as_numpy_iterator()
@@ -69,6 +73,7 @@ def examples(
     process_index: int = 0,
     process_count: int = 1,
     fields: tuple[str, ...] = (*_BATCH_FIELDS, "texture"),
+    files: Sequence[str] | None = None,
 ) -> tf.data.Dataset:
     """The examples behind ``batches``, unbatched; by default each with its ``texture``."""
     local, left = divmod(batch_size, process_count)
@@ -77,7 +82,8 @@ def examples(
             f"batch_size = {batch_size} is not a multiple of {process_count} processes"
         )
     _hide_xla_flags()
-    files = [r.file for r in split_records(config, category, split)]
+    if files is None:
+        files = [r.file for r in split_records(config, category, split)]
     c = config.data
     photo, count = picture_store.open_files(files, config.image_size, c.resize, c)
     source = textures.texture_source(config)

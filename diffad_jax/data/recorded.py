@@ -1,12 +1,10 @@
 """Training examples in a file: for hosts without TensorFlow, or too slow to feed their device.
 
-A recording is a ZIP archive: ``meta.json`` (config, category, counts) and an entry an
+A recording is a ZIP archive: ``meta.json`` (config, category, photos, counts) and an entry an
 example and part. Pictures are lossless WebP; a photo that several examples share is stored once,
 and of an augmented image what was added to its photo, modulo 256. That may reach beyond the mask.
 """
 
-import collections
-import concurrent.futures
 import functools
 import hashlib
 import io
@@ -15,7 +13,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +22,13 @@ import numpy as np
 import tqdm
 from PIL import Image
 
+from diffad_jax.data.split import Split
 from diffad_jax.errors import UserError
 from diffad_jax.runtime import files
+from diffad_jax.runtime.batches import map_ahead
 from diffad_jax.types import Batch
 
-_FORMAT = "diffad_jax recording 2"
+_FORMAT = "diffad_jax recording 3"
 _MOST_AHEAD = 16  # batches in memory
 
 
@@ -40,6 +40,7 @@ def write(
     config: ml_collections.ConfigDict,
     category: str,
     output: str | Path,
+    photos: Split,
     streams: dict[str, tuple[int, Iterator[Batch]]],
 ) -> None:
     """Writes ``output`` whole or not at all.
@@ -48,11 +49,13 @@ def write(
       config: stored inside, so that training can check it.
       category: stored inside.
       output: the file.
+      photos: that the examples are made of, stored inside: training holds out the same.
       streams: split -> (number of examples, batches of one example).
     """
     meta = {
         "format": _FORMAT,
         "category": category,
+        "photos": photos._asdict(),
         "counts": {split: count for split, (count, _) in streams.items()},
         "config": json.loads(config.to_json_best_effort()),
     }
@@ -103,7 +106,8 @@ def batches(
 
     if split == "validation":  # of which one batch is wanted
         return map(batch, itertools.count(start_step))
-    return _ahead(batch, start_step)
+    threads = min(os.cpu_count() or 1, _MOST_AHEAD)
+    return map_ahead(batch, itertools.count(start_step), threads=threads, ahead=threads)
 
 
 class Recording:
@@ -175,19 +179,6 @@ class Recording:
         bits = np.frombuffer(zlib.decompress(self._archive.read(name)), np.uint8)
         height, width = shape[:2]
         return np.unpackbits(bits, count=height * width).reshape(height, width, 1)
-
-
-def _ahead(batch: Callable[[int], Batch], start_step: int) -> Iterator[Batch]:
-    """``batch`` of each step from ``start_step`` on, a few made ahead by threads.
-
-    Threads do: decoding, decompression and large copies let go of Python's lock.
-    """
-    ahead = min(os.cpu_count() or 1, _MOST_AHEAD)
-    with concurrent.futures.ThreadPoolExecutor(ahead) as pool:
-        made = collections.deque(pool.submit(batch, start_step + i) for i in range(ahead))
-        for step in itertools.count(start_step + ahead):
-            yield made.popleft().result()
-            made.append(pool.submit(batch, step))
 
 
 def _write_example(archive: zipfile.ZipFile, name: str, batch: Batch, seen: set[str]) -> None:

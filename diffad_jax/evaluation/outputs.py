@@ -12,12 +12,11 @@ import numpy as np
 from diffad_jax.evaluation import metrics, metrics_file, report, tables
 from diffad_jax.evaluation.confusion import Confusion
 from diffad_jax.evaluation.ranking import Metric
-from diffad_jax.inference.calibration import Threshold
+from diffad_jax.inference.calibration import NONE_HELD_OUT, Calibration
 from diffad_jax.methods.registry import get_method
 from diffad_jax.runtime import files
 
 TEST_LABELS = "test labels"
-NONE_HELD_OUT = "no normal photo was held out to choose a threshold"
 _FID = "FID compares the reconstructions of the test photos with the normal training photos"
 _WITH_INTERVALS = (
     "image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max"
@@ -31,7 +30,7 @@ class Result:
     labels: np.ndarray  # [n] bool: anomalous
     defect_types: Sequence[str]  # n
     measured: metrics.CategoryMetrics
-    threshold: Threshold | None  # None where no photo was held out
+    calibration: Calibration
     cost: Mapping[str, Metric]
     test_photos: str  # which, see ``fingerprint.describe_photos``
     verdicts: list[tuple[report.Verdict, Confusion]]  # the held-out threshold first
@@ -39,7 +38,7 @@ class Result:
 
 def extras(config: ml_collections.ConfigDict, result: Result) -> dict[str, Any]:
     """What stands beside the metrics of one category in ``metrics.json``."""
-    measured, chosen = result.measured, result.threshold
+    measured, threshold = result.measured, result.calibration.threshold
     kinds = list(result.defect_types)
     return {
         "num_normal": int(np.sum(~result.labels)),
@@ -48,7 +47,7 @@ def extras(config: ml_collections.ConfigDict, result: Result) -> dict[str, Any]:
         "test_photos": result.test_photos,
         "cost": metrics_file.plain(result.cost),
         **({"fid_compares": _FID} if get_method(config).RECONSTRUCTS else {}),
-        "threshold": Metric(None, NONE_HELD_OUT) if chosen is None else chosen.value,
+        "threshold": Metric(threshold, NONE_HELD_OUT if threshold is None else ""),
         **{
             f"{name}_threshold": Metric(value, "" if value is not None else "F1-max is undefined")
             for name, value in measured.f1_max_thresholds.items()
@@ -73,7 +72,7 @@ def extras(config: ml_collections.ConfigDict, result: Result) -> dict[str, Any]:
 
 def describe(result: Result) -> str:
     """The verdicts at the threshold that was chosen without test photos."""
-    if result.threshold is None:
+    if result.calibration.threshold is None:
         return NONE_HELD_OUT
     verdict, c = result.verdicts[0]
     return (
@@ -97,13 +96,11 @@ def conditions(config: ml_collections.ConfigDict) -> str:
     return f"photos of {side} × {side} pixels, mask rule {rule}, seed {config.seed}"
 
 
-def settings(
-    config: ml_collections.ConfigDict, chosen: Threshold | None, map_range: tuple[float, float]
-) -> dict[str, str]:
+def settings(config: ml_collections.ConfigDict, calibration: Calibration) -> dict[str, str]:
     """What a reader of a report must know to trust it, in words."""
-    rule = NONE_HELD_OUT if chosen is None else (
-        f"the least score that at most {100 * chosen.false_alarm_rate:g} % of "
-        f"{chosen.num_held_out_normal} held-out normal photos exceed"
+    rule = NONE_HELD_OUT if calibration.threshold is None else (
+        f"the least score that at most {100 * calibration.false_alarm_rate:g} % of "
+        f"{calibration.describe_photos()} exceed"
     )  # fmt: skip
     method = get_method(config)
     words = {
@@ -112,7 +109,9 @@ def settings(
         **method.describe(config),
         "threshold": rule,
         "mask rule": mask_rule(config),
-        "colours": "black where the map is {:.4g} or less, yellow at {:.4g}".format(*map_range),
+        "colours": "black where the map is {:.4g} or less, yellow at {:.4g}".format(
+            *calibration.map_range
+        ),
         "intervals": "95 %, over 1000 resamples of the test photos within each class",
         "seed": str(config.seed),
     }

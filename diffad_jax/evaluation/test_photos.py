@@ -12,7 +12,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from diffad_jax.data import images, layouts, pictures
+from diffad_jax.data import images, layouts, pictures, split
 from diffad_jax.evaluation import direct_copy, fid
 from diffad_jax.evaluation.direct_copy import direct_copy_metrics, squared_errors
 from diffad_jax.evaluation.metrics import TestSet
@@ -20,6 +20,7 @@ from diffad_jax.evaluation.ranking import NO_RECONSTRUCTION, Metric
 from diffad_jax.evaluation.stack import Stack
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.registry import get_method
+from diffad_jax.training.held_out import load_split
 from diffad_jax.types import Prediction
 
 
@@ -118,11 +119,14 @@ def _made(config: ml_collections.ConfigDict, predicted: Prediction) -> dict[str,
 
 
 def training_features(
-    config: ml_collections.ConfigDict, category: str, inception: Mapping[str, Any]
+    config: ml_collections.ConfigDict,
+    directory: Path,
+    category: str,
+    inception: Mapping[str, Any],
 ) -> fid.Statistics:
     """Of the normal photos that training saw: what FID compares reconstructions with."""
     c, e = config.data, config.evaluation
-    files = [r.file for r in layouts.normal_photos(config, category)[0]]
+    files = split.paths(config, load_split(config, directory, category).train)
     batches = images.read_batches(files, e.batch_size, config.image_size, c.resize, c.on_bad_image)
     exact = (np.divide(batch, 255.0, dtype=np.float32) for batch in batches)
     return fid.image_statistics(exact, inception, e.fid_dimension)

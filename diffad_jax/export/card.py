@@ -7,7 +7,7 @@ from typing import Any
 
 from diffad_jax.evaluation import metrics_file
 from diffad_jax.export.graph import Model
-from diffad_jax.inference.calibration import Threshold
+from diffad_jax.inference.calibration import Calibration
 from diffad_jax.methods.registry import get_method
 from diffad_jax.training import checkpoint
 from diffad_jax.training.fingerprint import PHOTOS
@@ -18,17 +18,16 @@ _RESIZE = {
 }
 
 
-def make(model: Model, format_name: str, runtime: tuple[str, ...], digest: str,
-         limit: Threshold | None, colours: tuple[float, float]) -> dict[str, Any]:  # fmt: skip
+def make(model: Model, format_name: str, runtime: tuple[str, ...], weights_hash: str,
+         calibration: Calibration) -> dict[str, Any]:  # fmt: skip
     """The card as JSON.
 
     Args:
       model: what is exported.
       format_name: how.
       runtime: the packages that it needs.
-      digest: of the weights.
-      limit: from which score on a photo is anomalous; None where none could be chosen.
-      colours: the map's values that pictures show as black and as yellow.
+      weights_hash: of the weights.
+      calibration: its threshold and its colours.
     """
     config, side = model.config, model.config.image_size
     method = get_method(config)
@@ -60,28 +59,28 @@ def make(model: Model, format_name: str, runtime: tuple[str, ...], digest: str,
             "smoothing_power": config.evaluation.to_dict().get("smoothing_power"),
             "describe": method.describe(config)["score"],
         },
-        "threshold": _threshold(limit),
-        "colours": {"black": colours[0], "yellow": colours[1]},
+        "threshold": _threshold(calibration),
+        "colours": dict(zip(("black", "yellow"), calibration.map_range, strict=True)),
         "data": {
             "normal_photos": _photos(model) or "not known: imported weights",
             "licence": config.data.licence or "not stated",
         },
         "metrics": _metrics(model),
-        "weights": digest,
+        "weights": weights_hash,
         "config": json.loads(config.to_json_best_effort()),
         "versions": metrics_file.versions() | _versions(runtime),
     }
 
 
-def _threshold(limit: Threshold | None) -> dict[str, Any] | None:
-    if limit is None:
+def _threshold(calibration: Calibration) -> dict[str, Any] | None:
+    if calibration.threshold is None:
         return None
     return {
-        "value": limit.value,
+        "value": calibration.threshold,
         "describe": "a photo that scores above it is anomalous; at most "
-        f"{limit.false_alarm_rate:g} of {limit.num_held_out_normal} held-out normal photos do",
-        "false_alarm_rate": limit.false_alarm_rate,
-        "num_held_out_normal": limit.num_held_out_normal,
+        f"{calibration.false_alarm_rate:g} of {calibration.describe_photos()} do",
+        "false_alarm_rate": calibration.false_alarm_rate,
+        "num_held_out_normal": calibration.num_held_out_normal,
     }
 
 

@@ -13,7 +13,7 @@ from diffad_jax.export import artifact, card, run
 from diffad_jax.export.errors import ExportError
 from diffad_jax.export.graph import Model, weights_by_name
 from diffad_jax.export.registry import FORMATS
-from diffad_jax.inference import calibration
+from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.detector import Detector
 from diffad_jax.runtime import checksums, files
 
@@ -57,12 +57,11 @@ def _export(
     config: ml_collections.ConfigDict, workdir: Path, category: str, folder: Path, name: str
 ) -> None:
     detector = Detector.from_workdir(config, workdir, category)
-    limit = calibration.load_or_choose(config, workdir, category, detector)
-    colours = calibration.load_map_range(config, workdir, category, detector)
+    calibration = load_or_choose(config, workdir, category, detector)
     model = Model(detector.config, workdir, category, weights_by_name(detector))
     chosen = FORMATS[name]
     chosen.write(model, folder)
-    content = card.make(model, name, chosen.runtime, detector.weights_hash, limit, colours)
+    content = card.make(model, name, chosen.runtime, detector.weights_hash, calibration)
     files = (path for path in folder.rglob("*") if path.is_file())
     content["files"] = sorted(path.relative_to(folder).as_posix() for path in files)
     card.write(folder, content, chosen.readme, runs=chosen.load is not None)

@@ -3,13 +3,11 @@
 Predicting and choosing a threshold both go this way, so a threshold fits the scores it judges.
 """
 
-import collections
 import functools
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
@@ -19,8 +17,7 @@ from diffad_jax.data import images
 from diffad_jax.inference.detector import Detector
 from diffad_jax.inference.tiling import Tiles
 from diffad_jax.methods.registry import get_method
-
-T, R = TypeVar("T"), TypeVar("R")
+from diffad_jax.runtime.batches import map_ahead
 
 
 class Scored(NamedTuple):
@@ -105,12 +102,11 @@ def score_photos(
             else:
                 yield from ((opened, i) for i in range(len(opened.tiles)))
 
-    with ThreadPoolExecutor(cores) as pool:
-        places = windows(_map_ahead(pool, read, paths, cores if tile else size))
-        while batch := list(itertools.islice(places, size)):
-            finished = _score_batch(detector, batch, tile)
-            yield finished + unreadable
-            unreadable.clear()
+    places = windows(map_ahead(read, paths, threads=cores, ahead=cores if tile else size))
+    while batch := list(itertools.islice(places, size)):
+        finished = _score_batch(detector, batch, tile)
+        yield finished + unreadable
+        unreadable.clear()
     yield unreadable
 
 
@@ -156,16 +152,3 @@ def _score_batch(
             )
         )
     return finished
-
-
-def _map_ahead(
-    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int
-) -> Iterator[R]:
-    """``map`` in threads, in order, at most so many results ahead of what was taken."""
-    futures: collections.deque = collections.deque()
-    for item in items:
-        futures.append(pool.submit(function, item))
-        if len(futures) > ahead:
-            yield futures.popleft().result()
-    while futures:
-        yield futures.popleft().result()

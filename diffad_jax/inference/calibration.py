@@ -1,35 +1,46 @@
-"""From which score on a photo is called anomalous: chosen on held-out normal photos alone."""
+"""What turns scores into verdicts and maps into colours: found on held-out normal photos alone."""
 
+import dataclasses
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
 
-from diffad_jax.data import images, layouts
+from diffad_jax.data import images, split
 from diffad_jax.inference import batching
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.registry import get_method
 from diffad_jax.runtime import files
+from diffad_jax.training.held_out import load_split
 
+NONE_HELD_OUT = "no normal photo was held out to choose a threshold"
 _MOST_TRAINING_PHOTOS = 64
 
 
-class Threshold(NamedTuple):
-    """A photo that scores above ``value`` is called anomalous."""
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """A photo that scores above ``threshold`` is called anomalous."""
 
-    value: float
-    false_alarm_rate: float  # at most this share of the held-out photos exceeds it
+    threshold: float | None  # None where no photo was held out
+    map_range: tuple[float, float]  # the map's values that pictures show as black and as yellow
+    false_alarm_rate: float  # at most this share of the held-out photos exceeds the threshold
     num_held_out_normal: int
     max_windows: int  # of a held-out photo; 1 where they were seen whole
-    map_range: tuple[float, float]  # see ``load_map_range``
+    imported: bool = False  # other people's weights, which may have been trained on these photos
+
+    def describe_photos(self) -> str:
+        """The photos that the threshold was chosen on."""
+        many = f"{self.num_held_out_normal} held-out normal photos"
+        return f"{many}, which the imported weights may have seen" if self.imported else many
 
 
-class _Normal(NamedTuple):
-    """What the detector says of normal photos."""
+@dataclasses.dataclass(frozen=True)
+class _Predictions:
+    """What the detector says of n normal photos."""
 
     scores: list[float]
     windows: list[int]  # of each
@@ -43,85 +54,80 @@ def load_or_choose(
     category: str,
     detector: Detector,
     tile: bool = False,
-) -> Threshold | None:
-    """The threshold stored beside the weights, or a new one, which is stored.
+) -> Calibration:
+    """The calibration by the photos that were held out when training began.
 
-    It is the least score that at most ``config.evaluation.false_alarm_rate`` of the held-out
-    normal photos exceed; None where no photo is held out. A photo in tiles scores otherwise than a
-    resized one, so with ``tile`` the held-out photos are tiled too, and the threshold has a file of
-    its own.
+    The threshold is ``threshold_at_rate`` of their scores. The map's range is that of the method;
+    of a map of distances it begins at the median of the photos' medians, and its middle is
+    ``threshold_at_rate`` of their largest pixels. Where no photo is held out there is no threshold,
+    and up to 64 training photos give the range, which makes pictures brighter.
+
+    What the detector says of the photos is stored beside the weights: so another
+    ``config.evaluation.false_alarm_rate`` needs no photos. It is made again where the weights, the
+    photos or what scores depend on have changed. A photo in tiles scores otherwise than a resized
+    one, so ``tile`` has a file of its own.
 
     Raises:
       images.ImageError: an unreadable photo, unless ``config.data.on_bad_image`` is ``skip``; no
         photo is readable.
+      layouts.DataError: a held-out photo is gone, or is not as it was.
     """
-    path = workdir / category / ("threshold_tile.json" if tile else "threshold.json")
-    rate = config.evaluation.false_alarm_rate
+    method, directory = get_method(config), workdir / category
+    path = directory / ("threshold_tile.json" if tile else "threshold.json")
+    photos = load_split(config, directory, category)
+    fixed = method.map_range(config)
+    if not photos.held_out and fixed:
+        return Calibration(None, fixed, config.evaluation.false_alarm_rate, 0, 1)
+    looked_at = photos.held_out or dict([*photos.train.items()][:_MOST_TRAINING_PHOTOS])
     depends_on = {
-        "false_alarm_rate": rate,
         "weights": detector.weights_hash,
         "settings": batching.settings(config, tile),
+        "photos": looked_at,
     }
     stored = files.read_json(path)
-    if stored and all(stored.get(key) == value for key, value in depends_on.items()):
-        return _threshold(stored)
-    _, held_out = layouts.normal_photos(config, category)
-    if not held_out:
-        return None
-    found = _look(detector, [r.file for r in held_out], tile)
+    if all(stored.get(key) == value for key, value in depends_on.items()):
+        predictions = _Predictions(**stored["predictions"])
+    else:
+        predictions = _predict(detector, split.paths(config, looked_at), tile)
+    found = _calibrate(config, photos, predictions)
     content = {
-        "threshold": threshold_at_rate(found.scores, rate),
-        "num_held_out_normal": len(found.scores),
-        "max_windows": max(found.windows),
-        "map_range": get_method(config).map_range(config) or _map_range(found, rate),
+        "threshold": found.threshold,
+        "false_alarm_rate": found.false_alarm_rate,
         **depends_on,
+        "predictions": dataclasses.asdict(predictions),
     }
-    files.write_whole(path, json.dumps(content, indent=2) + "\n")
-    return _threshold(content)
-
-
-def load_map_range(
-    config: ml_collections.ConfigDict,
-    workdir: Path,
-    category: str,
-    detector: Detector,
-    tile: bool = False,
-) -> tuple[float, float]:
-    """The map's values that pictures show as black and as yellow.
-
-    Of probabilities 0 and 1. Of distances the median over held-out normal photos of their median
-    pixel, and as far again above the value that at most ``config.evaluation.false_alarm_rate`` of
-    these photos exceed anywhere as this lies above the median: so it is shown half way. Where no
-    photo is held out, up to 64 training photos take their place, which makes pictures brighter.
-    """
-    if fixed := get_method(config).map_range(config):
-        return fixed
-    if (chosen := load_or_choose(config, workdir, category, detector, tile)) is not None:
-        return chosen.map_range
-    trained_on = layouts.normal_photos(config, category)[0][:_MOST_TRAINING_PHOTOS]
-    found = _look(detector, [r.file for r in trained_on], tile)
-    return _map_range(found, config.evaluation.false_alarm_rate)
+    if content != stored:
+        files.write_whole(path, json.dumps(content, indent=2) + "\n")
+    return found
 
 
 def threshold_at_rate(scores: Sequence[float], rate: float) -> float:
     """The least of ``scores`` that at most this share of them exceeds."""
-    return float(np.quantile(scores, 1.0 - rate, method="higher"))
+    # Rounded, since 0.29 * 100 is 28.999999999999996.
+    above = math.floor(round(rate * len(scores), 9))
+    return float(sorted(scores)[max(len(scores) - 1 - above, 0)])
 
 
-def _threshold(stored: dict[str, Any]) -> Threshold:
-    return Threshold(
-        stored["threshold"],
-        stored["false_alarm_rate"],
-        stored["num_held_out_normal"],
-        stored["max_windows"],
-        tuple(stored["map_range"]),
+def _calibrate(
+    config: ml_collections.ConfigDict, photos: split.Split, predictions: _Predictions
+) -> Calibration:
+    rate = config.evaluation.false_alarm_rate
+    low = float(np.median(predictions.medians))
+    middle = threshold_at_rate(predictions.largest, rate)
+    return Calibration(
+        threshold=threshold_at_rate(predictions.scores, rate) if photos.held_out else None,
+        map_range=get_method(config).map_range(config) or (low, 2 * middle - low),
+        false_alarm_rate=rate,
+        num_held_out_normal=len(predictions.scores) if photos.held_out else 0,
+        max_windows=max(predictions.windows),
+        imported=photos.imported,
     )
 
 
-def _look(detector: Detector, files: Sequence[str], tile: bool) -> _Normal:
+def _predict(detector: Detector, paths: Sequence[str], tile: bool) -> _Predictions:
     """Of readable photos."""
-    found, reason = _Normal([], [], [], []), ""
-    for result in itertools.chain.from_iterable(batching.score_photos(detector, files, tile)):
+    found, reason = _Predictions([], [], [], []), ""
+    for result in itertools.chain.from_iterable(batching.score_photos(detector, paths, tile)):
         if isinstance(result, batching.Scored):
             found.scores.append(result.score)
             found.windows.append(result.num_windows)
@@ -132,11 +138,5 @@ def _look(detector: Detector, files: Sequence[str], tile: bool) -> _Normal:
         if detector.config.data.on_bad_image == "fail":
             raise images.ImageError(reason)
     if not found.scores:
-        raise images.ImageError(f"none of {len(files)} normal photos could be read: {reason}")
+        raise images.ImageError(f"none of {len(paths)} normal photos could be read: {reason}")
     return found
-
-
-def _map_range(normal: _Normal, rate: float) -> tuple[float, float]:
-    low = float(np.median(normal.medians))
-    middle = threshold_at_rate(normal.largest, rate)
-    return low, 2 * middle - low

@@ -1,19 +1,16 @@
 """What users call: photos in, scores and maps out. Runs without TensorFlow."""
 
 import functools
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import jax
 import ml_collections
 import numpy as np
 
 from diffad_jax.methods.registry import get_method
+from diffad_jax.runtime.batches import in_batches
 from diffad_jax.training import checkpoint, fingerprint
 from diffad_jax.types import Prediction
-
-T = TypeVar("T")
 
 
 class Detector:
@@ -55,10 +52,10 @@ class Detector:
         Raises:
           ValueError: images of another size or type.
         """
-        side = self.config.image_size
-        if images.dtype != np.uint8 or images.shape[1:] != (side, side, 3):
+        size = self.config.image_size
+        if images.dtype != np.uint8 or images.shape[1:] != (size, size, 3):
             raise ValueError(
-                f"images must be [b, {side}, {side}, 3] uint8, got {images.dtype} {images.shape}"
+                f"images must be [b, {size}, {size}, 3] uint8, got {images.dtype} {images.shape}"
             )
         return self._predict(self.weights, images)
 
@@ -68,28 +65,10 @@ class Detector:
         Raises:
           checkpoint.CheckpointError: a score is not finite, so the weights are broken.
         """
-        found = in_batches(self.predict, [images], batch_size)
-        if not np.isfinite(found.score).all():
+        predictions = in_batches(self.predict, [images], batch_size)
+        if not np.isfinite(predictions.score).all():
             raise checkpoint.CheckpointError(
                 "the detector's scores are not finite: its weights are broken, train again with a "
                 "lower learning rate or config.training.gradient_clip"
             )
-        return found
-
-
-def in_batches(run: Callable[..., T], inputs: Sequence[np.ndarray], batch_size: int) -> T:
-    """``run`` over any number of examples, in batches of one size; results as NumPy.
-
-    Args:
-      run: takes as many arrays as there are ``inputs``, [batch_size, …] each, and returns a tree of
-        arrays [batch_size, …].
-      inputs: [n, …] each; the last batch is filled up with the last example.
-      batch_size: examples of one call.
-    """
-    count = len(inputs[0])
-    padded = [np.concatenate([x, np.repeat(x[-1:], -count % batch_size, axis=0)]) for x in inputs]
-    parts = [
-        jax.device_get(run(*(x[i : i + batch_size] for x in padded)))
-        for i in range(0, count, batch_size)
-    ]
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
+        return predictions

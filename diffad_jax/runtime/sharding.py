@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from diffad_jax.errors import ConfigError
+from diffad_jax.runtime.batches import filled_up
 
 _SMALLEST = 2**12  # values; a smaller array is not worth a message between devices
 
@@ -106,6 +107,5 @@ def over_photos(
     params = jax.device_put(params, replicated(mesh))
     run = jax.jit(functools.partial(function, config=config))
     for batch in photos:
-        padding = np.repeat(batch[-1:], size - len(batch), axis=0)
-        padded = jax.device_put(np.concatenate([batch, padding]), batch_sharding(mesh))
+        padded = jax.device_put(filled_up(batch, size), batch_sharding(mesh))
         yield run(params, padded)[: len(batch)]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import ablations, defect_kinds, held_out
+from diffad_jax.data import layouts
 from diffad_jax.methods.diffad.reconstruct import Reconstruction
 
 PHOTO = np.random.default_rng(0).integers(90, 160, (64, 64, 3)).astype(np.uint8)
@@ -71,9 +72,14 @@ def config(tiny_config, monkeypatch):
     return ml_collections.FrozenConfigDict(tiny_config)
 
 
+def held_out_photos(config):
+    files = [r.file for r in layouts.normal_photos(config, "tiles")[1]]
+    return held_out.held_out_photos(config, files)
+
+
 @pytest.fixture
 def metrics(config):
-    return held_out.take_apart({}, config, held_out.held_out_photos(config, "tiles"))
+    return held_out.take_apart({}, config, held_out_photos(config))
 
 
 def test_photos_that_show_no_defect_are_left_out(config, monkeypatch):
@@ -148,7 +154,7 @@ def test_false_alarms_are_those_of_the_light(tiny_config, bad, good, score):
         return types.SimpleNamespace(score=score(pixels.mean(-1, dtype=np.float64)))
 
     detector = types.SimpleNamespace(config=config, predict=predict)
-    found = held_out.false_alarms(detector, held_out.held_out_photos(config, "tiles"))
+    found = held_out.false_alarms(detector, held_out_photos(config))
     assert found["as they are"] == 0.0
     assert found[bad] > found[good] == 0.0
 

@@ -272,7 +272,7 @@ def test_a_bucket_is_read_like_a_folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("count", "share", "held_out"),
-    [(10, 0.3, 3), (10, 0.01, 1), (1, 0.5, 0), (10, 0.0, 0), (4, 1.0, 3)],
+    [(10, 0.3, 3), (10, 0.01, 1), (1, 0.5, 0), (10, 0.0, 0), (4, 1.0, 2), (2, 0.5, 0), (3, 0.1, 1)],
 )
 def test_validation_split(count, share, held_out):
     records = [layouts.Record(f"{i}.png", "train", "good", None) for i in range(count)]

@@ -14,7 +14,7 @@ from diffad_jax.commands.evaluate import evaluate
 from diffad_jax.config.check import check_config
 from diffad_jax.data.images import ImageError
 from diffad_jax.errors import ConfigError
-from diffad_jax.inference import calibration
+from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.models.inception import Inception
 from diffad_jax.types import Prediction
 
@@ -171,9 +171,9 @@ def test_an_unknown_number_of_features_is_refused(run):
 def test_a_stored_threshold_serves_until_the_rate_changes(run):
     run({**GOOD, **BAD, **MASKS})
     config, detector = run.config, Brightness(run.config)
-    stored = calibration.load_or_choose(config, run.out, "cups", detector)
+    stored = load_or_choose(config, run.out, "cups", detector)
     assert stored.num_held_out_normal == 1 and stored.false_alarm_rate == 0.05
-    assert calibration.load_or_choose(config, run.out, "cups", detector) == stored
+    assert load_or_choose(config, run.out, "cups", detector) == stored
     config.evaluation.false_alarm_rate = 0.5
-    changed = calibration.load_or_choose(config, run.out, "cups", detector)
+    changed = load_or_choose(config, run.out, "cups", detector)
     assert changed.false_alarm_rate == 0.5

@@ -15,7 +15,8 @@ from PIL import Image
 from diffad_jax.commands.predict import UnreadableError, predict_photos
 from diffad_jax.data.layouts import DataError
 from diffad_jax.errors import ConfigError
-from diffad_jax.inference import batching, calibration, sources
+from diffad_jax.inference import batching, sources
+from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.writer import PICTURES
 from diffad_jax.types import Prediction
 
@@ -242,7 +243,7 @@ def test_tiles_have_a_threshold_of_their_own(line, capsys):
     assert rows["one.png"]["score"] == pytest.approx(90 / 255, abs=1e-6)
     assert rows["spot.png"]["score"] == pytest.approx(200 / 255, abs=1e-6)
     chosen = json.loads((line.workdir / "tiles" / "threshold_tile.json").read_text())
-    assert chosen["max_windows"] == 4 and chosen["settings"]["tile"]
+    assert max(chosen["predictions"]["windows"]) == 4 and chosen["settings"]["tile"]
     assert not (line.workdir / "tiles" / "threshold.json").exists()
     mask = pixels(line.output / rows["spot.png"]["mask"])
     assert mask.shape == (50, 40) and mask[35, 25] == 255 and not mask[:25].any()
@@ -280,10 +281,10 @@ def test_a_held_out_photo_that_is_damaged_stops_unless_skipped(line, tmp_path):
         path.write_bytes(b"no photo")
     line.config.data.root = str(root)
     with pytest.raises(ValueError, match="is no image that can be decoded"):
-        calibration.load_or_choose(line.config, line.workdir, "tiles", line.detector)
+        load_or_choose(line.config, line.workdir, "tiles", line.detector)
     line.config.data.on_bad_image = "skip"
     with pytest.raises(ValueError, match="none of 2 normal photos could be read"):
-        calibration.load_or_choose(line.config, line.workdir, "tiles", line.detector)
+        load_or_choose(line.config, line.workdir, "tiles", line.detector)
 
 
 def names(listing):

@@ -13,7 +13,7 @@ from diffad_jax.config.check import _SECTIONS, check_config
 from diffad_jax.convert import torch_file
 from diffad_jax.convert.backbone import _torch_names
 from diffad_jax.errors import ConfigError
-from diffad_jax.inference import calibration
+from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods import registry
 from diffad_jax.methods.diffad import method as diffad_method
@@ -74,7 +74,7 @@ def test_fitted_evaluated_and_loaded_again(method, make, tmp_path, capsys):
     assert f"tiles/{method}: finished before" in capsys.readouterr().err
 
     detector = Detector.from_workdir(config, workdir, "tiles")
-    low, high = calibration.load_map_range(config, workdir, "tiles", detector)
+    low, high = load_or_choose(config, workdir, "tiles", detector).map_range
     assert 0 < low < high
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)
     together = detector.predict_all(images, 3)

@@ -1,0 +1,150 @@
+"""Which normal photos are trained on and which are held out: drawn once, then part of the work.
+
+A later draw from a folder that has grown would hold out photos that training has seen. So the split
+lies beside the weights, by name and content, and serves every threshold that is chosen from them.
+"""
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import ml_collections
+from etils import epath
+
+from diffad_jax.data import layouts
+from diffad_jax.data.layouts import DataError
+from diffad_jax.runtime import files
+
+FILE = "photos.json"
+_THREADS = 8
+_SHOWN = 5
+
+Hashes = dict[str, str]  # SHA-256 of a file's bytes, by its path below config.data.root
+
+
+class Split(NamedTuple):
+    """The normal photos of a category, as they were when it was drawn."""
+
+    train: Hashes
+    held_out: Hashes
+    imported: bool = False  # the weights came from elsewhere: what they saw is not known
+
+    def describe(self) -> str:
+        """How many photos and which, for a fingerprint."""
+        content = json.dumps([self.train, self.held_out], sort_keys=True).encode()
+        return (
+            f"{len(self.train)} to train on, {len(self.held_out)} held out, names and contents "
+            f"{hashlib.sha256(content).hexdigest()[:16]}"
+        )
+
+
+class Changes(NamedTuple):
+    """How a folder differs from a split: names of photos."""
+
+    added: list[str]
+    gone: list[str]
+    changed: list[str]
+
+
+def draw(config: ml_collections.ConfigDict, category: str) -> Split:
+    """The split that ``config.data`` makes of the photos that are there now.
+
+    Raises:
+      DataError: the category is missing or empty.
+    """
+    root = config.data.root
+    train, held_out = layouts.normal_photos(config, category)
+    return Split(
+        *(hashes(config, [_name(root, r.file) for r in part]) for part in (train, held_out))
+    )
+
+
+def read(directory: Path) -> Split | None:
+    """The split of the work in a category's ``directory``; None where there is none.
+
+    Raises:
+      DataError: its file is damaged.
+    """
+    path = directory / FILE
+    try:
+        return Split(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"{path}, which says what was held out, is damaged: put back a copy, or delete it if "
+            "no photo was added or changed since training"
+        ) from error
+
+
+def write(directory: Path, split: Split) -> None:
+    """Stores the split of the work in ``directory``."""
+    files.write_whole(directory / FILE, json.dumps(split._asdict(), indent=1) + "\n")
+
+
+def changes(config: ml_collections.ConfigDict, category: str, split: Split) -> Changes:
+    """How the category's normal photos differ from ``split`` today."""
+    c = config.data
+    records = layouts.read_category(c.root, category, c.layout)
+    there = {_name(c.root, r.file) for r in records if r.split == "train"}
+    known = split.train | split.held_out
+    now = hashes(config, sorted(there & known.keys()))
+    return Changes(
+        sorted(there - known.keys()),
+        sorted(known.keys() - there),
+        [name for name, found in now.items() if found != known[name]],
+    )
+
+
+def paths(config: ml_collections.ConfigDict, part: Hashes) -> list[str]:
+    """The files of one part of a split, in the order of their names.
+
+    Raises:
+      DataError: some are gone, or hold something else than they did.
+    """
+    root = config.data.root
+    there = {n for n in part if epath.Path(_path(root, n)).exists()}
+    now = hashes(config, sorted(there))
+    if lost := [n for n in sorted(part) if now.get(n) != part[n]]:
+        raise DataError(
+            f"{len(lost)} of {len(part)} normal photos that this work stands on are gone from "
+            f"{root}, or have changed: {shortened(lost)}. Put them back, or train anew with "
+            "--retrain"
+        )
+    return [_path(root, n) for n in sorted(part)]
+
+
+def hashes(config: ml_collections.ConfigDict, names: list[str]) -> Hashes:
+    """SHA-256 of files below ``config.data.root``; empty where one is unreadable.
+
+    Whoever decodes it says why.
+    """
+
+    def digest(name: str) -> str:
+        try:
+            path = epath.Path(_path(config.data.root, name))
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+        except Exception:  # each kind of storage has its own errors
+            return ""
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return dict(zip(names, pool.map(digest, names), strict=True))
+
+
+def shortened(names: list[str]) -> str:
+    """A few of the names."""
+    more = f" and {len(names) - _SHOWN} more" if names[_SHOWN:] else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _name(root: str, file: str) -> str:
+    if "://" in file:
+        return file.removeprefix(root.rstrip("/") + "/")
+    return os.path.relpath(file, os.path.expanduser(root))
+
+
+def _path(root: str, name: str) -> str:
+    return os.path.join(os.path.expanduser(root), name)

@@ -1,0 +1,105 @@
+"""The normal photos that the work in a category's folder stands on, and those held out of it."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import jax
+import ml_collections
+
+from diffad_jax.data import recorded, split
+from diffad_jax.data.layouts import DataError
+from diffad_jax.data.split import Changes, Split, shortened
+from diffad_jax.training.checkpoint import Checkpoints
+from diffad_jax.training.fingerprint import PHOTOS
+
+logger = logging.getLogger(__name__)
+
+
+def load_split(config: ml_collections.ConfigDict, directory: Path, category: str) -> Split:
+    """The split of the work in ``directory``; a new one, which is stored, where none has begun.
+
+    Args:
+      config: the whole config. What ``config.data.recorded`` holds was split when it was recorded.
+      directory: the category's folder.
+      category: its name.
+
+    Raises:
+      DataError: the split is lost or damaged, and the photos are others than trained on.
+      recorded.RecordingError: the recording's examples show photos that are held out here.
+    """
+    stored = split.read(directory)
+    made_of = None
+    if "recorded" in config.data and config.data.recorded:
+        made_of = Split(**recorded.Recording(config.data.recorded).meta["photos"])
+    if stored and made_of and made_of.train.items() & stored.held_out.items():
+        raise recorded.RecordingError(
+            f"{config.data.recorded} shows photos that {directory / split.FILE} holds out: record "
+            "it again, or choose another --workdir"
+        )
+    if stored:
+        return stored
+    found = made_of or split.draw(config, category)
+    trained_on = _trained_on(directory)
+    if trained_on is not None and not trained_on.startswith(found.describe()):
+        if trained_on:
+            raise DataError(
+                f"{directory / split.FILE} is lost, and {category} holds other photos than were "
+                f"trained on ({trained_on}): so it is not known which were held out. Put the file "
+                "back, or train anew with --retrain"
+            )
+        found = found._replace(imported=True)
+    if jax.process_index() == 0:
+        split.write(directory, found)
+    return found
+
+
+def _trained_on(directory: Path) -> str | None:
+    """What a trained stage's fingerprint says of its photos: "" of imported weights.
+
+    None where no stage has begun.
+    """
+    said = []
+    for folder in directory.iterdir() if directory.is_dir() else ():
+        if not any(child.name.isdigit() for child in folder.glob("*/")):
+            continue
+        checkpoints = Checkpoints(folder)
+        if step := checkpoints.newest_sound_step():
+            said.append(checkpoints.fingerprint(step)[PHOTOS])
+        checkpoints.close()
+    return max(said, default=None)
+
+
+def describe_changes(photos: Split, found: Changes) -> str:
+    """One sentence on what the folder holds by now; empty where nothing has changed."""
+    if not any(found):
+        return ""
+    known = len(photos.train) + len(photos.held_out)
+    now = known + len(found.added) - len(found.gone)
+    parts = [
+        f"{len(names)} {word} ({shortened(names)})"
+        for word, names in zip(("added", "gone", "changed"), found, strict=True)
+        if names
+    ]
+    return (
+        f"trained on {len(photos.train)} photos with {len(photos.held_out)} held out, {known} in "
+        f"all; the folder has {now}: {', '.join(parts)}"
+    )
+
+
+def recalibrated(config: ml_collections.ConfigDict, photos: Split, found: Changes) -> Split:
+    """``photos`` whose held-out part is the folder's: with what was added, without what is gone."""
+    gone = {*found.gone}
+    kept = {n: h for n, h in photos.held_out.items() if n not in gone and n not in found.changed}
+    fresh = [*found.added, *(n for n in found.changed if n in photos.held_out)]
+    return photos._replace(held_out=kept | split.hashes(config, fresh))
+
+
+def forget(directory: Path) -> None:
+    """Deletes the trained stages of a category, and what was found with them."""
+    logger.warning("%s: trained stages are deleted, to be trained anew", directory)
+    for folder in directory.iterdir():
+        if folder.is_dir() and any(child.name.isdigit() for child in folder.iterdir()):
+            shutil.rmtree(folder)
+    for name in ("stages.json", "threshold.json", "threshold_tile.json", split.FILE):
+        (directory / name).unlink(missing_ok=True)

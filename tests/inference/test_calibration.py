@@ -1,0 +1,156 @@
+"""What was held out when training began stays held out, whatever the folder holds later."""
+
+import json
+
+import ml_collections
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffad_jax.commands import train
+from diffad_jax.data import recorded, split
+from diffad_jax.data.layouts import DataError
+from diffad_jax.inference.calibration import load_or_choose, threshold_at_rate
+from diffad_jax.training.held_out import load_split
+from diffad_jax.types import Prediction
+
+
+class Brightness:
+    """Calls bright photos anomalous."""
+
+    weights_hash = "of no weights"
+
+    def __init__(self, config):
+        self.config = ml_collections.FrozenConfigDict(config)
+
+    def predict_all(self, images, batch_size):
+        maps = np.float32(images).mean(-1) / 255
+        return Prediction(maps.max((1, 2)), maps, None, None)
+
+
+@pytest.fixture
+def folder(tmp_path, tiny_config):
+    """Adds photos by brightness; ``choose`` gives the calibration."""
+    tiny_config.data.root = str(tmp_path / "data")
+    tiny_config.data.validation_share = 0.1
+
+    class Folder:
+        config, workdir, directory = tiny_config, tmp_path / "run", tmp_path / "run" / "tiles"
+
+        def add(self, name, brightness):
+            path = tmp_path / "data" / "tiles" / "train" / "good" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((16, 16, 3), brightness, np.uint8)).save(path)
+            return path
+
+        def split(self):
+            return load_split(tiny_config, self.directory, "tiles")
+
+        def choose(self, **options):
+            detector = Brightness(tiny_config)
+            return load_or_choose(tiny_config, self.workdir, "tiles", detector, **options)
+
+    for i in range(20):
+        Folder().add(f"{i:02d}.png", 10 * i + 5)
+    return Folder()
+
+
+def test_the_split_is_kept_when_photos_are_added(folder):
+    before = folder.split()
+    assert len(before.held_out) == 2 and len(before.train) == 18
+    assert all(len(h) == 64 for h in (before.train | before.held_out).values())
+    for i in range(10):
+        folder.add(f"0{i}_more.png", 250)
+    assert folder.split() == before
+
+
+def test_every_later_threshold_is_of_the_photos_held_out_then(folder):
+    names = [name.rpartition("/")[2] for name in folder.split().held_out]
+    wanted = max(10 * int(n[:2]) + 5 for n in names) / 255
+    for i in range(7):
+        folder.add(f"0{i}_more.png", 250)
+    for options in ({}, {"tile": True}):
+        assert folder.choose(**options).threshold == pytest.approx(wanted)
+    folder.config.evaluation.smoothing = 1
+    assert folder.choose().num_held_out_normal == 2
+    (folder.directory / "threshold.json").unlink()
+    assert folder.choose().threshold == pytest.approx(wanted)
+
+
+def test_a_threshold_of_other_held_out_photos_is_not_taken(folder):
+    before = folder.choose()
+    photos = folder.split()
+    moved = dict([*photos.train.items()][-1:])
+    split.write(folder.directory, photos._replace(held_out=moved))
+    assert folder.choose().num_held_out_normal == 1
+    assert folder.choose().threshold != before.threshold
+
+
+def test_another_rate_needs_no_photos(folder):
+    folder.config.data.validation_share = 0.5
+    largest = folder.choose().threshold
+    there, folder.config.data.root = folder.config.data.root, "nowhere"
+    folder.config.evaluation.false_alarm_rate = 0.3
+    assert folder.choose().threshold < largest
+    folder.config.evaluation.smoothing = 1
+    with pytest.raises(DataError, match="10 of 10 normal photos .* are gone from nowhere"):
+        folder.choose()
+    folder.config.data.root = there
+    assert folder.choose().num_held_out_normal == 10
+
+
+@pytest.mark.parametrize("change", ["gone", "changed"])
+def test_a_held_out_photo_that_is_not_as_it_was_is_named(folder, tmp_path, change):
+    name = next(iter(folder.split().held_out))
+    path = tmp_path / "data" / name
+    path.unlink() if change == "gone" else folder.add(path.name, 1)
+    with pytest.raises(DataError, match=f"1 of 2 normal photos.*{name}"):
+        folder.choose()
+
+
+def test_a_damaged_split_is_refused(folder):
+    folder.split()
+    (folder.directory / split.FILE).write_text('{"train"')
+    with pytest.raises(DataError, match=r"photos\.json, which says what was held out, is damaged"):
+        folder.choose()
+
+
+def test_a_recording_holds_its_split(folder, tmp_path):
+    config = folder.config
+    before = split.draw(config, "tiles")
+    train.record(config, tmp_path / "tiles.zip", 2)
+    folder.add("added.png", 250)
+    config.data.recorded = str(tmp_path / "tiles.zip")
+    assert folder.split() == before
+    config.data.recorded = ""
+    other = tmp_path / "run" / "other"
+    split.write(other, before._replace(train=before.held_out, held_out=before.train))
+    config.data.recorded = str(tmp_path / "tiles.zip")
+    with pytest.raises(
+        recorded.RecordingError, match=r"shows photos that .*photos\.json holds out"
+    ):
+        load_split(config, other, "tiles")
+
+
+@pytest.mark.parametrize(
+    ("count", "rate", "above"),
+    [(20, 0.05, 1), (20, 0.0, 0), (20, 0.049, 0), (100, 0.29, 29), (30, 0.1, 3), (7, 1.0, 6),
+     (1, 0.5, 0), (10, 0.7, 7), (3, 1 / 3, 1)],
+)  # fmt: skip
+def test_so_many_scores_exceed_the_threshold(count, rate, above):
+    scores = np.random.default_rng(0).permutation(count).astype(float)
+    threshold = threshold_at_rate(scores, rate)
+    assert np.sum(scores > threshold) == above
+    assert threshold in scores and isinstance(threshold, float)
+
+
+def test_equal_scores_count_together():
+    assert threshold_at_rate([1.0, 2.0, 2.0, 2.0], 0.5) == 2.0
+    assert threshold_at_rate([1.0, 1.0, 1.0, 2.0], 0.25) == 1.0
+
+
+def test_the_stored_file_says_what_it_stands_on(folder):
+    found = folder.choose()
+    stored = json.loads((folder.directory / "threshold.json").read_text())
+    assert stored["threshold"] == found.threshold and stored["weights"] == "of no weights"
+    assert stored["photos"] == folder.split().held_out
