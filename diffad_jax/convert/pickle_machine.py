@@ -1,33 +1,37 @@
-"""Reads a pickle without running it.
+"""Reads a pickle without running it, in time and memory that its length bounds.
 
 A pickle is a program for a stack machine that may name any Python function and call it. This
-machine knows the opcodes that make data. A global stays a name (``Global``); it may lie about as
-data, but a call is looked up in the caller's table and refused if it isn't there. Nothing is ever
-imported.
+machine knows the steps that make data. A global stays a name (``Global``); a call is looked up in
+the caller's table, and nothing is ever imported.
+
+Python's own ``Unpickler`` with a short ``find_class`` runs nothing either, but a key of nested
+tuples overflows its stack, and the number of a memo entry makes it allocate gigabytes.
 """
 
 import dataclasses
 import pickletools
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, BinaryIO
 
 from diffad_jax.convert.errors import ConvertError
 
-_MARK = object()
-_KEYS = (str, bytes, int, float, bool, type(None))  # what a dict key or a member of a set may be
+MAX_STEPS = 1_000_000  # a tensor takes about 40
+MAX_INTEGER = 2**63  # hashing a long one takes time each time
+_MAX_ARGUMENTS = 8
+_KEYS = (str, bytes, int, float, bool, type(None))  # what a dict key may be
 _LITERALS = frozenset(
     (
-        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
-        *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
-        *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+        *("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"),
+        *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINSTRING", "SHORT_BINSTRING"),
+        *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
     )
 )
+_MARK = object()
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "MARK": _MARK, "EMPTY_TUPLE": ()}
-_EMPTY = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": set}
 _SHORT_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Global:
     """The name of a class or function in a pickle; it is never looked up."""
 
@@ -35,38 +39,44 @@ class Global:
     name: str
 
     def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
+        return ascii(f"{self.module[:100]}.{self.name[:100]}")[1:-1]  # safe to print
 
 
 def load(
-    data: bytes,
+    file: BinaryIO,
     *,
-    calls: Mapping[str, Callable[..., Any]],
+    calls: Mapping[tuple[str, str], Callable[..., Any]],
     persistent: Callable[[Any], Any],
     source: str,
 ) -> Any:
-    """The object that a pickle describes, of plain containers, literals and ``Global``.
+    """The object that a pickle describes, of dicts, lists, tuples, literals and ``Global``.
 
     Args:
-      data: the pickle, any protocol.
-      calls: "module.name" -> what a call of that global does here; no other call is made.
+      file: in memory, at the start of a pickle of protocol 2 to 5; left behind its end.
+      calls: (module, name) -> what a call of that global does here; no other call is made. They
+        and ``persistent`` raise ValueError or TypeError for what they do not take, and must not
+        walk through or print what they are given: it may be nested, or shared, without end.
       persistent: gives the object for a persistent id.
       source: the file's name, for messages.
 
     Raises:
-      ConvertError: the pickle is damaged, wants to call something else, or to set its state.
+      ConvertError: the pickle is damaged or too long, wants to call something else, or to set the
+        state of something.
     """
     machine = _Machine(calls, persistent, source)
     try:
-        for opcode, argument, _ in pickletools.genops(data):
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
             if opcode.name == "STOP":
                 return machine.pop()
+            if count == MAX_STEPS:
+                raise ConvertError(f"{source}: its pickle has over {MAX_STEPS} steps: refused")
             machine.step(opcode.name, argument)
     except ConvertError:
         raise
     except Exception as error:  # whatever nonsense makes the machine stumble over
-        raise ConvertError(f"{source}: its pickle is damaged ({error})") from error
-    raise ConvertError(f"{source}: its pickle is damaged (it has no end)")
+        # Only text of our own and of pickletools: another error's may print the file's objects.
+        reason = str(error)[:200] if type(error) is ValueError else type(error).__name__
+        raise ConvertError(f"{source}: its pickle is damaged ({reason})") from None
 
 
 class _Machine:
@@ -76,103 +86,79 @@ class _Machine:
         self._memo: dict[int, Any] = {}
 
     def step(self, name: str, argument: Any) -> None:
+        push = self._stack.append
         if name in _LITERALS:
-            self._stack.append(argument)
+            if type(argument) is int and not -MAX_INTEGER <= argument < MAX_INTEGER:
+                raise ValueError("an integer of over 64 bits")
+            push(argument)
         elif name in _CONSTANTS:
-            self._stack.append(_CONSTANTS[name])
-        elif name in _EMPTY:
-            self._stack.append(_EMPTY[name]())
+            push(_CONSTANTS[name])
         elif name in _SHORT_TUPLES:
-            self._stack.append(tuple(self.pop() for _ in range(_SHORT_TUPLES[name]))[::-1])
-        elif not (self._remember(name, argument) or self._collect(name)):
-            self._name_or_call(name, argument)
+            push(tuple(self.pop() for _ in range(_SHORT_TUPLES[name]))[::-1])
+        else:
+            self._other(name, argument, push)
 
     def pop(self) -> Any:
         return self._stack.pop()
 
-    def _remember(self, name: str, argument: Any) -> bool:
-        """Stack and memo."""
+    def _other(self, name: str, argument: Any, push: Callable[[Any], None]) -> None:
         match name:
             case "PROTO" | "FRAME":
                 pass
-            case "POP":
-                self.pop()
-            case "POP_MARK":
-                self._pop_to_mark()
-            case "DUP":
-                self._stack.append(self._stack[-1])
-            case "PUT" | "BINPUT" | "LONG_BINPUT":
+            case "BINPUT" | "LONG_BINPUT":
                 self._memo[argument] = self._stack[-1]
             case "MEMOIZE":
                 self._memo[len(self._memo)] = self._stack[-1]
-            case "GET" | "BINGET" | "LONG_BINGET":
-                self._stack.append(self._memo[argument])
-            case _:
-                return False
-        return True
-
-    def _collect(self, name: str) -> bool:
-        """Containers."""
-        match name:
+            case "BINGET" | "LONG_BINGET":
+                push(self._memo[argument])
+            case "EMPTY_LIST":
+                push([])
+            case "EMPTY_DICT":
+                push({})
             case "TUPLE":
-                self._stack.append(tuple(self._pop_to_mark()))
-            case "LIST":
-                self._stack.append(self._pop_to_mark())
-            case "DICT":
-                items = self._pop_to_mark()
-                self._stack.append({})
-                self._set_items(items)
-            case "FROZENSET":
-                self._stack.append(frozenset(map(self._key, self._pop_to_mark())))
-            case "APPEND":
-                item = self.pop()
-                self._top(list).append(item)
-            case "APPENDS":
-                items = self._pop_to_mark()
+                push(tuple(self._pop_to_mark()))
+            case "APPEND" | "APPENDS":
+                items = [self.pop()] if name == "APPEND" else self._pop_to_mark()
                 self._top(list).extend(items)
-            case "SETITEM":
-                value, key = self.pop(), self.pop()
-                self._set_items([key, value])
-            case "SETITEMS":
-                self._set_items(self._pop_to_mark())
-            case "ADDITEMS":
-                items = self._pop_to_mark()
-                self._top(set).update(map(self._key, items))
-            case _:
-                return False
-        return True
-
-    def _name_or_call(self, name: str, argument: Any) -> None:
-        match name:
+            case "SETITEM" | "SETITEMS":
+                items = [self.pop(), self.pop()][::-1] if name == "SETITEM" else self._pop_to_mark()
+                pairs = zip(items[::2], items[1::2], strict=True)
+                self._top(dict).update(checked_dict(pairs))
             case "GLOBAL":
-                self._stack.append(Global(*argument.split(" ", 1)))
+                push(Global(*argument.split(" ", 1)))
             case "STACK_GLOBAL":
                 attribute, module = self.pop(), self.pop()
-                self._stack.append(Global(str(module), str(attribute)))
+                if not type(attribute) is type(module) is str:
+                    raise ValueError("the name of a global is no text")
+                push(Global(module, attribute))
             case "BINPERSID":
-                self._stack.append(self._persistent(self.pop()))
+                push(self._persistent(self.pop()))
             case "REDUCE":
-                arguments, function = self.pop(), self.pop()
-                if str(function) not in self._calls:
-                    self._refuse(f"run {function}")
-                self._stack.append(self._calls[str(function)](*arguments))
+                push(self._call(self.pop(), self.pop()))
             case "NEWOBJ" | "NEWOBJ_EX":
                 parts = [self.pop() for _ in range(2 if name == "NEWOBJ" else 3)]
-                self._refuse(f"make an object of {parts[-1]}")
+                self._refuse(f"make an object of {_shown(parts[-1])}")
             case "OBJ":
-                self._refuse(f"make an object of {self._pop_to_mark()[0]}")
-            case "INST":
-                self._refuse(f"make an object of {argument.replace(' ', '.')}")
+                self._refuse(f"make an object of {_shown(self._pop_to_mark()[0])}")
             case "BUILD":
                 self.pop()  # the attributes of an OrderedDict (its _metadata) are dropped
                 if type(self._stack[-1]) is not dict:
-                    self._refuse(f"set the state of {self._stack[-1]}")
+                    self._refuse(f"set the state of {_shown(self._stack[-1])}")
             case _:
                 self._refuse(f"use the pickle opcode {name}")
 
+    def _call(self, arguments: Any, function: Any) -> Any:
+        if type(function) is not Global:
+            raise ValueError(f"a call of a {type(function).__name__}")
+        if (call := self._calls.get((function.module, function.name))) is None:
+            self._refuse(f"run {function}")
+        if type(arguments) is not tuple or len(arguments) > _MAX_ARGUMENTS:
+            raise ValueError(f"a call of {function} with impossible arguments")
+        return call(*arguments)
+
     def _refuse(self, what: str) -> None:
         raise ConvertError(
-            f"{self._source} wants to {what[:200]}: refused, since a file of weights needs no such "
+            f"{self._source} wants to {what}: refused, since a file of weights needs no such "
             "thing. If you trust the file, re-save its state_dict alone with PyTorch."
         )
 
@@ -187,11 +173,19 @@ class _Machine:
             raise ValueError(f"something is put into a {type(self._stack[-1]).__name__}")
         return self._stack[-1]
 
-    def _set_items(self, items: list[Any]) -> None:
-        keys = map(self._key, items[::2])
-        self._top(dict).update(zip(keys, items[1::2], strict=True))
 
-    def _key(self, key: Any) -> Any:
-        if not isinstance(key, (*_KEYS, Global)):  # a deeply nested tuple would crash its hash
+def checked_dict(pairs: Iterable[tuple[Any, Any]]) -> dict:
+    """Raises ValueError for a tuple as a key.
+
+    Its hash walks through all that it holds: for ever, or until the stack overflows.
+    """
+    found = {}
+    for key, value in pairs:
+        if type(key) not in (*_KEYS, Global):
             raise ValueError(f"a {type(key).__name__} as a key")
-        return key
+        found[key] = value
+    return found
+
+
+def _shown(value: Any) -> str:
+    return str(value) if type(value) is Global else f"a {type(value).__name__}"

@@ -1,15 +1,19 @@
 """PyTorch's files of weights, read and written without PyTorch.
 
 Since PyTorch 1.6 such a file is an uncompressed zip: NAME/data.pkl, a pickle in which tensors refer
-to storages by a persistent id, and NAME/data/KEY, the bytes of each storage.
+to storages by a persistent id, and NAME/data/KEY, the bytes of each storage. Before, it was a row
+of pickles (a magic number, a version, the machine's types, the object, the storages' keys) and
+behind them each storage, its number of elements first.
 """
 
 import dataclasses
+import io
+import math
 import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +21,7 @@ import numpy as np
 from diffad_jax.convert import pickle_machine
 from diffad_jax.convert.errors import ConvertError
 from diffad_jax.runtime import files
+from diffad_jax.convert.pickle_machine import Global
 
 _DTYPES = {
     "FloatStorage": np.dtype("<f4"),
@@ -31,14 +36,20 @@ _DTYPES = {
     "BoolStorage": np.dtype("?"),
 }
 _STORAGES = {dtype: name for name, dtype in _DTYPES.items()}
-_LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # a pickled magic number
+_LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # a pickled magic number
 _DATE = (1980, 1, 1, 0, 0, 0)  # so that equal weights make equal files
+_MAX_PICKLE = 2**25  # bytes; 20,000 tensors take a fifth of it
+_MAX_DIRECTORY = 2**23  # bytes of a zip's table of contents
+_MAX_AXES = 32
+_MAX_NAME = 500  # characters
+_MAX_SHARING = 4  # times the file's size that its tensors may claim: some share a storage
 
 
 @dataclasses.dataclass(frozen=True)
 class _Storage:
     key: str
     kind: str
+    size: int  # in elements
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,81 +69,210 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     state_dict all of it; what is no tensor is left out.
 
     Returns:
-      Read-only arrays in the file's types (bfloat16 as ``jnp.bfloat16``).
+      Read-only arrays in the file's types (bfloat16 as ``jnp.bfloat16``). Together they take the
+      memory of the file.
 
     Raises:
-      ConvertError: not such a file, damaged, of the format before PyTorch 1.6, or it wants to run
-        something.
+      ConvertError: not such a file, damaged, or it wants to run something.
     """
     path = Path(path)
-    with _open(path) as archive:
-        try:
-            return _read(archive, path)
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-            raise ConvertError(f"{path} is damaged ({error}): fetch it again") from error
-
-
-def _open(path: Path) -> zipfile.ZipFile:
     try:
+        if path.exists() and not path.is_file():
+            raise ConvertError(f"cannot read {path}: it is no regular file")
         with path.open("rb") as file:
             start = file.read(len(_LEGACY))
-        return zipfile.ZipFile(path)
+            file.seek(0)
+            if start == _LEGACY:
+                return _read_legacy(file, path)
+            if start[:2] == b"PK":
+                return _read_zip(file, path)
+    except ConvertError:
+        raise
     except OSError as error:
         raise ConvertError(f"cannot read {path}: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        if start == _LEGACY:
+    except Exception as error:  # zipfile lets damage through as a dozen kinds of errors
+        raise ConvertError(f"{path} is cut short or damaged ({error}): fetch it again") from error
+    raise ConvertError(f"{path} is no PyTorch file: neither a zip archive nor the format before it")
+
+
+def _read_zip(file: BinaryIO, path: Path) -> dict[str, np.ndarray]:
+    size, sparing = path.stat().st_size, _Sparing(file)
+    with zipfile.ZipFile(sparing) as archive:
+        sparing.most = size
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        roots = [n.removesuffix("data.pkl") for n in entries if n.endswith("data.pkl")]
+        if len(roots) != 1:
             raise ConvertError(
-                f"{path} is of the format before PyTorch 1.6: re-save it with a current PyTorch, "
-                "torch.save(torch.load(FILE), FILE)"
-            ) from error
-        if start[:2] == b"PK":
-            raise ConvertError(f"{path} is cut short or damaged: fetch it again") from error
-        raise ConvertError(f"{path} is no PyTorch file: it is no zip archive") from error
+                f"{path} is no PyTorch file: a zip with {len(roots)} entries data.pkl"
+            )
+        declared = sum(entry.file_size for entry in entries.values())
+        if declared > size:
+            raise ConvertError(f"{path} holds {size} bytes and declares {declared}: refused")
+
+        def content(name: str) -> bytes:
+            entry = entries.get(roots[0] + name)
+            if entry is None:
+                raise ValueError(f"it lacks {roots[0]}{name}")
+            if entry.compress_type != zipfile.ZIP_STORED:
+                raise ConvertError(f"{path} is compressed, as PyTorch never does: refused")
+            return archive.read(entry)
+
+        if f"{roots[0]}byteorder" in entries and content("byteorder") != b"little":
+            raise _other_machine(path)
+        tree = _Builder(path).load(io.BytesIO(content("data.pkl")))
+        tensors = _tensors(tree, path)
+        keys = {tensor.storage.key for tensor in tensors.values()}
+        return _views(tensors, {key: content(f"data/{key}") for key in keys}, path)
 
 
-def _read(archive: zipfile.ZipFile, path: Path) -> dict[str, np.ndarray]:
-    names = archive.namelist()
-    roots = [n.removesuffix("data.pkl") for n in names if n.endswith("data.pkl")]
-    if len(roots) != 1:
-        raise ConvertError(f"{path} is no PyTorch file: a zip with {len(roots)} entries data.pkl")
-    declared, size = sum(i.file_size for i in archive.infolist()), path.stat().st_size
-    if declared > size:  # PyTorch never compresses
-        raise ConvertError(f"{path} holds {size} bytes and declares {declared}: refused")
-    if f"{roots[0]}byteorder" in names and archive.read(f"{roots[0]}byteorder") != b"little":
-        raise ConvertError(f"{path} was saved on a big-endian machine: re-save it on another")
-    tree = pickle_machine.load(
-        archive.read(f"{roots[0]}data.pkl"), calls=_CALLS, persistent=_storage, source=str(path)
-    )
-    contents: dict[str, bytes] = {}
-    tensors = {}
-    for name, tensor in _tensors(tree, path).items():
-        key = tensor.storage.key
-        if key not in contents:
-            entry = f"{roots[0]}data/{key}"
-            if entry not in names:
-                raise ConvertError(f"{path} is damaged: it lacks {entry}, the data of {name}")
-            contents[key] = archive.read(entry)
-        tensors[name] = _view(tensor, contents[key], name, path)
-    return tensors
+def _read_legacy(file: BinaryIO, path: Path) -> dict[str, np.ndarray]:
+    head, builder = io.BytesIO(file.read(_MAX_PICKLE)), _Builder(path)
+    head.seek(len(_LEGACY))
+    version, machine, tree, keys = (builder.load(head) for _ in range(4))
+    if version != 1001 or type(machine) is not dict or type(keys) is not list:
+        raise ValueError("another version of the format")
+    if machine.get("little_endian") is not True:
+        raise _other_machine(path)
+    tensors = _tensors(tree, path)
+    wanted = {tensor.storage.key for tensor in tensors.values()}
+    contents, left = {}, path.stat().st_size - file.seek(head.tell())
+    for key in keys:
+        if type(key) is not str or (storage := builder.storages.pop(key, None)) is None:
+            raise ValueError("it lists a storage that no tensor has, or one twice")
+        length = storage.size * _dtype(storage, path).itemsize
+        left -= 8 + length
+        if left < 0 or int.from_bytes(file.read(8), "little") != storage.size:
+            raise ValueError(f"storage {key} is not as long as its tensors say")
+        if key in wanted:
+            contents[key] = file.read(length)
+        else:
+            file.seek(length, io.SEEK_CUR)
+    return _views(tensors, contents, path)
+
+
+def _other_machine(path: Path) -> ConvertError:
+    return ConvertError(f"{path} was saved on a big-endian machine: re-save it on another")
+
+
+class _Sparing:
+    """A file that gives no large pieces.
+
+    A zip's table of contents is read in one, and Python makes twenty times as much of it.
+    """
+
+    most = _MAX_DIRECTORY
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        if size > self.most:
+            raise ValueError(f"{size} bytes in one piece")
+        return self._file.read(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+class _Builder:
+    """Makes what the pickles of one file hold beside plain data."""
+
+    def __init__(self, path: Path):
+        self.storages: dict[str, _Storage] = {}
+        self._path = path
+        self._copied = 0
+        self._calls = {
+            ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
+            ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+            ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+            ("collections", "OrderedDict"): self._ordered_dict,
+        }
+
+    def load(self, file: io.BytesIO) -> Any:
+        if file.getbuffer().nbytes > _MAX_PICKLE:
+            raise ConvertError(f"{self._path} names its tensors in over {_MAX_PICKLE} bytes")
+        return pickle_machine.load(
+            file, calls=self._calls, persistent=self._persistent, source=str(self._path)
+        )
+
+    def _persistent(self, reference: Any) -> _Storage | Global:
+        if type(reference) is not tuple or not 4 <= len(reference) <= 6:
+            raise ValueError("a reference of impossible length")
+        what, kind, key, *rest = reference
+        if what == "module" and type(kind) is Global:  # a class, with its source beside it
+            return kind
+        _, size, *part = rest
+        if what != "storage" or type(kind) is not Global or part not in ([], [None]):
+            raise ValueError("a reference to no storage, or to a part of one")
+        if not _is_name(key) or type(size) is not int or size < 0:
+            raise ValueError("a storage without a name or a size")
+        storage = _Storage(key, str(kind).rpartition(".")[2], size)
+        if self.storages.setdefault(key, storage) != storage:
+            raise ValueError(f"storage {key} has two types or sizes")
+        return storage
+
+    def _ordered_dict(self, items: Any = ()) -> dict:
+        """Python 2 gives the items at once, as a list of lists."""
+        if type(items) not in (list, tuple):
+            raise ValueError("an OrderedDict of no list")
+        self._copied += len(items)  # one list may be given over and over
+        if self._copied > pickle_machine.MAX_STEPS:
+            raise ValueError("too many items")
+        if not all(type(item) in (list, tuple) and len(item) == 2 for item in items):
+            raise ValueError("an OrderedDict of no pairs")
+        return pickle_machine.checked_dict(items)
+
+
+def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
+    if type(storage) is not _Storage or not type(shape) is type(strides) is tuple:
+        raise ValueError("a tensor without a storage or a shape")
+    if len(shape) != len(strides) or len(shape) > _MAX_AXES:
+        raise ValueError("a tensor of too many axes")
+    if any(type(n) is not int or n < 0 for n in (offset, *shape, *strides)):
+        raise ValueError("a tensor of negative size")
+    return _Tensor(storage, offset, shape, strides)
+
+
+def _rebuild_parameter(tensor: Any, *_: Any) -> _Tensor:
+    if type(tensor) is not _Tensor:
+        raise ValueError("a parameter without a tensor")
+    return tensor
 
 
 def _tensors(tree: Any, path: Path) -> dict[str, _Tensor]:
     """The tensors of the ``state_dict``, or of the top level where there is none."""
-    if isinstance(tree, dict) and isinstance(tree.get("state_dict"), dict):
+    if type(tree) is dict and type(tree.get("state_dict")) is dict:
         tree = tree["state_dict"]
-    found = {}
-    if isinstance(tree, dict):
-        found = {k: v for k, v in tree.items() if isinstance(k, str) and isinstance(v, _Tensor)}
+    items = tree.items() if type(tree) is dict else ()
+    found = {k: v for k, v in items if type(k) is str and type(v) is _Tensor}
     if not found:
         raise ConvertError(f"{path} holds no tensors: neither a checkpoint nor a state_dict")
+    if not all(map(_is_name, found)):
+        raise ValueError("a tensor's name is too long, or cannot be printed")
     return found
 
 
-def _view(tensor: _Tensor, content: bytes, name: str, path: Path) -> np.ndarray:
-    if tensor.storage.kind not in _DTYPES:
-        raise ConvertError(f"{path}: {name} is a {tensor.storage.kind}, which cannot be read here")
-    dtype = _DTYPES[tensor.storage.kind]
+def _is_name(key: Any) -> bool:
+    return type(key) is str and len(key) <= _MAX_NAME and key.isprintable()
+
+
+def _views(
+    tensors: dict[str, _Tensor], contents: dict[str, bytes], path: Path
+) -> dict[str, np.ndarray]:
+    views = {name: _view(tensor, contents, name, path) for name, tensor in tensors.items()}
+    claimed, size = sum(view.nbytes for view in views.values()), path.stat().st_size
+    if claimed > _MAX_SHARING * size:
+        raise ConvertError(f"{path} holds {size} bytes, and its tensors {claimed}: refused")
+    return views
+
+
+def _view(tensor: _Tensor, contents: dict[str, bytes], name: str, path: Path) -> np.ndarray:
+    if (content := contents.get(tensor.storage.key)) is None:
+        raise ValueError(f"it lacks the data of {name}")
+    dtype = _dtype(tensor.storage, path)
     try:
+        if math.prod(tensor.shape) * dtype.itemsize > len(content):
+            raise ValueError("more elements than the storage")
         return np.ndarray(
             tensor.shape,
             dtype,
@@ -140,34 +280,17 @@ def _view(tensor: _Tensor, content: bytes, name: str, path: Path) -> np.ndarray:
             tensor.offset * dtype.itemsize,
             tuple(s * dtype.itemsize for s in tensor.strides),
         )
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, OverflowError) as error:
         raise ConvertError(
             f"{path} is damaged: {name} of shape {tensor.shape} does not fit into its "
             f"{len(content)} bytes"
         ) from error
 
 
-def _storage(persistent_id: Any) -> _Storage:
-    kind, of_type, key, _, _ = persistent_id
-    if kind != "storage":
-        raise ValueError(f"a reference to a {kind}")
-    return _Storage(str(key), of_type.name)
-
-
-def _rebuild_tensor(storage: _Storage, offset, shape, strides, *_: Any) -> _Tensor:
-    if not isinstance(storage, _Storage) or any(n < 0 for n in (offset, *shape, *strides)):
-        raise ValueError("a tensor of negative size or without a storage")
-    if any(n > 1 and s == 0 for n, s in zip(shape, strides, strict=True)):
-        raise ValueError("a tensor that repeats its values")  # as large as it likes
-    return _Tensor(storage, offset, tuple(shape), tuple(strides))
-
-
-_CALLS = {
-    "torch._utils._rebuild_tensor": _rebuild_tensor,
-    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
-    "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
-    "collections.OrderedDict": lambda *items: dict(*items),
-}
+def _dtype(storage: _Storage, path: Path) -> np.dtype:
+    if storage.kind not in _DTYPES:
+        raise ConvertError(f"{path} holds a {storage.kind}, which cannot be read here")
+    return _DTYPES[storage.kind]
 
 
 def write(path: str | Path, tensors: Mapping[str, np.ndarray], *, bare: bool = False) -> None:

@@ -2,6 +2,9 @@
 
 import os
 import pickle
+import resource
+import struct
+import time
 import zipfile
 
 import jax.numpy as jnp
@@ -179,9 +182,12 @@ def test_nonsense_is_refused_by_name(tmp_path, program, message):
         (tensor(8, (5,), (1,)), "does not fit"),
         (tensor(-1, (2,), (1,)), "damaged"),
         (tensor(0, (2,), (-1,)), "damaged"),
-        (tensor(0, (10**15,), (0,)), "repeats its values"),
-        (tensor(0, (2,), (1,), key="7"), "lacks any/data/7, the data of x"),
-        (tensor(0, (2,), (1,), storage=b"ctorch\nQInt8Storage\n"), "is a QInt8Storage"),
+        (tensor(0, (10**15,), (0,)), "does not fit"),
+        (tensor(0, (2,), (1,), key="7"), "lacks any/data/7"),
+        (
+            tensor(0, (2,), (1,), storage=b"ctorch\nQInt8Storage\n"),
+            "holds a QInt8Storage, which cannot be read",
+        ),
         (tensor(0, (2,), (1,)).replace(b"Q", b""), "damaged"),
     ],
 )
@@ -201,22 +207,167 @@ def test_files_of_other_kinds_are_explained(tmp_path):
     flipped.write_bytes(content)
     legacy = tmp_path / "legacy"
     legacy.write_bytes(pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2))
+    os.mkfifo(tmp_path / "fifo")
     text = tmp_path / "text"
     text.write_text("weights")
     other = tmp_path / "other"
     with zipfile.ZipFile(other, "w") as archive:
         archive.writestr("a.txt", "x")
     for path, message in (
-        (cut, "cut short or damaged: fetch it again"),
-        (flipped, "is damaged .Bad CRC"),
-        (legacy, "before PyTorch 1.6: re-save it with a current PyTorch"),
-        (text, "is no PyTorch file: it is no zip archive"),
+        (cut, "cut short or damaged .*: fetch it again"),
+        (flipped, "damaged .Bad CRC"),
+        (legacy, "its pickle is damaged .pickle exhausted"),
+        (text, "is no PyTorch file: neither a zip archive nor the format before it"),
         (other, "with 0 entries data.pkl"),
         (tmp_path / "missing", "cannot read .*missing: No such file"),
-        (tmp_path, "cannot read .*: Is a directory"),
+        (tmp_path, "cannot read .*: it is no regular file"),
+        (tmp_path / "fifo", "cannot read .*: it is no regular file"),
     ):
         with pytest.raises(ConvertError, match=message):
             torch_file.read(path)
+
+
+def legacy(path, *, value=None, keys=("0",), sizes=(12,), system=None, version=1001):
+    """A file as PyTorch wrote it before 1.6, around the opcodes of one tensor "x"."""
+    state = b"\x80\x02}" + plain("x") + (value or tensor(0, (3, 4), (4, 1))) + b"s."
+    system = {"little_endian": True} if system is None else system
+    parts = (0x1950A86A20F9469CFC6C, version, system, None, list(keys))
+    content = b"".join(state if p is None else pickle.dumps(p, 2) for p in parts)
+    for size in sizes:
+        content += struct.pack("<q", size) + np.arange(12, dtype=np.float32).tobytes()
+    path.write_bytes(content)
+    return path
+
+
+def test_the_format_before_pytorch_1_6_is_read(tmp_path):
+    expected = np.arange(12, dtype=np.float32).reshape(3, 4)
+    np.testing.assert_array_equal(torch_file.read(legacy(tmp_path / "a"))["x"], expected)
+    wrapped = b"ccollections\nOrderedDict\n(](](" + plain("x") + tensor(0, (2,), (1,))
+    path = save(tmp_path / "b", b"\x80\x02" + wrapped + b"eetR.")
+    np.testing.assert_array_equal(torch_file.read(path)["x"], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 1000}, "another version"),
+        ({"system": {"little_endian": False}}, "big-endian"),
+        ({"system": {}}, "big-endian"),
+        ({"keys": ()}, "lacks the data of x"),
+        ({"keys": ("0", "0"), "sizes": (12, 12)}, "or one twice"),
+        ({"keys": ("1",)}, "that no tensor has"),
+        ({"keys": (("0",),)}, "that no tensor has"),
+        ({"sizes": (13,)}, "not as long as its tensors say"),
+        ({"sizes": (-1,)}, "not as long as its tensors say"),
+        ({"sizes": ()}, "not as long as its tensors say"),
+        ({"value": tensor(0, (13,), (1,))}, "does not fit into its 48 bytes"),
+        ({"value": tensor(0, (12,), (1,), count=2**61)}, "not as long as its tensors say"),
+        ({"value": plain(3)}, "holds no tensors"),
+        ({"value": b"cos\nsystem\n" + plain(("ls",)) + b"R"}, "wants to run os.system"),
+    ],
+)
+def test_damaged_files_of_the_old_format_are_refused(tmp_path, change, message):
+    with pytest.raises(ConvertError, match=message):
+        torch_file.read(legacy(tmp_path / "a", **change))
+
+
+DOUBLING = b")q\0" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(200))  # 2**200 leaves
+NESTED = b")" + b"\x85" * 300_000
+ORDERED_DICT = b"ccollections\nOrderedDict\n"
+
+
+def peak_memory() -> int:
+    """Bytes that this process has held at most."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+BOMBS = {
+    "doubled by DUP": b")" + b"2\x86" * 40 + b")R.",
+    "doubled, called": DOUBLING + b")R.",
+    "doubled, a key": b"}" + DOUBLING + b"Ns.",
+    "doubled, a member": b"\x8f(" + DOUBLING + b"\x90.",
+    "doubled, the arguments": ORDERED_DICT + DOUBLING + b"R.",
+    "doubled, made": DOUBLING + b")\x81.",
+    "doubled, its state set": DOUBLING + b"}b.",
+    "doubled, a global": DOUBLING + DOUBLING + b"\x93.",
+    "doubled, a storage": DOUBLING + b"Q.",
+    "doubled, in a storage": tensor(0, (2,), (1,)).replace(plain("cpu"), DOUBLING) + b".",
+    "doubled, a storage's name": tensor(0, (2,), (1,)).replace(plain("0"), DOUBLING, 1) + b".",
+    "doubled, a shape": tensor(0, (2,), (1,)).replace(plain((2,)), DOUBLING) + b".",
+    "doubled, an offset": tensor(7, (2,), (1,)).replace(plain(7), DOUBLING) + b".",
+    "nested, a key": b"}" + NESTED + b"Ns.",
+    "nested, a pair's key": ORDERED_DICT + b"](](" + NESTED + b"Nee\x85R.",
+    "nested, called": NESTED + b")R.",
+    "nested, the result": NESTED + b".",
+    "nested lists": b"]" * 300_000 + b"a" * 299_999 + b".",
+    "a far memo": b"Nr\xff\xff\xff\x7f.",
+    "a long text": b"\x8d" + struct.pack("<Q", 2**62) + b"x.",
+    "long bytes": b"\x8e" + struct.pack("<Q", 2**62) + b"x.",
+    "a long bytearray": b"\x96" + struct.pack("<Q", 2**40) + b"x.",
+    "a long integer": b"\x8b" + struct.pack("<i", 2**20) + b"\x7f" * 2**20 + b".",
+    "many bytes": b"X" + struct.pack("<I", 2**26) + bytes(2**26) + b".",
+    "one list copied": ORDERED_DICT + b"q\0](" + b"K\0N\x86" * 50_000
+    + b"e\x85q\1" + b"0h\0h\1R" * 5_000 + b".",
+    "many axes": tensor(0, (1,) * 100_000, (1,) * 100_000) + b".",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_small_files_cost_little(tmp_path, kind):
+    """Whatever is shared, nested or long in a pickle: refused within bounded time and memory."""
+    path = save(tmp_path / "a", b"\x80\x02" + BOMBS[kind])
+    start, peak = time.process_time(), peak_memory()
+    with pytest.raises(ConvertError):
+        torch_file.read(path)
+    assert time.process_time() - start < 20
+    assert peak_memory() - peak < 200 * 2**20
+
+
+def test_a_pickle_of_many_steps_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch_file.pickle_machine, "MAX_STEPS", 1000)
+    path = save(tmp_path / "a", b"\x80\x02" + b"}" * 1001 + b".")
+    with pytest.raises(ConvertError, match="over 1000 steps: refused"):
+        torch_file.read(path)
+
+
+def test_tensors_that_share_a_storage_claim_little_more_than_the_file(tmp_path):
+    content = np.arange(1000, dtype=np.float32).tobytes()
+    views = b"".join(
+        plain(f"x{i}") + tensor(0, (1000,), (1,), count=1000) + b"s" for i in range(100)
+    )
+    path = save(tmp_path / "a", b"\x80\x02}" + views + b".", content)
+    with pytest.raises(ConvertError, match="bytes, and its tensors 400000: refused"):
+        torch_file.read(path)
+    overlapping = tensor(0, (500, 500), (1, 1), count=1000)
+    with pytest.raises(ConvertError, match="does not fit into its 4000 bytes"):
+        torch_file.read(save(tmp_path / "a", state(overlapping), content))
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2J", "\ud800", "x" * 1000])
+def test_names_that_no_terminal_shows_are_refused(tmp_path, name):
+    text = name.encode("utf-8", "surrogatepass")
+    program = b"}X" + struct.pack("<I", len(text)) + text + tensor(0, (2,), (1,)) + b"s."
+    with pytest.raises(ConvertError, match="cannot be printed") as error:
+        torch_file.read(save(tmp_path / "a", b"\x80\x02" + program))
+    assert str(error.value).isprintable()
+
+
+def test_a_large_table_of_contents_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch_file._Sparing, "most", 1000)
+    with zipfile.ZipFile(tmp_path / "a", "w") as archive:
+        for i in range(50):
+            archive.writestr(f"any/{i}", b"")
+    with pytest.raises(ConvertError, match="damaged .* bytes in one piece"):
+        torch_file.read(tmp_path / "a")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_compressed_zip_is_refused(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "a", "w", method) as archive:
+        archive.writestr("any/data.pkl", b"\x80\x02}.")
+        archive.writestr("any/padding", os.urandom(100), zipfile.ZIP_STORED)
+    with pytest.raises(ConvertError, match="is compressed"):
+        torch_file.read(tmp_path / "a")
 
 
 def test_a_zip_that_swells_is_refused(tmp_path):

@@ -14,7 +14,6 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip insta
 import torch_published  # noqa: E402  (imports torch)
 
 from diffad_jax.convert import names, torch_file, translate  # noqa: E402
-from diffad_jax.convert.errors import ConvertError  # noqa: E402
 from diffad_jax.models.autoencoder import Autoencoder  # noqa: E402
 from diffad_jax.models.discriminator import Discriminator  # noqa: E402
 from diffad_jax.models.segmenter import Segmenter  # noqa: E402
@@ -39,8 +38,9 @@ def as_numpy(tensor) -> np.ndarray:
     return tensor.detach().double().numpy()
 
 
+@pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("bare", [False, True])
-def test_what_pytorch_saves_is_read(tmp_path, bare):
+def test_what_pytorch_saves_is_read(tmp_path, bare, legacy):
     network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
     state = network.state_dict()  # an OrderedDict with attributes
     state.update(TENSORS)
@@ -49,7 +49,9 @@ def test_what_pytorch_saves_is_read(tmp_path, bare):
         "state_dict": state, "epoch": 3, "optimizer_states": [optimizer],
         "callbacks": {torch.nn.Linear: {"best_model_score": torch.tensor(1.0)}},
     }  # fmt: skip
-    torch.save(state if bare else whole, tmp_path / "a.ckpt")
+    torch.save(
+        state if bare else whole, tmp_path / "a.ckpt", _use_new_zipfile_serialization=not legacy
+    )
     found = torch_file.read(tmp_path / "a.ckpt")
     assert found.keys() == state.keys()
     for name, tensor in state.items():
@@ -68,12 +70,6 @@ def test_pytorch_loads_what_is_written(tmp_path, bare, mmap):
     assert type(loaded) is collections.OrderedDict and list(loaded) == list(TENSORS)
     for name, tensor in TENSORS.items():
         assert loaded[name].dtype == tensor.dtype and torch.equal(loaded[name], tensor.detach())
-
-
-def test_pytorchs_old_format_is_explained(tmp_path):
-    torch.save(TENSORS, tmp_path / "old", _use_new_zipfile_serialization=False)
-    with pytest.raises(ConvertError, match="before PyTorch 1.6: re-save it with a current PyTorch"):
-        torch_file.read(tmp_path / "old")
 
 
 IMAGE = formula_uniform("image", (2, 32, 32, 3))
