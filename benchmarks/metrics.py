@@ -160,7 +160,7 @@ RUNS: dict[str, tuple[Callable[[Case], Any], str]] = {
         lambda c: metrics_by_defect(c.kinds, c.labels, c.scores, c.counts),
         "part: AUROC and AP of three types of defect",
     ),
-    "part_aupimo": (lambda c: aupimo(c.counts, c.masks, c.maps), "part: AUPIMO"),
+    "part_aupimo": (lambda c: aupimo(c.counts, c.labels, c.masks, c.maps), "part: AUPIMO"),
     "part_bootstrap": (
         lambda c: pixel_intervals(c.counts, seed=0),
         "part: AUROC, AP and F1-max of 1000 resamples",

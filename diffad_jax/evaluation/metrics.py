@@ -91,7 +91,7 @@ def find(
         defects = pool.submit(metrics_by_defect, test.defect_types, labels, scores, counts)
         of_images, images = _of_images(labels, scores)
         of_pixels, of_pixels_curves = _of_pixels(counts)
-        mean_overlap, aupimo_of_photos = aupimo(counts, test.masks, maps)
+        mean_overlap, aupimo_of_photos = aupimo(counts, test.labels, test.masks, maps)
         return CategoryMetrics(
             metrics={**of_images, **of_pixels, "pixel_aupimo": mean_overlap},
             intervals=image_intervals(labels, scores, seed) | intervals.result(),

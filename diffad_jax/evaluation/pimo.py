@@ -16,7 +16,11 @@ BOUNDS = (1e-5, 1e-4)  # of the false-positive rate, as published
 
 
 def aupimo(
-    counts: Counts | str, masks: Maps | None, maps: Maps, bounds: tuple[float, float] = BOUNDS
+    counts: Counts | str,
+    labels: np.ndarray,
+    masks: Maps | None,
+    maps: Maps,
+    bounds: tuple[float, float] = BOUNDS,
 ) -> tuple[Metric, list[float | None]]:
     """The mean AUPIMO of the anomalous images, and that of each image, in [0, 1].
 
@@ -28,31 +32,35 @@ def aupimo(
 
     Args:
       counts: of these masks and maps, or why there are none.
-      masks: [n, h, w] bool; an image without a true pixel is normal. None where
-        there are no counts.
+      labels: [n] bool, true where anomalous. An anomalous image whose mask is empty counts
+        neither among the normal images nor among the anomalous ones.
+      masks: [n, h, w] bool. None where there are no counts.
       maps: [n, h, w], larger is more anomalous.
       bounds: 0 < low < high <= 1 of the false-positive rate.
 
     Returns:
-      The mean, undefined where no image is normal, and n values, None for normal images and where
-      the mean is undefined. Where the counts are not exact, both are the least that may be.
+      The mean, undefined where no image is normal, and n values, None for normal images, for
+      empty masks, and where the mean is undefined. Where the counts are not exact, both are the
+      least that may be.
     """
     values: list[float | None] = [None] * len(maps)
     if masks is None or isinstance(counts, str):
         return Metric(None, str(counts)), values
     seen = counts.seen
-    if seen.areas.all():
+    if labels.all():
         return Metric(None, "there are no normal photos to take false positives from"), values
-    c, _ = counts.curves(seen.areas == 0)
+    c, _ = counts.curves(~labels)
     at_least = (c.above + c.tied)[::-1]  # rising levels, as in ``counts``
     least = _found(at_least / c.num_negatives, bounds)
     # Between two levels a pixel's own rate is not below that of the next level.
     most = least if seen.exact else _found(np.append(at_least[1:], 0) / c.num_negatives, bounds)
     areas = []
-    for i in np.flatnonzero(seen.areas):
+    for i in np.flatnonzero(labels & (seen.areas > 0)):
         level = np.searchsorted(seen.levels, maps[i][masks[i]], side="right") - 1
         areas.append((np.mean(least[level]), np.mean(most[level])))
         values[i] = float(areas[-1][0])
+    if not areas:
+        return Metric(None, "the masks of all anomalous photos are empty"), values
     low, high = np.mean(areas, axis=0)
     note = seen.chance() if seen.exact else seen.bounds(low, high)
     if c.num_negatives * bounds[0] < 1:

@@ -40,7 +40,7 @@ def test_they_are_those_of_each_module():
     f1, threshold = pixel_f1_max(test.masks, maps)
     kinds = [kind if a else "" for kind, a in zip(test.defect_types, test.labels, strict=True)]
     counts = pixels.count(test.masks, maps, kinds, 64)
-    overlap, of_photos = pimo.aupimo(counts, test.masks, maps)
+    overlap, of_photos = pimo.aupimo(counts, test.labels, test.masks, maps)
     expected |= {"pixel_f1_max": f1, "pixel_pro": pro(test.masks, maps), "pixel_aupimo": overlap}
     assert {n: found.metrics[n].value for n in expected} == pytest.approx(
         {n: f.value for n, f in expected.items()}, abs=1e-12

@@ -13,9 +13,12 @@ from diffad_jax.evaluation.ranking import Metric
 BOUNDS = (0.05, 0.4)  # wide enough for a few small maps
 
 
-def aupimo(masks, maps, bounds=pimo.BOUNDS, memory_mib=64):
-    counts = pixels.count(masks, maps, ["a kind"] * len(maps), memory_mib)
-    return pimo.aupimo(counts, masks, maps, bounds)
+def aupimo(masks, maps, bounds=pimo.BOUNDS, memory_mib=64, labels=None):
+    if labels is None:
+        labels = np.zeros(len(maps), bool) if masks is None else masks.any(axis=(1, 2))
+    kinds = ["a kind" if label else "good" for label in labels]
+    counts = pixels.count(masks, maps, kinds, memory_mib)
+    return pimo.aupimo(counts, labels, masks, maps, bounds)
 
 
 def slow_aupimo(masks: np.ndarray, maps: np.ndarray, low: float, high: float) -> list[float]:
@@ -115,3 +118,23 @@ def test_where_levels_are_left_out_the_exact_value_lies_within_the_bounds(seed, 
     low, high = map(float, metric.reason.partition("[")[2].partition("]")[0].split(","))
     assert low - 1e-9 <= exact.value <= high + 1e-9
     assert low == pytest.approx(metric.value, abs=1e-9)
+
+
+def test_an_anomalous_photo_with_an_empty_mask_is_neither_normal_nor_anomalous():
+    masks, maps = random_pixels(3, 10**6)
+    without = aupimo(masks, maps, BOUNDS)
+    more = np.concatenate([masks, np.zeros_like(masks[:1])])
+    brighter = np.concatenate([maps, np.full_like(maps[:1], 9.0)])
+    labels = np.append(masks.any(axis=(1, 2)), True)
+    mean, values = aupimo(more, brighter, BOUNDS, labels=labels)
+    assert mean.value == pytest.approx(without[0].value, abs=1e-12)
+    assert values == [*without[1], None]
+
+
+def test_masks_that_are_all_empty_have_no_overlap():
+    masks, maps = random_pixels(3, 10**6)
+    masks[:] = False
+    masks[0, 0, 0] = True  # of another photo, which is said to be good
+    mean, values = aupimo(masks, maps, BOUNDS, labels=np.arange(5) > 2)
+    assert mean == Metric(None, "the masks of all anomalous photos are empty")
+    assert values == [None] * 5
