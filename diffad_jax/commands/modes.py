@@ -44,6 +44,7 @@ _WORKDIR = _define_path("workdir", "Checkpoints, metrics and pictures go here.")
 _INPUT = _define_path(
     "input", "predict: a folder or a glob of photos, or - for a list on stdin; import: a file."
 )
+_SECOND_INPUT = _define_path("second_input", "import: the other one of DRAEM's two files.")
 _OUTPUT = _define_path("output", "record: a file; else a folder.")
 _NUM = flags.DEFINE_integer("num_examples", 1000, "record: how many.", lower_bound=1)
 _RUNS = flags.DEFINE_integer("num_runs", 50, "benchmark: timed calls.", lower_bound=1)
@@ -68,7 +69,9 @@ MODES = {
     "benchmark": Mode(benchmark, (_WORKDIR,), (_RUNS,), "latency and throughput of the detector"),
     "inspect": Mode(train.inspect, (_OUTPUT,), (), "report on the data"),
     "record": Mode(train.record, (_OUTPUT, _NUM), (), "write training examples to a file"),
-    "import": Mode(import_file, (_WORKDIR, _INPUT), (), "published weights become trained stages"),
+    "import": Mode(
+        import_file, (_WORKDIR, _INPUT), (_SECOND_INPUT,), "published weights become trained stages"
+    ),
     "export": Mode(exporter.export, (_WORKDIR, _OUTPUT, _FORMAT), (), "to run elsewhere"),
 }
 

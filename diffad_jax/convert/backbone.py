@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import flax.traverse_util
 import jax
 import numpy as np
 
-from diffad_jax.convert import sources
+from diffad_jax.convert import sources, translate
 from diffad_jax.convert.errors import ConvertError
 from diffad_jax.models.inception import Inception
 from diffad_jax.models.pretrained import load_inception
@@ -39,14 +38,10 @@ def _read_resnet(path: str | Path, network: ResNet) -> dict:
     tensors = sources.read(path)
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
     shapes = jax.eval_shape(network.init, jax.random.key(0), image)["params"]
-    params = {
+    return {
         name: _folded(tensors, name, leaves["kernel"].shape, path)
         for name, leaves in shapes.items()
     }
-    if broken := [n for n, v in flax.traverse_util.flatten_dict(params, sep="/").items()
-                  if not np.isfinite(v).all()]:  # fmt: skip
-        raise ConvertError(f"{path} holds numbers that are not finite, in {broken[0]}")
-    return params
 
 
 def _folded(
@@ -63,6 +58,8 @@ def _folded(
                 f"{path} does not fit the network: {of} is {list(tensors[of].shape)}, "
                 f"not {list(wanted)}"
             )
+        if fault := translate.number_fault(tensors[of], is_variance=of.endswith("running_var")):
+            raise ConvertError(f"{path} does not fit the network: {of} {fault}")
         return tensors[of].astype(np.float64)
 
     height, width, inputs, outputs = shape

@@ -28,7 +28,9 @@ _WRITES = {
 }
 
 
-def import_file(config: ml_collections.ConfigDict, workdir: Path, path: Path) -> None:
+def import_file(
+    config: ml_collections.ConfigDict, workdir: Path, path: Path, second: Path | None = None
+) -> None:
     """Writes the stages that ``path`` holds, finished, as if they had been trained in ``workdir``.
 
     Args:
@@ -36,7 +38,8 @@ def import_file(config: ml_collections.ConfigDict, workdir: Path, path: Path) ->
         not tell whether they take BGR in [0, 1] (DiffAD) or RGB in [-1, 1] (kl-f8):
         ``config.autoencoder.signed`` decides.
       workdir: must hold none of these stages yet; for a segmenter, the two before it.
-      path: a file of any kind in ``sources``; for DRAEM both its files, with a comma between them.
+      path: a file of any kind in ``sources``.
+      second: for DRAEM the other one of its two files, in any order.
 
     Raises:
       ConvertError: the file is unreadable, unknown, or does not fit the config; ``workdir`` holds
@@ -51,8 +54,15 @@ def import_file(config: ml_collections.ConfigDict, workdir: Path, path: Path) ->
         )
     directory = Path(workdir) / config.categories[0]
     if config.method == "draem":
-        _import_draem(frozen_config, directory, path)
+        if second is None:
+            raise ConvertError("DRAEM's two networks are in two files: name the other one with "
+                               "--second_input")  # fmt: skip
+        _import_draem(frozen_config, directory, path, second)
         return
+    if second is not None:
+        raise ConvertError(
+            f"{second}: --second_input is for DRAEM, whose networks are in two files"
+        )
     torch_weights.require_diffad(config)
     tensors = sources.read(path)
     kind = sources.recognise(tensors, str(path))
@@ -71,12 +81,13 @@ def import_file(config: ml_collections.ConfigDict, workdir: Path, path: Path) ->
                 )
 
 
-def _import_draem(config: Config, directory: Path, files: Path) -> None:
-    """``files`` names both networks' files, with a comma between them."""
-    tensors: dict[str, np.ndarray] = {}
-    for path in str(files).split(","):
-        tensors |= sources.read(path)
-    parts = torch_weights.convert_draem(config, tensors, str(files))
+def _import_draem(config: Config, directory: Path, path: Path, second: Path) -> None:
+    first_tensors, second_tensors = sources.read(path), sources.read(second)
+    files = f"{path} with {second}"
+    if both := sorted(first_tensors.keys() & second_tensors.keys()):
+        raise ConvertError(f"{files}: both hold {both[0]}, so they are not DRAEM's two networks")
+    tensors = first_tensors | second_tensors
+    parts = torch_weights.convert_draem(config, tensors, files)
     with lock.hold(directory):
         _refuse_existing(directory / draem.NAME)
         _save(draem, config, {}, directory, parts)

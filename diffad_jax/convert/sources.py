@@ -4,11 +4,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from diffad_jax.convert import torch_file
 from diffad_jax.convert.errors import ConvertError
+from diffad_jax.models import pretrained
 
 AUTOENCODER = "autoencoder"  # latent-diffusion's names: DiffAD's checkpoint, kl-f8
 DIFFUSERS = "diffusers autoencoder"
@@ -33,11 +32,18 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     if path.suffix != ".safetensors":
         return torch_file.read(path)
     try:
-        return safetensors.numpy.load_file(path)
-    except KeyError as error:
-        raise ConvertError(f"{path} holds {error}, which NumPy lacks: save as float32") from error
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ConvertError(f"{path} is no readable safetensors file: {error}") from error
+        with pretrained.open_safetensors(path) as file:
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
+    except (OSError, ValueError) as error:
+        raise ConvertError(str(error)) from error
+    except Exception as error:  # a type of numbers is missed by three kinds of errors
+        raise ConvertError(
+            f"{path} holds numbers of a type that NumPy lacks ({error}): save them as float32"
+        ) from error
+    if not all(map(torch_file.is_name, tensors)):
+        raise ConvertError(f"{path} has a tensor whose name is too long, or cannot be printed")
+    return tensors
 
 
 def recognise(names: Iterable[str], source: str) -> str:

@@ -20,8 +20,8 @@ import numpy as np
 
 from diffad_jax.convert import pickle_machine
 from diffad_jax.convert.errors import ConvertError
-from diffad_jax.runtime import files
 from diffad_jax.convert.pickle_machine import Global
+from diffad_jax.runtime import files
 
 _DTYPES = {
     "FloatStorage": np.dtype("<f4"),
@@ -204,7 +204,7 @@ class _Builder:
         _, size, *part = rest
         if what != "storage" or type(kind) is not Global or part not in ([], [None]):
             raise ValueError("a reference to no storage, or to a part of one")
-        if not _is_name(key) or type(size) is not int or size < 0:
+        if not is_name(key) or type(size) is not int or size < 0:
             raise ValueError("a storage without a name or a size")
         storage = _Storage(key, str(kind).rpartition(".")[2], size)
         if self.storages.setdefault(key, storage) != storage:
@@ -247,12 +247,13 @@ def _tensors(tree: Any, path: Path) -> dict[str, _Tensor]:
     found = {k: v for k, v in items if type(k) is str and type(v) is _Tensor}
     if not found:
         raise ConvertError(f"{path} holds no tensors: neither a checkpoint nor a state_dict")
-    if not all(map(_is_name, found)):
+    if not all(map(is_name, found)):
         raise ValueError("a tensor's name is too long, or cannot be printed")
     return found
 
 
-def _is_name(key: Any) -> bool:
+def is_name(key: Any) -> bool:
+    """Whether a file may call a tensor so: a text that can be printed."""
     return type(key) is str and len(key) <= _MAX_NAME and key.isprintable()
 
 

@@ -167,7 +167,7 @@ def _require_one_autoencoder(tensors: dict[str, np.ndarray], source: str) -> Non
 
 def _require_schedule(config: Config, tensors: dict[str, np.ndarray], source: str) -> None:
     ours = noise_schedule(config)
-    theirs = tensors.get("alphas_cumprod", ours).ravel()
+    theirs = _numbers(tensors, "alphas_cumprod", ours, source)
     if theirs.shape != ours.shape or not np.allclose(theirs, ours, rtol=1e-4, atol=0):
         raise ConvertError(
             f"{source} was trained under another noise schedule: {len(theirs)} steps, from "
@@ -178,9 +178,24 @@ def _require_schedule(config: Config, tensors: dict[str, np.ndarray], source: st
 
 
 def _latent_scale(config: Config, tensors: dict[str, np.ndarray], source: str) -> float:
-    theirs, ours = float(tensors.get("scale_factor", 1.0)), config.diffusion.latent_scale
+    found = _numbers(tensors, "scale_factor", np.ones(1), source)
+    theirs, ours = float(found[0]), config.diffusion.latent_scale
+    if len(found) > 1 or theirs <= 0.0:
+        raise ConvertError(f"{source} is damaged: scale_factor is no single number above 0")
     if ours not in (0.0, theirs):
         raise ConvertError(
             f"{source} has latents scaled by {theirs}: set config.diffusion.latent_scale to it"
         )
     return theirs
+
+
+def _numbers(
+    tensors: dict[str, np.ndarray], name: str, default: np.ndarray, source: str
+) -> np.ndarray:
+    """A tensor beside the networks' own, in a row; at least one number."""
+    found = tensors.get(name, default).ravel()
+    found = found.astype(np.float64) if found.dtype.kind in "iu" else found  # a whole scale
+    fault = translate.number_fault(found, is_variance=False) if found.size else "is empty"
+    if fault:
+        raise ConvertError(f"{source} is damaged: {name} {fault}")
+    return found.astype(np.float64)

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 
 import flax.traverse_util
+import jax.numpy as jnp
 import numpy as np
 
 from diffad_jax.convert.errors import ConvertError
@@ -22,7 +23,7 @@ def to_ours(
     """Our variables from published tensors.
 
     Args:
-      tensors: by their names, any float type.
+      tensors: by their names, of any type of real numbers with fractions.
       pairs: what must be there.
       known: says of another name that it may be there and is left aside.
       source: the file, for messages.
@@ -31,7 +32,7 @@ def to_ours(
       A nested dict of float32 arrays, keyed by the pairs' paths.
 
     Raises:
-      ConvertError: names all that is missing, unknown or misshapen.
+      ConvertError: names all that is missing, unknown, misshapen, or no possible weights.
     """
     wanted = {pair.name for pair in pairs}
     problems = [f"{p.name} is missing" for p in pairs if p.name not in tensors]
@@ -41,12 +42,23 @@ def to_ours(
             continue
         if (shape := tensors[pair.name].shape) != (theirs := their_shape(pair)):
             problems.append(f"{pair.name} is {shape}, must be {theirs}")
-        elif not np.isfinite(tensors[pair.name].astype(np.float32)).all():
-            problems.append(f"{pair.name} holds numbers that are not finite")
+        elif fault := number_fault(tensors[pair.name], is_variance=pair.path[-1] == "var"):
+            problems.append(f"{pair.name} {fault}")
     if problems:
         raise ConvertError(_listing(source, problems))
     values = {pair.path: _to_ours(tensors[pair.name], pair) for pair in pairs}
     return flax.traverse_util.unflatten_dict(values)
+
+
+def number_fault(values: np.ndarray, *, is_variance: bool) -> str:
+    """Why these cannot be weights, as the end of a sentence; empty if they can."""
+    if not jnp.issubdtype(values.dtype, jnp.floating):
+        return f"is of type {values.dtype}, not of a floating one"
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32)
+    if not np.isfinite(single).all():
+        return "holds numbers that are not finite"
+    return "holds a negative variance" if is_variance and (single < 0).any() else ""
 
 
 def to_theirs(variables: dict, pairs: list[Pair]) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ import safetensors
 from diffad_jax.models.inception import LAYERS, SMALLEST_INPUT, Inception
 
 READABLE = ("F16", "F32", "F64")  # the types of numbers that NumPy has too
+_MAX_HEADER = 2**24  # bytes; 100,000 tensors take them
 NUM_LISTED = 5  # faults an error message lists in full
 
 
@@ -33,13 +34,14 @@ def load_safetensors(path: str | os.PathLike[str], template: Mapping[str, Any]) 
         shape or type, or it holds numbers that are not finite; each names the file.
     """
     leaves = flax.traverse_util.flatten_dict(template, sep="/")
-    with _open(path) as file:
+    with open_safetensors(path) as file:
         faults = _faults(file, {name: tuple(leaf.shape) for name, leaf in leaves.items()})
         if faults:
             listed = "; ".join(faults[:NUM_LISTED])
             more = f"; and {len(faults) - NUM_LISTED} more" if len(faults) > NUM_LISTED else ""
             raise ValueError(f"{os.fspath(path)} does not fit the network: {listed}{more}")
-        loaded = {n: file.get_tensor(n).astype(leaf.dtype) for n, leaf in leaves.items()}
+        with np.errstate(over="ignore"):  # a float64 that float32 lacks is found below
+            loaded = {n: file.get_tensor(n).astype(leaf.dtype) for n, leaf in leaves.items()}
     if broken := [name for name, value in loaded.items() if not np.isfinite(value).all()]:
         raise ValueError(f"{os.fspath(path)} holds numbers that are not finite, in {broken[0]}")
     return flax.traverse_util.unflatten_dict(loaded, sep="/")
@@ -55,7 +57,7 @@ def load_inception(path: str | os.PathLike[str], names: tuple[str, ...]) -> dict
         is unknown; or as ``load_safetensors``.
     """
     template = _inception_template(names)
-    with _open(path) as file:
+    with open_safetensors(path) as file:
         missing = set(flax.traverse_util.flatten_dict(template, sep="/")) - set(file.keys())
         served = _served(set(file.keys())) if missing else ()
     if served:
@@ -79,12 +81,22 @@ def _served(available: set[str]) -> tuple[str, ...]:
     return LAYERS
 
 
-def _open(path: str | os.PathLike[str]) -> Any:
+def open_safetensors(path: str | os.PathLike[str]) -> Any:
+    """``safetensors.safe_open`` for NumPy, of a regular file with a header of bounded length.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is no safetensors file, or is damaged.
+    """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no weights file {os.fspath(path)}")
     try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+        if length > _MAX_HEADER:
+            raise ValueError(f"its header claims {length} bytes")
         return safetensors.safe_open(path, framework="numpy")
-    except (safetensors.SafetensorError, OSError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise ValueError(
             f"{os.fspath(path)} is not a safetensors file, or is damaged: {error}"
         ) from error

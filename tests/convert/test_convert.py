@@ -1,6 +1,9 @@
 """Other people's weights in, ours out: names, layouts, colours, work directories."""
 
 import functools
+import json
+import os
+import struct
 
 import jax
 import ml_collections
@@ -342,6 +345,14 @@ def test_a_folder_that_another_process_writes_to_is_left_alone(config, tmp_path)
     ("change", "message"),
     [
         ({"alphas_cumprod": np.linspace(1, 0.1, 1000)}, "another noise schedule: 1000 steps"),
+        ({"alphas_cumprod": np.zeros(0)}, "damaged: alphas_cumprod is empty"),
+        ({"alphas_cumprod": np.full(1000, np.nan)}, "alphas_cumprod holds numbers that are not f"),
+        ({"scale_factor": np.zeros(0)}, "damaged: scale_factor is empty"),
+        ({"scale_factor": np.ones(2)}, "scale_factor is no single number above 0"),
+        ({"scale_factor": np.zeros(())}, "scale_factor is no single number above 0"),
+        ({"scale_factor": np.float32(-1)}, "scale_factor is no single number above 0"),
+        ({"scale_factor": np.float32(np.inf)}, "scale_factor holds numbers that are not finite"),
+        ({"scale_factor": np.array(1j)}, "scale_factor is of type complex128"),
         ({"cond_stage_model.quant_conv.bias": np.ones(8)}, "quant_conv.bias differs from first"),
         ({"model.diffusion_model.label_emb.weight": np.ones(8)}, "label_emb.weight is unknown"),
     ],
@@ -369,12 +380,73 @@ def test_a_latent_scale_is_moved_to_the_condition(config, tmp_path):
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("main.3.running_var", lambda x: -1 - x, "holds a negative variance"),
+        ("main.3.weight", lambda x: np.full(x.shape, 1e300), "holds numbers that are not finite"),
+        ("main.3.weight", lambda x: x.astype(np.int8), "is of type int8, not of a floating one"),
+        ("main.3.weight", lambda x: x > 0, "is of type bool, not of a floating one"),
+        ("main.0.weight", lambda x: x + 1j, "is of type complex64, not of a floating one"),
+    ],
+)
+def test_impossible_weights_are_refused(name, change, message):
+    pairs = LISTS["discriminator"]
+    tensors = translate.to_theirs(variables(pairs), pairs)
+    tensors[name] = change(tensors[name])
+    with pytest.raises(ConvertError, match=f"{name} {message}"):
+        translate.to_ours(tensors, pairs, known=nothing, source="gan.ckpt")
+
+
+def safetensors_file(path, entries: dict, size: int = 48):
+    header = json.dumps(entries).encode() if isinstance(entries, dict) else entries
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(size))
+    return path
+
+
+def entry(dtype="F32", shape=(12,), offsets=(0, 48)) -> dict:
+    return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"x": entry(shape=(13,))}, "damaged"),
+        ({"x": entry(), "y": entry()}, "damaged"),  # of the same bytes
+        ({"x": entry(offsets=(0, 44), shape=(11,))}, "damaged"),
+        ({"x": entry(shape=(0, 2**63), offsets=(0, 0))}, "a"),
+        ({"x": entry("F8_E4M3", (48,))}, "of a type that NumPy lacks .*float8_e4m3.*: save them"),
+        ({"x\x1b[2J": entry()}, "cannot be printed"),
+        ({"x" * 1000: entry()}, "too long"),
+        (b"[" * 100_000, "damaged"),
+        (b"{", "damaged"),
+        (b"", "damaged"),
+    ],
+)
+def test_damaged_safetensors_files_are_refused(tmp_path, entries, message):
+    path = safetensors_file(tmp_path / "a.safetensors", entries)
+    with pytest.raises(ConvertError, match=f"a.safetensors .*{message}") as error:
+        sources.read(path)
+    assert str(error.value).isprintable()
+
+
+def test_special_files_and_long_headers_are_not_read(tmp_path):
+    os.mkfifo(tmp_path / "fifo.safetensors")
+    with pytest.raises(ConvertError, match="there is no weights file .*fifo"):
+        sources.read(tmp_path / "fifo.safetensors")
+    with pytest.raises(ConvertError, match="there is no weights file"):
+        sources.read(tmp_path / "missing.safetensors")
+    path = safetensors_file(tmp_path / "a.safetensors", b" " * 2**25)
+    with pytest.raises(ConvertError, match="its header claims 33554432 bytes"):
+        sources.read(path)
+
+
 def test_an_unknown_file_says_what_is_expected(tmp_path):
     torch_file.write(tmp_path / "a.pt", {"fc.weight": np.zeros(2)})
     with pytest.raises(ConvertError, match="no known kind, its tensors begin with fc.weight"):
         sources.recognise(sources.read(tmp_path / "a.pt"), "a.pt")
     (tmp_path / "a.safetensors").write_bytes(b"nonsense")
-    with pytest.raises(ConvertError, match="no readable safetensors file"):
+    with pytest.raises(ConvertError, match="is not a safetensors file, or is damaged"):
         sources.read(tmp_path / "a.safetensors")
 
 

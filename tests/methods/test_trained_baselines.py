@@ -2,7 +2,6 @@
 
 import functools
 import importlib
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -146,17 +145,19 @@ def test_published_weights_of_draem_are_taken_over(tmp_path):
     for name, pairs in made.items():
         variables = {"params": state.params[name], "batch_stats": state.variables[name]}
         theirs = translate.to_theirs(jax.device_get(variables), pairs)
-        files.append(str(tmp_path / f"{name}.safetensors"))
+        files.append(tmp_path / f"{name}.safetensors")
         whole = {k: np.ascontiguousarray(v) for k, v in theirs.items()}  # it takes the bare bytes
         safetensors.numpy.save_file(whole, files[-1])
     assert {"encoder.block1.0.weight", "decoder.db1.3.bias", "decoder.fin_out.0.weight"} <= set(
         safetensors.numpy.load_file(files[0])
     )
     mutable = ml_collections.ConfigDict(c)
-    import_file(mutable, tmp_path / "run", Path(",".join(files)))
+    import_file(mutable, tmp_path / "run", *files)
     detector = Detector.from_workdir(mutable, tmp_path / "run", "tiles")
     jax.tree.map(np.testing.assert_array_equal, detector.weights["draem"], draem.weights(state))
     with pytest.raises(ConvertError, match="already holds a checkpoint"):
-        import_file(mutable, tmp_path / "run", Path(",".join(files)))
-    with pytest.raises(ConvertError, match="does not fit"):
-        import_file(mutable, tmp_path / "other", Path(files[0]))
+        import_file(mutable, tmp_path / "run", *files)
+    with pytest.raises(ConvertError, match="name the other one with --second_input"):
+        import_file(mutable, tmp_path / "other", files[0])
+    with pytest.raises(ConvertError, match="both hold"):
+        import_file(mutable, tmp_path / "other", files[0], files[0])

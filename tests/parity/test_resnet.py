@@ -57,7 +57,18 @@ def test_safetensors_and_pth_give_the_same(tmp_path):
     [
         (lambda t: t.pop("layer2.1.bn2.running_var"), "layer2.1.bn2.running_var is missing"),
         (lambda t: t.update({"bn1.bias": np.zeros(9)}), r"bn1.bias is \[9\], not \[4\]"),
-        (lambda t: t.update({"bn1.bias": np.full(4, np.nan)}), "not finite, in conv1/bias"),
+        (
+            lambda t: t.update({"bn1.bias": np.full(4, np.nan)}),
+            "bn1.bias holds numbers that are not finite",
+        ),
+        (
+            lambda t: t.update({"bn1.running_var": np.full(4, -1.0)}),
+            "bn1.running_var holds a negative variance",
+        ),
+        (
+            lambda t: t.update({"conv1.weight": np.zeros((4, 3, 7, 7), np.int8)}),
+            "conv1.weight is of type int8, not of a floating one",
+        ),
     ],
 )
 def test_files_that_do_not_fit_are_refused(change, message, tmp_path):
