@@ -6,6 +6,7 @@ beside this module; this module supplies its data.
 
 import base64
 import dataclasses
+import datetime
 import html
 import io
 import json
@@ -22,7 +23,7 @@ from diffad_jax.evaluation import tables
 from diffad_jax.evaluation.metrics import CategoryMetrics, Curves, TestSet
 from diffad_jax.evaluation.metrics_file import plain_intervals, versions
 from diffad_jax.evaluation.pixels import Maps
-from diffad_jax.evaluation.ranking import Metric
+from diffad_jax.evaluation.ranking import NO_RECONSTRUCTION, Metric
 from diffad_jax.runtime.files import write_whole
 
 _TEMPLATE = Path(__file__).with_name("report_template.html")
@@ -71,6 +72,7 @@ def write_report(path: Path, content: Content) -> None:
     test, measured = content.test, content.measured
     data = {
         "category": content.category,
+        "date": datetime.date.today().isoformat(),
         "side": test.photos.shape[1],  # pixels
         "metrics": _metrics(measured),
         "by_defect": _by_defect(measured, test),
@@ -100,6 +102,7 @@ def _metrics(measured: CategoryMetrics) -> list[dict[str, Any]]:
     return [
         _metric(name, metric) | {"interval": intervals.get(name)}
         for name, metric in measured.metrics.items()
+        if metric.reason != NO_RECONSTRUCTION
     ]
 
 
@@ -179,9 +182,9 @@ def _quality(content: Content) -> int:
 def _tiles(content: Content, i: int) -> dict[str, np.ndarray]:
     """{title: [s, s, 3] uint8} of one photo."""
     photo, test = content.test.photos[i], content.test
-    tiles = {"input": photo}
+    overlay = pictures.overlay(photo, content.maps[i], content.map_range)
+    tiles = {"input": photo, "anomaly map": overlay}
     tiles |= {title: column[i] for title, column in content.columns.items()}
-    tiles["anomaly map"] = pictures.overlay(photo, content.maps[i], content.map_range)
     if test.masks is not None and test.labels[i]:
         tiles["ground truth"] = _outlined(photo, test.masks[i])
     return tiles

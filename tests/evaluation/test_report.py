@@ -92,7 +92,7 @@ def test_its_data_holds_what_was_measured(page):
 
 def test_pictures_are_jpegs_at_the_photos_size(page):
     data = json.loads(page[1].data)
-    titles = ["input", "reconstruction", "interpolated 0.5", "anomaly map", "ground truth"]
+    titles = ["input", "anomaly map", "reconstruction", "interpolated 0.5", "ground truth"]
     for photo in data["photos"]:
         expected = titles if photo["anomalous"] else titles[:-1]
         assert [p["title"] for p in photo["pictures"]] == expected
@@ -148,3 +148,11 @@ def test_the_most_wrong_photos_keep_their_pictures_where_space_is_short(tmp_path
         wrong[p["file"]] for p in photos if not p["pictures"]
     )
     assert path.stat().st_size < 40_000 * 4 / 3 + 100_000
+
+
+def test_a_method_that_rebuilds_nothing_has_no_rows_of_reconstructions(tmp_path):
+    path = tmp_path / "report.html"
+    make_report(path, rebuilds=False)
+    names = {m["name"] for m in json.loads(read(path).data)["metrics"]}
+    assert "image_auroc" in names
+    assert not {n for n in names if n.startswith(("direct_copy", "fid"))}

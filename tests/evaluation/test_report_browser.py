@@ -104,6 +104,20 @@ def test_filters_and_orders(page, written):
     assert page.run(SCORES) == scores[::-1]
 
 
+def test_a_miss_and_a_false_alarm_stand_first(page):
+    assert set(page.run(VERDICTS)[:2]) == {"missed", "false alarm"}
+
+
+def test_the_headline_counts_first(page, written):
+    _, fp, fn, tp = counts(*written[1:], THRESHOLD)
+    headline = page.run(
+        "[...document.querySelectorAll('#headline dd:not(.interval)')].map((d) => d.textContent)"
+    )
+    good = len(written[2]) - tp - fn
+    expected = [f"{tp} of {tp + fn}", f"{fn} of {tp + fn}", f"{fp} of {good}"]
+    assert headline[:3] == expected
+
+
 def test_pictures_are_decoded_when_they_come_near(page):
     pictures = f"{CARDS}.at(-1).querySelectorAll('img').length"
     assert page.run(pictures) == 0
