@@ -192,9 +192,9 @@ def share(base: Path, here: Path, count: int) -> None:
     """Links the first stages of one category's folder into another."""
     here.mkdir(parents=True, exist_ok=True)
     for stage in STAGES[:count]:
-        link = here / stage.NAME
+        link = here / stage.name
         if not link.exists():
-            link.symlink_to(Path("../..") / base.parent.name / base.name / stage.NAME)
+            link.symlink_to(Path("../..") / base.parent.name / base.name / stage.name)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import argparse
 import functools
 import importlib.util
 import json
-import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import ml_collections
 import numpy as np
 
 from diffad_jax.errors import UserError
+from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.diffad import STAGES, networks
 from diffad_jax.methods.diffad.reconstruct import reconstruct
 from diffad_jax.methods.diffad.segment import segment
@@ -59,11 +59,11 @@ def count(config: ml_collections.FrozenConfigDict, num_photos: int) -> dict[str,
         c = stage.settings(config)
         step = functools.partial(stage.train_step, config=config)
         total = flops.count(step, state, frozen, batch)
-        report[stage.NAME] = {
+        report[stage.name] = {
             "gflop_an_image": total / c.batch_size / 1e9,
             "pflop_in_all": total * _steps(c, num_photos) / 1e15,
         }
-        weights[stage.NAME] = jax.eval_shape(stage.weights, state)
+        weights[stage.name] = jax.eval_shape(stage.weights, state)
     image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
     total = flops.count(_detect(config), weights, image)
     report["detector"] = {"gflop_an_image": total / 1e9}
@@ -72,7 +72,7 @@ def count(config: ml_collections.FrozenConfigDict, num_photos: int) -> dict[str,
 
 def shapes(
     config: ml_collections.FrozenConfigDict,
-) -> Iterator[tuple[types.ModuleType, TrainState, dict, dict]]:
+) -> Iterator[tuple[Stage, TrainState, dict, dict]]:
     """(stage, its state, what it stands on, its batch) of each stage in turn, as shapes."""
     frozen, key = _perceptual(config), jax.random.key(0)
     for stage in STAGES:
@@ -80,7 +80,7 @@ def shapes(
         state = jax.eval_shape(functools.partial(stage.init_state, config), key, frozen, batch)
         yield stage, state, frozen, batch
         frozen = {name: value for name, value in frozen.items() if name != "perceptual"}
-        frozen[stage.NAME] = jax.eval_shape(stage.weights, state)
+        frozen[stage.name] = jax.eval_shape(stage.weights, state)
 
 
 def _steps(stage: ml_collections.FrozenConfigDict, num_photos: int) -> float:

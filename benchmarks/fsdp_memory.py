@@ -22,7 +22,6 @@ from benchmarks.last_line import finish
 from configs import mvtec
 from diffad_jax.methods.diffad import autoencoder, latent_diffusion
 from diffad_jax.runtime import sharding
-from diffad_jax.training.checkpoint import abstract_state
 
 
 def main() -> None:
@@ -50,8 +49,8 @@ def measure(fsdp: int, batch_size: int) -> dict:
     mutable.diffusion.steps = mutable.autoencoder.steps = 1
     config = ml_collections.FrozenConfigDict(mutable)
     mesh = sharding.make_mesh(config)
-    frozen = {"autoencoder": autoencoder.weights(abstract_state(autoencoder, config, {}))}
-    state = abstract_state(latent_diffusion, config, frozen)
+    frozen = {"autoencoder": autoencoder.STAGE.weights_shapes(config, {})}
+    state = latent_diffusion.STAGE.state_shapes(config, frozen)
     frozen, state = (sharding.with_shardings(t, sharding.weights_sharding(mesh, t))
                      for t in (frozen, state))  # fmt: skip
     side = config.image_size

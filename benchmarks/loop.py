@@ -22,6 +22,7 @@ import numpy as np
 
 from configs import mvtec
 from diffad_jax.methods import train_state
+from diffad_jax.methods.contract import Stage
 from diffad_jax.training import loop
 from diffad_jax.types import Validation
 
@@ -35,21 +36,28 @@ RUNS = {  # name -> (log_every, checkpoint_every); none of them before the last 
 class Sleeper:
     """A stage whose step sleeps, and moves a state of a chosen size."""
 
-    NAME, SECTIONS, BEST_BY = "autoencoder", ("autoencoder",), "quality"
-
     def __init__(self, seconds: float, state_mib: int):
         self._seconds, self._values = seconds, state_mib * 2**20 // 4
         self.times: list[tuple[float, float]] = []  # beginning and end of each step
 
-    def settings(self, config):
-        return config.autoencoder
+    def stage(self):
+        return Stage(
+            name="sleeper",
+            sections=("autoencoder",),
+            section="autoencoder",
+            init_state=self.init_state,
+            train_step=self.train_step,
+            weights=self.weights,
+            validate=self.validate,
+            best_by="quality",
+        )
 
-    def init_state(self, config, key, frozen, batch):
+    def init_state(self, config, key, earlier_weights, batch):
         return train_state.create(
             {"w": jnp.zeros(self._values), "of use": jnp.zeros(1024)}, (), key
         )
 
-    def train_step(self, state, frozen, batch, *, config):
+    def train_step(self, state, earlier_weights, batch, *, config):
         step = jax.pure_callback(self._sleep, jax.ShapeDtypeStruct((), np.int32), state.step)
         params = jax.tree.map(lambda w: w + 1.0, state.params)
         metrics = {"loss": step.astype(jnp.float32)}
@@ -66,7 +74,7 @@ class Sleeper:
 
     def validate(self, weights, batch, *, config):
         pictures = {"photo": batch["image"].astype(jnp.float32) / 255.0}
-        return Validation({"quality": jnp.mean(weights[self.NAME]["of use"])}, pictures)
+        return Validation({"quality": jnp.mean(weights["sleeper"]["of use"])}, pictures)
 
 
 def main() -> None:
@@ -101,7 +109,7 @@ def measure(
     stage = Sleeper(seconds, state_mib)
     with tempfile.TemporaryDirectory() as folder:
         frozen_config = ml_collections.FrozenConfigDict(config)
-        loop.train_stage(stage, frozen_config, {}, Path(folder), data, "loop")
+        loop.train_stage(stage.stage(), frozen_config, {}, Path(folder), data, "loop")
     times = np.array(stage.times)
     return {
         "seconds_per_step": float(times[-1, 0] - times[0, 0]) / (steps - 1),

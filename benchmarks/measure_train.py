@@ -12,7 +12,6 @@ import os
 import platform
 import statistics
 import time
-import types
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 
 from benchmarks import flops as cost
 from diffad_jax.errors import UserError
+from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.diffad import STAGES, networks
 from diffad_jax.methods.train_state import TrainState
 from diffad_jax.runtime import flops, peaks, sharding
@@ -50,7 +50,7 @@ class Plan:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", required=True)
-    parser.add_argument("--stage", required=True, choices=[stage.NAME for stage in STAGES])
+    parser.add_argument("--stage", required=True, choices=[stage.name for stage in STAGES])
     parser.add_argument("--batch", type=int, required=True, help="0: the config's")
     parser.add_argument("--dtype", required=True, choices=("float32", "bfloat16"))
     parser.add_argument("--runs", nargs="+", choices=RUNS, required=True)
@@ -113,10 +113,10 @@ def measure(config: Config, name: str, plan: Plan) -> dict:
 class Ours:
     """A stage's training as ``train.py`` sets it up; ``state`` and ``frozen`` are shapes."""
 
-    def __init__(self, stage: types.ModuleType, config: Config, state: TrainState, frozen: dict):
+    def __init__(self, stage: Stage, config: Config, state: TrainState, frozen: dict):
         self.stage, self.config, self.mesh = stage, config, sharding.make_mesh(config)
         size = stage.settings(config).batch_size
-        sharding.check_batch_size(self.mesh, size, f"batch size of the {stage.NAME}")
+        sharding.check_batch_size(self.mesh, size, f"batch size of the {stage.name}")
         self.shardings = sharding.weights_sharding(self.mesh, (state, frozen))
         self.shapes = sharding.with_shardings((state, frozen), self.shardings)
 
@@ -335,8 +335,8 @@ def machine() -> dict:
     }
 
 
-def _named(name: str) -> types.ModuleType:
-    return {stage.NAME: stage for stage in STAGES}[name]
+def _named(name: str) -> Stage:
+    return {stage.name: stage for stage in STAGES}[name]
 
 
 if __name__ == "__main__":

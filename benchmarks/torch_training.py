@@ -6,7 +6,6 @@ float32 uses TF32 on NVIDIA GPUs, as XLA does; bfloat16 is autocast. Adam is PyT
 import contextlib
 import copy
 import sys
-import types
 from pathlib import Path
 
 import flax
@@ -16,6 +15,7 @@ import torch
 from torch import nn
 
 from diffad_jax.errors import UserError
+from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.diffad import autoencoder, latent_diffusion, networks
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "parity"))  # as pytest does
@@ -66,7 +66,7 @@ class Training:
 
     def __init__(
         self,
-        stage: types.ModuleType,
+        stage: Stage,
         config: ml_collections.FrozenConfigDict,
         params: dict,
         variables: dict,
@@ -93,14 +93,14 @@ class Training:
         }
         for network in self.frozen.values():
             network.eval().requires_grad_(False)
-        owner = variables if stage is latent_diffusion else frozen.get("denoiser", {})
+        owner = variables if stage is latent_diffusion.STAGE else frozen.get("denoiser", {})
         self.scale = float(owner.get("scale", 1.0))
-        params = params["autoencoder"] if stage is autoencoder else params
+        params = params["autoencoder"] if stage is autoencoder.STAGE else params
         statistics = {k: v for k, v in variables.items() if k == "batch_stats"}
-        module = getattr(networks, stage.NAME)(config)
+        module = getattr(networks, stage.name)(config)
         self.model = self._network(module, {"params": params, **statistics})
-        self.average = copy.deepcopy(self.model) if stage is latent_diffusion else None
-        self.loss = getattr(self, f"_{stage.NAME}")
+        self.average = copy.deepcopy(self.model) if stage is latent_diffusion.STAGE else None
+        self.loss = getattr(self, f"_{stage.name}")
         self.optimizer = _optimizer(stage, config, self.model)
         self.accumulation = stage.settings(config).accumulation
         self.steps, self.marked = 0, False
@@ -192,13 +192,13 @@ def _parameters(frozen: dict) -> dict:
 
 
 def _optimizer(
-    stage: types.ModuleType, config: ml_collections.FrozenConfigDict, model: nn.Module
+    stage: Stage, config: ml_collections.FrozenConfigDict, model: nn.Module
 ) -> torch.optim.Optimizer:
     c, make = stage.settings(config), torch.optim.Adam
     options: dict = {"lr": c.learning_rate, "fused": True}
-    if stage is autoencoder:
+    if stage is autoencoder.STAGE:
         options["betas"] = tuple(c.betas)
-    elif stage is latent_diffusion:
+    elif stage is latent_diffusion.STAGE:
         make, options["weight_decay"] = torch.optim.AdamW, c.weight_decay
     return make(model.parameters(), **options)
 

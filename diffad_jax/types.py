@@ -32,7 +32,7 @@ class Prediction:
     anomaly_map: jax.Array  # [b, h, w] float32
     # The defect-free version, [b, h, w, 3] float32 in [0, 1]; None where the method makes none.
     reconstruction: jax.Array | None = None
-    # Decoded from k mixed latents, [b, k, h, w, 3] float32 in [0, 1]; None but for DiffAD.
+    # Decoded from k mixed latents, [b, k, h, w, 3] float32 in [0, 1]; None where there are none.
     interpolated: jax.Array | None = None
 
 

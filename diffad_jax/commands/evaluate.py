@@ -196,7 +196,7 @@ def _fid(
 ) -> dict[str, Metric]:
     """Of the reconstructions against the normal photos that training saw."""
     dimension = config.evaluation.fid_dimension
-    if not get_method(config).RECONSTRUCTS:
+    if not get_method(config).reconstructs:
         return fid.no_fid(dimension, NO_RECONSTRUCTION)
     if inception is None or results.features is None:
         return fid.no_fid(dimension, fid.NO_WEIGHTS)

@@ -125,11 +125,11 @@ def _check(config: ml_collections.ConfigDict, tile: bool, save: Sequence[str]) -
         known = ", ".join(writer.PICTURES)
         raise ConfigError(f"--save={min(unknown)}: choose some of {known}, or nothing")
     method = get_method(config)
-    if "reconstruction" in save and not method.RECONSTRUCTS:
+    if "reconstruction" in save and not method.reconstructs:
         raise ConfigError(f"--save=reconstruction: {config.method} makes none")
-    if tile and config.method == "padim":
-        raise ConfigError("--tile does not go with padim, which knows places of whole photos")
-    if (tile or "mask" in save) and not method.SCORE_IS_IN_MAP:
+    if tile and method.whole_photos:
+        raise ConfigError(f"--tile does not go with {config.method}, {method.whole_photos}")
+    if (tile or "mask" in save) and method.score_map is None:
         raise ConfigError(
             f"--tile and --save=mask do not go with {config.method}, whose score is no value of "
             "its map"

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -13,27 +12,21 @@ import ml_collections
 import numpy as np
 
 from diffad_jax.commands.evaluate import evaluate
-from diffad_jax.convert.backbone import read_backbone
-from diffad_jax.convert.perceptual import read_lpips
+from diffad_jax.convert import pretrained
 from diffad_jax.data import images, inspect_text, layouts, recorded, split, toy
 from diffad_jax.data import inspect as data_inspect
 from diffad_jax.data.split import Split
 from diffad_jax.errors import ConfigError
 from diffad_jax.evaluation import cost
-from diffad_jax.methods import backbone
-from diffad_jax.methods.contract import FittedStage, Stage, is_fitted
-from diffad_jax.methods.diffad import autoencoder, networks
+from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.registry import get_method
 from diffad_jax.methods.train_state import Params
-from diffad_jax.models import pretrained
 from diffad_jax.runtime import files, lock
 from diffad_jax.training import fit, loop
 from diffad_jax.training.fingerprint import describe_photos
 from diffad_jax.training.held_out import load_split
 from diffad_jax.training.profiling import Steps
 from diffad_jax.types import Batch
-
-logger = logging.getLogger(__name__)
 
 
 def prepare(config: ml_collections.ConfigDict) -> None:
@@ -61,7 +54,7 @@ def train_and_evaluate(
     """
     prepare(config)
     # Methods that are fitted see the photos alone.
-    if "recorded" in config.data and config.data.recorded:
+    if get_method(config).needs_synthesis and config.data.recorded:
         recorded.Recording(config.data.recorded)  # it is there, and whole
     for category in config.categories:
         with lock.hold(workdir / category):
@@ -86,24 +79,24 @@ def train_category(
     weights: dict = {}
     for stage in get_method(config).stages(frozen_config):
         started = time.monotonic()
-        title = f"{category}/{stage.NAME}"
-        if is_fitted(stage):
+        title = f"{category}/{stage.name}"
+        if stage.fit:
             if weights and jax.process_count() > 1:
                 continue  # left to the one process that evaluates
             trained, metrics = _fit(stage, frozen_config, weights, directory, photos), {}
         else:
-            weights[stage.NAME], metrics, trained = _train(
+            weights[stage.name], metrics, trained = _train(
                 stage, frozen_config, weights, directory, category, photos, profile
             )
         if jax.process_index() != 0:
             continue
         seconds = time.monotonic() - started
-        if trained or stage.NAME not in report:  # it was stopped, or killed, in between
+        if trained or stage.name not in report:  # it was stopped, or killed, in between
             spent = {
                 "seconds_this_run": round(seconds, 1),
                 "peak_memory_mib": round(cost.peak_memory_mib()),
             }
-            report[stage.NAME] = (spent if trained else {}) | metrics
+            report[stage.name] = (spent if trained else {}) | metrics
             files.write_whole(report_file, json.dumps(report, indent=2) + "\n")
         if trained:
             shown = ", ".join(f"{k} {v:.4g}" for k, v in metrics.items())
@@ -134,13 +127,13 @@ def _train(
     settled = loop.with_steps(
         stage, config, directory, lambda: len(photos.train) + len(photos.held_out)
     )
-    frozen = load_perceptual(config) if stage is autoencoder else weights
-    title = f"{category}/{stage.NAME}"
-    return loop.train_stage(stage, settled, frozen, directory, data, title, profile)
+    earlier_weights = weights | pretrained.load(stage.pretrained(config), config)
+    title = f"{category}/{stage.name}"
+    return loop.train_stage(stage, settled, earlier_weights, directory, data, title, profile)
 
 
 def _fit(
-    stage: FittedStage,
+    stage: Stage,
     config: ml_collections.FrozenConfigDict,
     weights: dict[str, Params],
     directory: Path,
@@ -157,55 +150,11 @@ def _fit(
         stage,
         config,
         weights,
-        lambda: load_backbone(config) if "backbone" in config else {},
+        lambda: pretrained.load(stage.pretrained(config), config),
         directory,
         batches,
         photos.describe(),
     )
-
-
-def load_perceptual(config: ml_collections.ConfigDict) -> dict[str, Params]:
-    """``{"perceptual": …}``, the weights of stage 1's perceptual network; {} where it is off.
-
-    Raises:
-      ConfigError: the file that the config names does not hold them.
-    """
-    c = config.autoencoder
-    if c.perceptual == "none":
-        return {}
-    if not c.perceptual_file:
-        logger.warning(
-            "the perceptual term of stage 1 is off: config.autoencoder.perceptual_file names no "
-            "LPIPS weights"
-        )
-        return {}
-    try:
-        if c.perceptual == "lpips":
-            return {"perceptual": read_lpips(c.perceptual_file)}
-        network = networks.perceptual(config)
-        return {"perceptual": pretrained.load_inception(c.perceptual_file, network.names)}
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"config.autoencoder.perceptual_file: {error}") from error
-
-
-def load_backbone(config: ml_collections.FrozenConfigDict) -> dict[str, Params]:
-    """``{"backbone": …}``, the weights of the network that features come from.
-
-    Raises:
-      ConfigError: ``config.backbone.weights`` names no file, or one that does not hold them; a
-        layer is unknown, or the photos are too small for the network.
-    """
-    c = config.backbone
-    if not c.weights:
-        raise ConfigError(
-            f"config.backbone.weights is empty: name a file with trained weights of {c.name} "
-            "(README.md tells which)"
-        )
-    try:
-        backbone.map_shapes(config)
-        return {"backbone": read_backbone(c.weights, backbone.network(config))}
-    except ValueError as error:
-        raise ConfigError(f"config.backbone: {error}") from error
 
 
 def record(config: ml_collections.ConfigDict, output: Path, num_examples: int) -> None:
@@ -246,7 +195,7 @@ def inspect(config: ml_collections.ConfigDict, output: Path) -> None:
 
 
 def _require_synthesis(config: ml_collections.ConfigDict) -> None:
-    if "synthesis" not in config:
+    if not get_method(config).needs_synthesis:
         raise ConfigError(
             f"config.method = {config.method!r} learns without synthetic anomalies, so its config "
             "says nothing of them: take another one, such as configs/mvtec.py"

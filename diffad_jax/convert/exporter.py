@@ -57,7 +57,7 @@ def published_tensors(
         raise ConvertError("the published sampler takes ε: this denoiser predicts something else")
     weights: dict = {}
     for stage in STAGES:
-        weights[stage.NAME] = checkpoint.load_weights(stage, frozen_config, weights, directory)
+        weights[stage.name] = checkpoint.load_weights(stage, frozen_config, weights, directory)
     latest = _denoiser_state(frozen_config, weights["autoencoder"], directory)
 
     pairs = torch_weights.autoencoder_pairs(frozen_config)
@@ -74,13 +74,13 @@ def published_tensors(
 
 def _denoiser_state(config: Config, autoencoder: dict, directory: Path) -> TrainState:
     """The whole state: ``weights`` lack the latest params beside their moving average."""
-    frozen, folder = {"autoencoder": autoencoder}, directory / latent_diffusion.NAME
+    frozen, folder = {"autoencoder": autoencoder}, directory / latent_diffusion.STAGE.name
     checkpoints = checkpoint.Checkpoints(folder)
     try:
-        template = checkpoint.abstract_state(latent_diffusion, config, frozen)
+        template = latent_diffusion.STAGE.state_shapes(config, frozen)
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         template = sharding.with_shardings(template, jax.tree.map(lambda _: here, template))
-        mark = fingerprint(latent_diffusion, config, frozen)
+        mark = fingerprint(latent_diffusion.STAGE, config, frozen)
         step = checkpoint.chosen_step(checkpoints, checkpoints.newest_sound_step(), config)
         return checkpoints.restore(step, "state", template, mark, for_training=False)
     finally:

@@ -1,5 +1,6 @@
 """Other people's trained weights become finished stages of ours."""
 
+import contextlib
 import functools
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from diffad_jax.convert import sources, torch_weights
 from diffad_jax.convert.errors import ConvertError
 from diffad_jax.convert.sources import AUTOENCODER, DIFFUSERS, LATENT_DIFFUSION, SEGMENTER
 from diffad_jax.methods import draem
+from diffad_jax.methods.contract import Stage, blank_batch
 from diffad_jax.methods.diffad import STAGES
-from diffad_jax.methods.train_state import TrainState
+from diffad_jax.methods.train_state import Params, Weights
 from diffad_jax.runtime import lock
 from diffad_jax.training import checkpoint, loop
 from diffad_jax.training.fingerprint import fingerprint
@@ -72,11 +74,11 @@ def import_file(
         for name in _WRITES[kind]:
             _refuse_existing(directory / name)
         for stage in STAGES:
-            if stage.NAME in _WRITES[kind]:
-                weights[stage.NAME] = _save(stage, frozen_config, weights, directory, parts)
-                print(f"{directory / stage.NAME}: from {path}, {_convention(kind, frozen_config)}")
+            if stage.name in _WRITES[kind]:
+                weights[stage.name] = _save(stage, frozen_config, weights, directory, parts)
+                print(f"{directory / stage.name}: from {path}, {_convention(kind, frozen_config)}")
             elif kind == SEGMENTER:
-                weights[stage.NAME] = checkpoint.load_weights(
+                weights[stage.name] = checkpoint.load_weights(
                     stage, frozen_config, weights, directory
                 )
 
@@ -89,9 +91,9 @@ def _import_draem(config: Config, directory: Path, path: Path, second: Path) -> 
     tensors = first_tensors | second_tensors
     parts = torch_weights.convert_draem(config, tensors, files)
     with lock.hold(directory):
-        _refuse_existing(directory / draem.NAME)
-        _save(draem, config, {}, directory, parts)
-    print(f"{directory / draem.NAME}: from {files}, read as trained on BGR in [0, 1]")
+        _refuse_existing(directory / draem.STAGE.name)
+        _save(draem.STAGE, config, {}, directory, parts)
+    print(f"{directory / draem.STAGE.name}: from {files}, read as trained on BGR in [0, 1]")
 
 
 def _refuse_existing(folder: Path) -> None:
@@ -107,51 +109,21 @@ def _convention(kind: str, config: Config) -> str:
     return "read as trained on BGR in [0, 1]"
 
 
-def _save(stage, config: Config, frozen: dict, directory: Path, parts: dict) -> dict:
+def _save(
+    stage: Stage, config: Config, earlier_weights: Weights, directory: Path, parts: dict
+) -> Params:
     """Writes a finished checkpoint and returns the stage's weights."""
-    side = config.image_size
-    steps = stage.settings(config).steps or 1  # where it counts epochs: as good as any number
-    pixels = np.zeros((1, side, side, 3), np.uint8)
-    batch = {"image": pixels, "augmented_image": pixels}
+    steps = stage.num_steps(config) or 1  # where it counts epochs: as good as any number
     init = jax.jit(functools.partial(stage.init_state, config))
-    fresh = init(loop.stage_key(config, stage.NAME), frozen, batch)
-    state = _filled(stage.NAME, fresh, parts).replace(step=jnp.asarray(steps, jnp.int32))
-    checkpoints = checkpoint.Checkpoints(directory / stage.NAME, writes=True)
-    try:
-        mark = fingerprint(stage, config, frozen)
-        weights = stage.weights(state)
+    fresh = init(loop.stage_key(config, stage.name), earlier_weights, blank_batch(config))
+    state = stage.state_from_weights(fresh, jax.device_put(parts))
+    state = state.replace(step=jnp.asarray(steps, jnp.int32))
+    weights = stage.weights(state)
+    wanted = fingerprint(stage, config, earlier_weights)
+    folder = directory / stage.name
+    with contextlib.closing(checkpoint.Checkpoints(folder, writes=True)) as checkpoints:
         checkpoints.save(
-            steps, state, weights, mark, planned_steps=steps, metrics={}, best_by=stage.BEST_BY
+            steps, state, weights, wanted, planned_steps=steps, metrics={}, best_by=stage.best_by
         )
         checkpoints.wait()
-    finally:
-        checkpoints.close()
-    return stage.weights(state)
-
-
-def _filled(name: str, state: TrainState, parts: dict) -> TrainState:
-    """A fresh state with imported weights: all that is known here of how a stage keeps them."""
-    parts = jax.device_put(parts)
-    if name == "autoencoder":
-        state = state.replace(params=state.params | {name: parts[name]["params"]})
-        if gan := parts.get("discriminator"):
-            state = state.replace(
-                params=state.params | {"discriminator": gan["params"]},
-                variables={"batch_stats": gan["batch_stats"]},
-            )
-        return state
-    if name == "denoiser":
-        return state.replace(
-            params=parts["denoiser"]["params"],
-            ema_params=parts["average"]["params"],
-            variables={"scale": jnp.asarray(parts["scale"], jnp.float32)},
-        )
-    if name == draem.NAME:
-        return state.replace(
-            params={network: part["params"] for network, part in parts.items()},
-            variables={network: part["batch_stats"] for network, part in parts.items()},
-        )
-    variables = parts[name]
-    return state.replace(
-        params=variables["params"], variables={"batch_stats": variables["batch_stats"]}
-    )
+    return weights

@@ -12,6 +12,7 @@ from diffad_jax.convert import names, sources, translate
 from diffad_jax.convert.errors import ConvertError
 from diffad_jax.convert.names import Pair
 from diffad_jax.convert.sources import AUTOENCODER, DIFFUSERS, LATENT_DIFFUSION, SEGMENTER
+from diffad_jax.methods import draem
 from diffad_jax.methods.diffad import networks
 from diffad_jax.methods.diffad.reconstruct import noise_schedule
 
@@ -71,9 +72,9 @@ def convert_draem(config: Config, tensors: dict[str, np.ndarray], source: str) -
     if config.draem.patch_size != 1:
         raise ConvertError(f"{source} is for config.draem.patch_size = 1")
     pairs = translate.prefixed(
-        names.reconstructor(networks.reconstructor(config)), "reconstructor", str
+        names.reconstructor(draem.reconstructor(config)), "reconstructor", str
     )
-    of_both = names.segmenter(networks.draem_segmenter(config), channels=6)
+    of_both = names.segmenter(draem.segmenter(config), channels=6)
     pairs += translate.prefixed(of_both, "segmenter", str)
     return translate.to_ours(
         tensors, pairs, known=lambda name: name.endswith("num_batches_tracked"), source=source

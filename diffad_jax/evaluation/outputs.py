@@ -46,7 +46,7 @@ def extras(config: ml_collections.ConfigDict, result: Result) -> dict[str, Any]:
         "mask_rule": config.evaluation.mask_rule,
         "test_photos": result.test_photos,
         "cost": metrics_file.plain(result.cost),
-        **({"fid_compares": _FID} if get_method(config).RECONSTRUCTS else {}),
+        **({"fid_compares": _FID} if get_method(config).reconstructs else {}),
         "threshold": Metric(threshold, NONE_HELD_OUT if threshold is None else ""),
         **{
             f"{name}_threshold": Metric(value, "" if value is not None else "F1-max is undefined")
@@ -115,7 +115,7 @@ def settings(config: ml_collections.ConfigDict, calibration: Calibration) -> dic
         "intervals": "95 %, over 1000 resamples of the test photos within each class",
         "seed": str(config.seed),
     }
-    return words | ({"FID": _FID.removeprefix("FID ")} if method.RECONSTRUCTS else {})
+    return words | ({"FID": _FID.removeprefix("FID ")} if method.reconstructs else {})
 
 
 def write_tables(
@@ -143,7 +143,7 @@ def write_tables(
         f"Mask rule {mask_rule(config)}.",
         f"This run: {conditions(config)}.",
         f"A threshold chosen on {TEST_LABELS} flatters; the other saw no test photo.",
-        *([f"{_FID}."] if get_method(config).RECONSTRUCTS else []),
+        *([f"{_FID}."] if get_method(config).reconstructs else []),
     ]
     markdown = [
         "# Evaluation",

@@ -67,7 +67,7 @@ def run(
     columns: dict[str, Stack] = {}
     scores, squares, areas = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
     seconds: list[float] = []
-    reconstructs, features = get_method(config).RECONSTRUCTS, None
+    reconstructs, features = get_method(config).reconstructs, None
     if reconstructs and inception is not None:
         features = fid.no_statistics(e.fid_dimension)
     for start in range(0, len(records), e.batch_size):

@@ -87,7 +87,7 @@ def _threshold(calibration: Calibration) -> dict[str, Any] | None:
 def _photos(model: Model) -> str:
     """Names the photos that the last stage was trained on; empty for imported weights."""
     last = get_method(model.config).stages(model.config)[-1]
-    checkpoints = checkpoint.Checkpoints(model.workdir / model.category / last.NAME)
+    checkpoints = checkpoint.Checkpoints(model.workdir / model.category / last.name)
     try:
         return checkpoints.fingerprint(checkpoints.newest_sound_step())[PHOTOS]
     finally:

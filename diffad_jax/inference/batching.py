@@ -55,11 +55,9 @@ def settings(config: ml_collections.ConfigDict, tile: bool) -> dict[str, Any]:
         "training.compute_dtype": config.training.compute_dtype,
         "tile": tile,
     }
-    if config.method == "diffad":
-        fields["reconstruction.test_steps"] = config.reconstruction.test_steps
-    for name in ("smoothing", "smoothing_power"):
-        if name in config.evaluation:
-            fields[f"evaluation.{name}"] = config.evaluation[name]
+    for field in get_method(config).settings:
+        section, _, name = field.partition(".")
+        fields[field] = config[section][name]
     return fields
 
 

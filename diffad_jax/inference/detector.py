@@ -37,7 +37,7 @@ class Detector:
         frozen = ml_collections.FrozenConfigDict(config)
         weights = {}
         for stage in get_method(config).stages(frozen):
-            weights[stage.NAME] = checkpoint.load_weights(
+            weights[stage.name] = checkpoint.load_weights(
                 stage, frozen, weights, Path(workdir) / category
             )
         return cls(config, weights)

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from diffad_jax.errors import ConfigError
+from diffad_jax.methods.contract import Pretrained
 from diffad_jax.methods.train_state import Params
 from diffad_jax.models.inception import Inception
 from diffad_jax.models.resnet import ResNet, resnet18, wide_resnet50_2
@@ -20,6 +22,26 @@ def network(config: Config) -> Inception | ResNet:
     """The network that ``config.backbone`` describes, up to its deepest layer."""
     c = config.backbone
     return _NETWORKS[c.name](tuple(c.layers), dtype=jnp.dtype(config.training.compute_dtype))
+
+
+def pretrained(config: Config) -> Pretrained:
+    """See ``contract.Stage``.
+
+    Raises:
+      ConfigError: ``config.backbone.weights`` names no file; a layer is unknown, or the photos are
+        too small for the network.
+    """
+    c = config.backbone
+    if not c.weights:
+        raise ConfigError(
+            f"config.backbone.weights is empty: name a file with trained weights of {c.name} "
+            "(README.md tells which)"
+        )
+    try:
+        map_shapes(config)
+    except ValueError as error:
+        raise ConfigError(f"config.backbone: {error}") from error
+    return Pretrained("backbone", "backbone.weights", network(config))
 
 
 def maps(params: Params, images: jax.Array, *, config: Config) -> list[jax.Array]:

@@ -1,108 +1,154 @@
-"""What a method and its stages must offer; a module with these names offers them."""
+"""What a method and its stages offer: everything that the rest of the program knows of them."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
 
+import flax.linen as nn
 import jax
 import ml_collections
 import numpy as np
 
-from diffad_jax.methods.train_state import Params, TrainState
+from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.types import Batch, Prediction, Validation
 
 Config = ml_collections.FrozenConfigDict
 
 
-class Stage(Protocol):
-    """What is trained step by step. ``frozen`` holds the weights of the stages before.
+class Pretrained(NamedTuple):
+    """A network that others trained, and that a stage learns with."""
 
-    Attributes:
-      NAME: of its folder, and of its weights among those of the others.
-      SECTIONS: of the config, on which its weights depend.
-      BEST_BY: the metric of ``validate`` that makes a checkpoint the best: larger is better.
-    """
+    name: str  # of its weights among the earlier ones
+    field: str  # of the config, which names their file
+    network: nn.Module
 
-    NAME: str
-    SECTIONS: tuple[str, ...]
-    BEST_BY: str
 
-    def settings(self, config: Config) -> Config: ...
-    def init_state(
-        self, config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch
+class Init(Protocol):
+    def __call__(
+        self, config: Config, key: jax.Array, earlier_weights: Weights, batch: Batch
     ) -> TrainState: ...
-    def train_step(
-        self, state: TrainState, frozen: dict[str, Params], batch: Batch, *, config: Config
+
+
+class Step(Protocol):
+    def __call__(
+        self, state: TrainState, earlier_weights: Weights, batch: Batch, *, config: Config
     ) -> tuple[TrainState, dict[str, jax.Array]]: ...
-    def weights(self, state: TrainState) -> Params: ...
-    def validate(
-        self, weights: dict[str, Params], batch: Batch, *, config: Config
-    ) -> Validation: ...
 
 
-class FittedStage(NamedTuple):
-    """What is fitted in one pass over the normal photos, without gradients.
-
-    Attributes:
-      NAME, SECTIONS: as of ``Stage``.
-      fit: (config, photos, frozen) -> the weights, all that prediction needs, as NumPy arrays in
-        nested dictionaries. ``photos`` are batches [b, s, s, 3] uint8 RGB of the normal training
-        photos, each photo once; the last batch may be smaller. ``frozen`` holds the weights of the
-        stages before, or {"backbone": its parameters} where a method has one.
-    """
-
-    NAME: str
-    SECTIONS: tuple[str, ...]
-    fit: Callable[[Config, Iterator[np.ndarray], dict[str, Params]], Params]
+class Validate(Protocol):
+    def __call__(self, weights: Weights, batch: Batch, *, config: Config) -> Validation: ...
 
 
-class Method(Protocol):
-    """What ``config.method`` names.
+class Predict(Protocol):
+    def __call__(
+        self, weights: Weights, images: jax.Array, *, seed: int | jax.Array, config: Config
+    ) -> Prediction: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What is trained: step by step, or in one pass over the normal photos where ``fit`` is given.
+
+    A stage with ``fit`` needs none of the fields below it, any other one needs all.
 
     Attributes:
-      RECONSTRUCTS: whether a prediction holds a reconstruction.
-      SCORE_IS_IN_MAP: whether the score is the largest value of ``score_map``; otherwise photos
-        cannot be put together from windows, and no mask fits the threshold.
+      name: of its folder, and of its weights among those of the others.
+      sections: of the config, on which its weights depend.
+      pretrained: the network that it learns with; None for none, or where it is off.
+      fit: (config, photos, earlier_weights) -> the weights, all that prediction needs, as NumPy
+        arrays in nested dictionaries. ``photos`` are batches [b, s, s, 3] uint8 RGB of the normal
+        training photos, each photo once; the last batch may be smaller.
+      section: of the config that says how it trains: steps, batch size, optimiser.
+      init_state: a fresh state; pure but for the shapes that ``config`` gives.
+      train_step: one step; its metrics are scalars, ``loss`` among them.
+      weights: what later stages and the detector need of a state.
+      state_from_weights: a fresh state with the variables of trained networks, {network:
+        {collection: …}}, in place of its own.
+      validate: how well it does on held-out examples; ``weights`` are all stages' so far.
+      best_by: the metric of ``validate`` that makes a checkpoint the best: larger is better.
     """
 
-    RECONSTRUCTS: bool
-    SCORE_IS_IN_MAP: bool
+    name: str
+    sections: tuple[str, ...]
+    pretrained: Callable[[Config], Pretrained | None] = lambda config: None
+    fit: Callable[[Config, Iterator[np.ndarray], Weights], Params] | None = None
+    section: str = ""
+    init_state: Init | None = None
+    train_step: Step | None = None
+    weights: Callable[[TrainState], Params] | None = None
+    state_from_weights: Callable[[TrainState, Weights], TrainState] | None = None
+    validate: Validate | None = None
+    best_by: str = ""
 
-    def stages(self, config: Config) -> Sequence[Stage | FittedStage]:
-        """In the order in which they train."""
-        ...
+    def settings(self, config: Config) -> Config:
+        """The section that says how it trains."""
+        return config[self.section]
 
-    def map_range(self, config: Config) -> tuple[float, float] | None:
-        """The map's values that pictures show as black and as yellow.
+    def num_steps(self, config: Config) -> int:
+        """How many it takes; 0 where the config counts in epochs."""
+        return 1 if self.fit else self.settings(config).steps
 
-        None has them chosen on normal photos, see ``threshold.load_map_range``.
-        """
-        ...
+    def state_shapes(self, config: Config, earlier_weights: Weights) -> TrainState:
+        """The shapes of its state; nothing is computed. Not for a stage with ``fit``."""
+        init = functools.partial(self.init_state, config, jax.random.key(0))
+        return jax.eval_shape(init, earlier_weights, blank_batch(config))
 
-    def score_map(self, anomaly_map: jax.Array, *, config: Config) -> jax.Array:
-        """What the score is the largest value of: [b, h, w] -> [b, h, w], of any size.
-
-        Only where ``SCORE_IS_IN_MAP``.
-        """
-        ...
-
-    def predict(
-        self, weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
-    ) -> Prediction:
-        """Pure: a photo's result depends neither on its batch nor on the run.
-
-        Args:
-          weights: the stages', by name.
-          images: [b, s, s, 3] RGB in 0 … 255, uint8 or float32.
-          seed: of what the method draws, if anything; uint32 where it is an array.
-          config: static.
-        """
-        ...
-
-    def describe(self, config: Config) -> dict[str, str]:
-        """What a reader of a report must know of the method: "score", and what else there is."""
-        ...
+    def weights_shapes(self, config: Config, earlier_weights: Weights) -> Params | None:
+        """The shapes of its weights; None where they depend on the photos."""
+        if self.fit:
+            return None
+        return jax.eval_shape(self.weights, self.state_shapes(config, earlier_weights))
 
 
-def is_fitted(stage: Any) -> bool:
-    """Whether a stage is a ``FittedStage``."""
-    return isinstance(stage, FittedStage)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Method:
+    """What ``config.method`` can name.
+
+    Attributes:
+      name: of it in configs.
+      sections: of the config, that it reads besides those that every method does.
+      check: raises ConfigError for fields that do not go together.
+      stages: in the order in which they train.
+      predict: (weights of the stages, images [b, s, s, 3] RGB in 0 … 255, uint8 or float32; seed of
+        what is drawn, if anything, uint32 where it is an array; static config). Pure: a photo's
+        result depends neither on its batch nor on the run.
+      parts: what ``predict`` does, in turn, by name, for timing: the first takes the images in
+        [0, 1], each other one what the part before it returns, the last returns the prediction.
+      settings: fields of the config that predictions depend on beside the weights; those that every
+        method reads (``seed``, ``image_size`` …) are not named.
+      score_map: (anomaly_map [b, h, w] of any size, *, config) -> what the score is the largest
+        value of, [b, h, w]; None where the score is no value of a map, so that photos cannot be
+        put together from windows, and no mask fits the threshold.
+      whole_photos: why photos cannot be cut into windows; empty where they can.
+      map_range: the map's values that pictures show as black and as yellow; None has them chosen on
+        normal photos.
+      reconstructs: whether a prediction holds a reconstruction.
+      needs_synthesis: whether it learns from examples with synthetic anomalies.
+      describe: what a reader of a report must know of it: "score", and what else there is.
+    """
+
+    name: str
+    sections: tuple[str, ...]
+    check: Callable[[Config], None] = lambda config: None
+    stages: Callable[[Config], tuple[Stage, ...]]
+    predict: Predict
+    parts: tuple[tuple[str, Callable], ...] = ()
+    settings: tuple[str, ...]
+    score_map: Callable[..., jax.Array] | None
+    whole_photos: str = ""
+    map_range: Callable[[Config], tuple[float, float] | None] = lambda config: None
+    reconstructs: bool
+    needs_synthesis: bool
+    describe: Callable[[Config], dict[str, str]]
+
+
+def blank_batch(config: Config) -> Batch:
+    """One black example, to learn shapes from."""
+    size = config.image_size
+    pixels = np.zeros((1, size, size, 3), np.uint8)
+    return {
+        "image": pixels,
+        "augmented_image": pixels,
+        "anomaly_mask": np.zeros((1, size, size, 1), np.uint8),
+    }

@@ -1,54 +1,55 @@
 """DRAEM (Zavrtanik et al., ICCV 2021): an autoencoder that removes anomalies, and a segmenter, the
 one that DiffAD took over, on what it changed; both learn together."""
 
-import sys
-
 import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
 
 from diffad_jax.methods import filters, losses, similarity, train_state, validation
-from diffad_jax.methods.contract import Stage
-from diffad_jax.methods.diffad import networks
-from diffad_jax.methods.train_state import Params, TrainState
+from diffad_jax.methods.computing import computing
+from diffad_jax.methods.contract import Method, Stage
+from diffad_jax.methods.train_state import Params, TrainState, Weights
+from diffad_jax.models.reconstructor import Reconstructor
+from diffad_jax.models.segmenter import Segmenter
 from diffad_jax.types import Batch, Prediction, Validation, to_float
 
 NAME = "draem"
-SECTIONS = ("synthesis", "draem")
-BEST_BY = "pixel_ap"
-RECONSTRUCTS = SCORE_IS_IN_MAP = True
 Config = ml_collections.FrozenConfigDict
 
 
-def stages(config: Config) -> tuple[Stage]:
-    """See ``contracts.Method``: the module is its own only stage."""
-    del config
-    return (sys.modules[__name__],)
+def reconstructor(config: Config) -> Reconstructor:
+    c = config.draem
+    return Reconstructor(
+        channels=c.reconstructor_channels,
+        multipliers=tuple(c.reconstructor_multipliers),
+        patch_size=c.patch_size,
+        **computing(config),
+    )
 
 
-def map_range(config: Config) -> tuple[float, float]:
-    """See ``contracts.Method``: probabilities."""
-    del config
-    return 0.0, 1.0
-
-
-def settings(config: Config) -> ml_collections.FrozenConfigDict:
-    return config.draem
+def segmenter(config: Config) -> Segmenter:
+    c = config.draem
+    return Segmenter(
+        channels=c.segmenter_channels,
+        multipliers=tuple(c.segmenter_multipliers),
+        patch_size=c.patch_size,
+        **computing(config),
+    )
 
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
     return train_state.optimizer(config.draem, config.training.gradient_clip)
 
 
-def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):
-    del frozen, batch
+def init_state(config: Config, key: jax.Array, earlier_weights: Weights, batch: Batch):
+    del earlier_weights, batch
     keys = jax.random.split(key, 3)
     image = jnp.zeros((1, config.image_size, config.image_size, 3))
     both = jnp.concatenate([image, image], axis=-1)
     made = {
-        "reconstructor": networks.reconstructor(config).init(keys[0], image, train=False),
-        "segmenter": networks.draem_segmenter(config).init(keys[1], both, train=False),
+        "reconstructor": reconstructor(config).init(keys[0], image, train=False),
+        "segmenter": segmenter(config).init(keys[1], both, train=False),
     }
     params = {name: variables["params"] for name, variables in made.items()}
     statistics = {name: variables["batch_stats"] for name, variables in made.items()}
@@ -56,13 +57,13 @@ def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch:
     return train_state.create(params, opt_state, keys[2], variables=statistics)
 
 
-def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, config: Config):
+def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, config: Config):
     """One step of L = ‖x − x_r‖² + (1 − SSIM(x_r, x)) + L_focal, x_r made of x_a (eqs. 2 to 5).
 
     Returns:
       The next state and scalar metrics.
     """
-    del frozen
+    del earlier_weights
     image, augmented = to_float(batch["image"]), to_float(batch["augmented_image"])
     mask = jnp.squeeze(batch["anomaly_mask"], -1).astype(jnp.float32)
 
@@ -86,7 +87,15 @@ def weights(state: TrainState) -> Params:
     return {"params": state.params, "batch_stats": state.variables}
 
 
-def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Validation:
+def state_from_weights(state: TrainState, trained: Weights) -> TrainState:
+    """See ``contract.Stage``: ``reconstructor`` and ``segmenter``."""
+    return state.replace(
+        params={name: variables["params"] for name, variables in trained.items()},
+        variables={name: variables["batch_stats"] for name, variables in trained.items()},
+    )
+
+
+def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
     """Pixel average precision, and PSNR of the repair, on held-out synthetic anomalies."""
     image, mask = to_float(batch["image"]), jnp.asarray(batch["anomaly_mask"], jnp.float32)
     predicted = predict(weights, batch["augmented_image"], seed=config.seed, config=config)
@@ -108,7 +117,7 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Val
 def predict(
     weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
 ) -> Prediction:
-    """See ``contracts.Method``; map and score are those of DiffAD."""
+    """See ``contract.Method``; map and score are those of DiffAD."""
     del seed  # nothing is drawn
     trained = weights[NAME]
     repaired, logits, _ = _run(
@@ -124,13 +133,13 @@ def predict(
 
 
 def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
-    """See ``contracts.Method``."""
+    """See ``contract.Method``."""
     c = config.evaluation
     return filters.power_mean_filter(anomaly_map, c.smoothing, c.smoothing_power)
 
 
 def describe(config: Config) -> dict[str, str]:
-    """See ``contracts.Method``."""
+    """See ``contract.Method``."""
     c = config.evaluation
     return {"score": filters.describe(c.smoothing, c.smoothing_power)}
 
@@ -147,6 +156,32 @@ def _run(
         after[name] = changed["batch_stats"]
         return result
 
-    repaired = apply("reconstructor", networks.reconstructor(config), image)
+    repaired = apply("reconstructor", reconstructor(config), image)
     both = jnp.concatenate([repaired, image], axis=-1)
-    return repaired, apply("segmenter", networks.draem_segmenter(config), both), after
+    return repaired, apply("segmenter", segmenter(config), both), after
+
+
+STAGE = Stage(
+    name=NAME,
+    sections=("synthesis", "draem"),
+    section="draem",
+    init_state=init_state,
+    train_step=train_step,
+    weights=weights,
+    state_from_weights=state_from_weights,
+    validate=validate,
+    best_by="pixel_ap",
+)
+
+METHOD = Method(
+    name=NAME,
+    sections=("synthesis", "draem"),
+    stages=lambda config: (STAGE,),
+    predict=predict,
+    settings=("evaluation.smoothing", "evaluation.smoothing_power"),
+    score_map=score_map,
+    map_range=lambda config: (0.0, 1.0),  # probabilities
+    reconstructs=True,
+    needs_synthesis=True,
+    describe=describe,
+)

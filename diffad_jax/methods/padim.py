@@ -17,13 +17,12 @@ import numpy as np
 
 from diffad_jax.errors import UserError
 from diffad_jax.methods import backbone
-from diffad_jax.methods.contract import FittedStage
-from diffad_jax.methods.train_state import Params
+from diffad_jax.methods.contract import Method, Stage
+from diffad_jax.methods.train_state import Params, Weights
 from diffad_jax.runtime.sharding import over_photos
 from diffad_jax.types import Prediction
 
 NAME = "padim"
-RECONSTRUCTS, SCORE_IS_IN_MAP = False, True
 Config = ml_collections.FrozenConfigDict
 
 
@@ -110,25 +109,13 @@ def features(params: Params, images: jax.Array, *, config: Config) -> jax.Array:
     return total
 
 
-def stages(config: Config) -> tuple[FittedStage]:
-    """See ``contracts.Method``."""
-    del config
-    return (FittedStage(NAME, ("backbone", "padim"), fit),)
-
-
-def map_range(config: Config) -> None:
-    """See ``contracts.Method``: distances."""
-    del config
-    return None
-
-
-def fit(config: Config, photos: Iterator[np.ndarray], frozen: dict[str, Params]) -> Params:
-    """See ``contracts.FittedStage``.
+def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) -> Params:
+    """See ``contract.Stage``.
 
     Raises:
       UserError: there are fewer than two photos.
     """
-    params, statistics = frozen["backbone"], None
+    params, statistics = earlier_weights["backbone"], None
     update = jax.jit(updated, donate_argnums=0)
     for found in over_photos(features, params, photos, config):
         b, h, w, d = found.shape
@@ -145,7 +132,7 @@ def fit(config: Config, photos: Iterator[np.ndarray], frozen: dict[str, Params])
 def predict(
     weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
 ) -> Prediction:
-    """See ``contracts.Method``. The score is the largest value of the map."""
+    """See ``contract.Method``. The score is the largest value of the map."""
     del seed  # nothing is drawn
     fitted = weights[NAME]
     found = features(fitted["backbone"], images, config=config)
@@ -158,13 +145,13 @@ def predict(
 
 
 def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
-    """See ``contracts.Method``: the map as it is."""
+    """See ``contract.Method``: the map as it is."""
     del config
     return anomaly_map
 
 
 def describe(config: Config) -> dict[str, str]:
-    """See ``contracts.Method``."""
+    """See ``contract.Method``."""
     c, b = config.padim, config.backbone
     return {
         "score": "the map's largest value",
@@ -172,3 +159,19 @@ def describe(config: Config) -> dict[str, str]:
         "features": f"{b.name}, {', '.join(b.layers)}, to {c.dimensions} dimensions by "
         f"{'random choice' if c.reduction == 'random' else 'an orthogonal projection'}",
     }
+
+
+STAGE = Stage(name=NAME, sections=("backbone", "padim"), pretrained=backbone.pretrained, fit=fit)
+
+METHOD = Method(
+    name=NAME,
+    sections=("backbone", "padim"),
+    stages=lambda config: (STAGE,),
+    predict=predict,
+    settings=("padim.smoothing_sigma",),
+    score_map=score_map,
+    whole_photos="which knows places of whole photos",
+    reconstructs=False,
+    needs_synthesis=False,
+    describe=describe,
+)

@@ -14,14 +14,13 @@ import ml_collections
 import numpy as np
 
 from diffad_jax.methods import backbone
-from diffad_jax.methods.contract import FittedStage
+from diffad_jax.methods.contract import Method, Stage
 from diffad_jax.methods.coreset import Candidates, coreset
-from diffad_jax.methods.train_state import Params
+from diffad_jax.methods.train_state import Params, Weights
 from diffad_jax.runtime.sharding import over_photos
 from diffad_jax.types import Prediction
 
 NAME = "patchcore"
-RECONSTRUCTS = SCORE_IS_IN_MAP = False  # a score is a weighed distance
 _BLOCK = 2048  # of the bank's patches that are compared at a time: bounds the memory
 Config = ml_collections.FrozenConfigDict
 
@@ -43,21 +42,9 @@ def patches(params: Params, images: jax.Array, *, config: Config) -> jax.Array:
     )  # fmt: skip
 
 
-def stages(config: Config) -> tuple[FittedStage]:
-    """See ``contracts.Method``."""
-    del config
-    return (FittedStage(NAME, ("backbone", "patchcore"), fit),)
-
-
-def map_range(config: Config) -> None:
-    """See ``contracts.Method``: distances."""
-    del config
-    return None
-
-
-def fit(config: Config, photos: Iterator[np.ndarray], frozen: dict[str, Params]) -> Params:
-    """See ``contracts.FittedStage``."""
-    c, params, candidates = config.patchcore, frozen["backbone"], None
+def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) -> Params:
+    """See ``contract.Stage``."""
+    c, params, candidates = config.patchcore, earlier_weights["backbone"], None
     for found in over_photos(patches, params, photos, config):
         rows = found.reshape(-1, found.shape[-1])
         candidates = candidates or Candidates(c.max_candidates, rows.shape[-1], config.seed)
@@ -121,7 +108,7 @@ def reweighted(
 def predict(
     weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
 ) -> Prediction:
-    """See ``contracts.Method``."""
+    """See ``contract.Method``."""
     del seed  # nothing is drawn
     c, fitted = config.patchcore, weights[NAME]
     found = patches(fitted["backbone"], images, config=config)
@@ -142,7 +129,7 @@ def predict(
 
 
 def describe(config: Config) -> dict[str, str]:
-    """See ``contracts.Method``."""
+    """See ``contract.Method``."""
     c, b = config.patchcore, config.backbone
     return {
         "score": "the largest distance of a patch to the bank, "
@@ -157,3 +144,20 @@ def describe(config: Config) -> dict[str, str]:
 def _length(x: jax.Array) -> jax.Array:
     """[..., c] -> [...]."""
     return jnp.sqrt(jnp.sum(x**2, axis=-1))
+
+
+STAGE = Stage(
+    name=NAME, sections=("backbone", "patchcore"), pretrained=backbone.pretrained, fit=fit
+)
+
+METHOD = Method(
+    name=NAME,
+    sections=("backbone", "patchcore"),
+    stages=lambda config: (STAGE,),
+    predict=predict,
+    settings=("patchcore.smoothing_sigma", "patchcore.neighbours"),
+    score_map=None,  # a score is a weighed distance
+    reconstructs=False,
+    needs_synthesis=False,
+    describe=describe,
+)

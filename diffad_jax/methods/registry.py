@@ -4,14 +4,17 @@ import ml_collections
 
 from diffad_jax.methods import draem, padim, patchcore, riad
 from diffad_jax.methods.contract import Method
-from diffad_jax.methods.diffad import method
+from diffad_jax.methods.diffad import method as diffad
 
 METHODS: dict[str, Method] = {
-    "diffad": method,
-    "draem": draem,
-    "riad": riad,
-    "padim": padim,
-    "patchcore": patchcore,
+    method.name: method
+    for method in (
+        diffad.METHOD,
+        draem.METHOD,
+        riad.METHOD,
+        padim.METHOD,
+        patchcore.METHOD,
+    )
 }
 
 

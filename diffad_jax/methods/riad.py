@@ -4,7 +4,6 @@ What cannot be guessed from around it is anomalous.
 """
 
 import functools
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -12,54 +11,48 @@ import ml_collections
 import optax
 
 from diffad_jax.methods import similarity, train_state, validation
-from diffad_jax.methods.contract import Stage
-from diffad_jax.methods.diffad import networks
+from diffad_jax.methods.computing import computing
+from diffad_jax.methods.contract import Method, Stage
 from diffad_jax.methods.filters import mean_filter
-from diffad_jax.methods.train_state import Params, TrainState
+from diffad_jax.methods.train_state import Params, TrainState, Weights
+from diffad_jax.models.segmenter import Segmenter
 from diffad_jax.types import Batch, Prediction, Validation, to_float
 
 NAME = "riad"
-SECTIONS = ("synthesis", "riad")
-BEST_BY = "psnr_normal_db"
-RECONSTRUCTS = SCORE_IS_IN_MAP = True
 Config = ml_collections.FrozenConfigDict
 
 
-def stages(config: Config) -> tuple[Stage]:
-    """See ``contracts.Method``: the module is its own only stage."""
-    del config
-    return (sys.modules[__name__],)
-
-
-def map_range(config: Config) -> None:
-    """See ``contracts.Method``: dissimilarities in [0, 1], but seldom large."""
-    del config
-    return None
-
-
-def settings(config: Config) -> ml_collections.FrozenConfigDict:
-    return config.riad
+def inpainter(config: Config) -> Segmenter:
+    """Its classes are the colours."""
+    c = config.riad
+    return Segmenter(
+        channels=c.channels,
+        multipliers=tuple(c.multipliers),
+        patch_size=c.patch_size,
+        num_classes=3,
+        **computing(config),
+    )
 
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
     return train_state.optimizer(config.riad, config.training.gradient_clip)
 
 
-def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):
-    del frozen, batch
+def init_state(config: Config, key: jax.Array, earlier_weights: Weights, batch: Batch):
+    del earlier_weights, batch
     init_key, run_key = jax.random.split(key)
     image = jnp.zeros((1, config.image_size, config.image_size, 3))
-    variables = networks.inpainter(config).init(init_key, image, train=False)
+    variables = inpainter(config).init(init_key, image, train=False)
     return train_state.of_variables(variables, make_optimizer(config), run_key)
 
 
-def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, config: Config):
+def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, config: Config):
     """One step of L = ‖x − x_r‖² + mean MSGMS loss + mean SSIM loss, squares of one size (eq. 7).
 
     Returns:
       The next state and scalar metrics.
     """
-    del frozen
+    del earlier_weights
     c, image = config.riad, to_float(batch["image"])
     size_key, mask_key = jax.random.split(train_state.step_key(state))
     which = jax.random.randint(size_key, (), 0, len(c.square_sizes))
@@ -86,7 +79,12 @@ def weights(state: TrainState) -> Params:
     return {"params": state.params, **state.variables}
 
 
-def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Validation:
+def state_from_weights(state: TrainState, trained: Weights) -> TrainState:
+    """See ``contract.Stage``."""
+    return train_state.with_variables(state, trained[NAME])
+
+
+def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
     """PSNR of inpainted held-out photos, normal ones and ones with synthetic anomalies."""
     image, mask = to_float(batch["image"]), jnp.asarray(batch["anomaly_mask"], jnp.float32)
     augmented = to_float(batch["augmented_image"])
@@ -110,7 +108,7 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Val
 def predict(
     weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
 ) -> Prediction:
-    """See ``contracts.Method``. The score is the largest value of the map.
+    """See ``contract.Method``. The score is the largest value of the map.
 
     The map is the mean over the square sizes of 1 − MSGMS after a mean filter (eq. 8). All photos
     have the same squares, drawn from ``seed``. The reconstruction is the sizes' mean.
@@ -134,13 +132,13 @@ def predict(
 
 
 def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
-    """See ``contracts.Method``: the map as it is."""
+    """See ``contract.Method``: the map as it is."""
     del config
     return anomaly_map
 
 
 def describe(config: Config) -> dict[str, str]:
-    """See ``contracts.Method``."""
+    """See ``contract.Method``."""
     c, width = config.riad, config.evaluation.smoothing
     return {
         "score": "the map's largest value",
@@ -183,7 +181,7 @@ def _inpaint(
     ``masks`` is [n, h, w, 1]; the n parts are one batch.
     """
     shown = masks[:, None] * image[None]
-    logits, changed = networks.inpainter(config).apply(
+    logits, changed = inpainter(config).apply(
         {"params": params, **statistics},
         shown.reshape(-1, *image.shape[1:]),
         train=train,
@@ -191,3 +189,28 @@ def _inpaint(
     )
     guessed = jax.nn.sigmoid(logits).reshape(shown.shape)
     return jnp.sum((1.0 - masks[:, None]) * guessed, axis=0), changed
+
+
+STAGE = Stage(
+    name=NAME,
+    sections=("synthesis", "riad"),
+    section="riad",
+    init_state=init_state,
+    train_step=train_step,
+    weights=weights,
+    state_from_weights=state_from_weights,
+    validate=validate,
+    best_by="psnr_normal_db",
+)
+
+METHOD = Method(
+    name=NAME,
+    sections=("synthesis", "riad"),
+    stages=lambda config: (STAGE,),
+    predict=predict,
+    settings=("evaluation.smoothing",),
+    score_map=score_map,
+    reconstructs=True,
+    needs_synthesis=True,  # for its validation alone
+    describe=describe,
+)

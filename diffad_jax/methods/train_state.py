@@ -10,6 +10,8 @@ import ml_collections
 import optax
 
 Params = Any  # a nested dict of arrays
+# By name: of the stages before, and of the pretrained network that a stage learns with.
+Weights = dict[str, Params]
 
 
 @flax.struct.dataclass
@@ -132,3 +134,9 @@ def of_variables(
     """A fresh state of one network with batch statistics."""
     params, statistics = variables["params"], {"batch_stats": variables["batch_stats"]}
     return create(params, optimizer.init(params), key, variables=statistics)
+
+
+def with_variables(state: TrainState, variables: Params) -> TrainState:
+    """The state of one network with batch statistics, with other ones in place of its own."""
+    statistics = {"batch_stats": variables["batch_stats"]}
+    return state.replace(params=variables["params"], variables=statistics)

@@ -19,13 +19,12 @@ from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.path import atomicity
 
 from diffad_jax.errors import UserError, is_disk_full
-from diffad_jax.methods.contract import is_fitted
-from diffad_jax.methods.train_state import Params, TrainState
+from diffad_jax.methods.contract import Stage
+from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.runtime import checksums, files, sharding
 from diffad_jax.training.fingerprint import ONLY_FOR_TRAINING, fingerprint
 
@@ -289,55 +288,41 @@ def _fault(folder: Path) -> str:
     return ""
 
 
-def abstract_state(stage: Any, config: ml_collections.FrozenConfigDict, frozen: dict) -> TrainState:
-    """The shapes of a stage's state; nothing is computed."""
-    side = config.image_size
-    pixels = jax.ShapeDtypeStruct((1, side, side, 3), np.uint8)
-    batch = {"image": pixels, "augmented_image": pixels}
-    return jax.eval_shape(
-        lambda frozen, batch: stage.init_state(config, jax.random.key(0), frozen, batch),
-        frozen,
-        batch,
-    )
-
-
 def load_weights(
-    stage: Any, config: ml_collections.FrozenConfigDict, frozen: dict, directory: Path
+    stage: Stage,
+    config: ml_collections.FrozenConfigDict,
+    earlier_weights: Weights,
+    directory: Path,
 ) -> Params:
     """The weights of a finished stage, for the detector, on this process's first device (those of a
     fitted one on the host).
 
     Args:
-      stage: of a method, see ``contracts``.
+      stage: of a method.
       config: must agree with the one it was trained with.
-      frozen: the weights of the stages before.
+      earlier_weights: those of the stages before.
       directory: the category's folder; the stage's checkpoints lie in ``directory / NAME``.
 
     Raises:
       CheckpointError: there are none, training is unfinished, or the config differs.
     """
-    folder = directory / stage.NAME
+    folder = directory / stage.name
     if not folder.is_dir():
-        raise CheckpointError(f"no trained {stage.NAME} in {folder}: run --mode=train first")
-    fitted, template = is_fitted(stage), None
-    checkpoints = Checkpoints(folder)
-    try:
+        raise CheckpointError(f"no trained {stage.name} in {folder}: run --mode=train first")
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
         step = checkpoints.newest_sound_step()
-        total = 1 if fitted else stage.settings(config).steps
-        total = total or (checkpoints.planned_steps(step) if step else 1)
+        total = stage.num_steps(config) or (checkpoints.planned_steps(step) if step else 1)
         if step < total:
             raise CheckpointError(
                 f"{folder} is at step {step} of {total}: run --mode=train to finish it"
             )
-        if not fitted:
-            template = stage.weights(abstract_state(stage, config, frozen))
+        template = stage.weights_shapes(config, earlier_weights)
+        if template is not None:
             here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
             template = sharding.with_shardings(template, jax.tree.map(lambda _: here, template))
             step = chosen_step(checkpoints, step, config)
-        mark = fingerprint(stage, config, frozen)
-        return checkpoints.restore(step, "weights", template, mark, for_training=False)
-    finally:
-        checkpoints.close()
+        wanted = fingerprint(stage, config, earlier_weights)
+        return checkpoints.restore(step, "weights", template, wanted, for_training=False)
 
 
 def chosen_step(

@@ -10,10 +10,10 @@ import ml_collections
 import numpy as np
 from jax.experimental import multihost_utils
 
-from diffad_jax.methods.contract import is_fitted
-from diffad_jax.methods.train_state import Params
+from diffad_jax.methods.contract import Stage
+from diffad_jax.methods.train_state import Params, Weights
 
-# What a stage's result depends on, besides its SECTIONS; the stages before are covered by a digest
+# What a stage's result depends on, besides its sections; the stages before are covered by a digest
 # of their weights.
 _DATA = ("resize", "validation_share")
 _TRAINING = ("compute_dtype",)
@@ -21,39 +21,41 @@ _DATA_OF_STEPS, _TRAINING_OF_STEPS = ("textures", "recorded"), ("gradient_clip",
 _LENGTHS = ("steps", "epochs")  # of a section: raising them trains on
 _LEFT_OUT = ("autoencoder.perceptual_file", "backbone.weights")  # a file's place does not matter
 _LEFT_OUT_OF_STEPS = ("reconstruction.test_steps",)  # nothing trains on what is sampled at test
-# Other people's networks that a stage learns with, by their names in ``frozen``.
-_OUTSIDE = {"perceptual": "weights of the perceptual network", "backbone": "backbone's weights"}
+# Other people's networks that a stage learns with, by their names among the earlier weights.
+_PRETRAINED = {"perceptual": "weights of the perceptual network", "backbone": "backbone's weights"}
 PHOTOS, STAGES_BEFORE = "normal photos", "weights of the stages before"
 # Trained weights serve without what only their training needed.
-ONLY_FOR_TRAINING = (*_OUTSIDE.values(), PHOTOS)
+ONLY_FOR_TRAINING = (*_PRETRAINED.values(), PHOTOS)
 
 
 def fingerprint(
-    stage: Any, config: ml_collections.FrozenConfigDict, frozen: dict, photos: str = ""
+    stage: Stage,
+    config: ml_collections.FrozenConfigDict,
+    earlier_weights: Weights,
+    photos: str = "",
 ) -> dict:
     """Everything that ``stage``'s weights depend on, as JSON: {field: value}.
 
     Args:
-      stage: of a method, see ``contracts``.
+      stage: of a method, see ``contract``.
       config: the whole config.
-      frozen: what ``stage.train_step`` or ``stage.fit`` gets: weights of the stages before and
-        of other people's networks.
+      earlier_weights: what ``stage.train_step`` or ``stage.fit`` gets.
       photos: of ``describe_photos``; not needed to load finished weights.
     """
     fields: dict[str, Any] = {"seed": config.seed, "image_size": config.image_size}
-    for name in stage.SECTIONS:
+    for name in stage.sections:
         fields |= {f"{name}.{k}": v for k, v in config[name].items() if k not in _LENGTHS}
-    by_steps = not is_fitted(stage)
+    by_steps = stage.fit is None
     data, training = _DATA + by_steps * _DATA_OF_STEPS, _TRAINING + by_steps * _TRAINING_OF_STEPS
     fields |= {f"data.{key}": config.data[key] for key in data}
     fields |= {f"training.{key}": config.training[key] for key in training}
     for left_out in _LEFT_OUT + by_steps * _LEFT_OUT_OF_STEPS:
         fields.pop(left_out, None)
     fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
-    before = dict(frozen)
-    for name, called in _OUTSIDE.items():
-        if outside := before.pop(name, None):
-            fields[called] = weights_hash(outside)
+    before = dict(earlier_weights)
+    for name, called in _PRETRAINED.items():
+        if pretrained := before.pop(name, None):
+            fields[called] = weights_hash(pretrained)
     return fields | {PHOTOS: photos, STAGES_BEFORE: weights_hash(before)}
 
 

@@ -8,14 +8,14 @@ import ml_collections
 import numpy as np
 
 from diffad_jax.errors import ConfigError
-from diffad_jax.methods.contract import FittedStage
+from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.train_state import Params
 from diffad_jax.training.checkpoint import Checkpoints
 from diffad_jax.training.fingerprint import STAGES_BEFORE, fingerprint, weights_hash
 
 
 def fit_stage(
-    stage: FittedStage,
+    stage: Stage,
     config: ml_collections.FrozenConfigDict,
     before: dict[str, Params],
     outside: Callable[[], dict[str, Params]],
@@ -33,7 +33,7 @@ def fit_stage(
       before: weights of the stages before, by name.
       outside: loads what else ``stage.fit`` stands on, if there is anything to do.
       directory: the category's folder; the checkpoint goes to ``directory / NAME``, as step 1 of 1.
-      photos: reads the normal training photos, see ``FittedStage.fit``.
+      photos: reads the normal training photos, see ``Stage.fit``.
       described: names them, see ``fingerprint.describe_photos``.
 
     Raises:
@@ -43,7 +43,7 @@ def fit_stage(
         raise ConfigError(
             f"config.method = {config.method!r} is fitted by one process: start a single one"
         )
-    checkpoints = Checkpoints(directory / stage.NAME, writes=True)
+    checkpoints = Checkpoints(directory / stage.name, writes=True)
     try:
         step = checkpoints.newest_sound_step()
         if step and checkpoints.fingerprint(step)[STAGES_BEFORE] == weights_hash(before):

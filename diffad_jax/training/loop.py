@@ -19,7 +19,7 @@ from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.train_state import Params, TrainState
 from diffad_jax.runtime import flops, sharding
 from diffad_jax.runtime.signals import Stopped, StopSignal
-from diffad_jax.training.checkpoint import Checkpoints, abstract_state, chosen_step
+from diffad_jax.training.checkpoint import Checkpoints, chosen_step
 from diffad_jax.training.fingerprint import fingerprint
 from diffad_jax.training.journal import Journal
 from diffad_jax.training.profiling import Profiler, Steps
@@ -75,12 +75,12 @@ def train_stage(
       TrainingError: the loss or a gradient is not finite.
     """
     c, mesh = stage.settings(config), sharding.make_mesh(config)
-    sharding.check_batch_size(mesh, c.batch_size, f"batch_size of the {stage.NAME}")
+    sharding.check_batch_size(mesh, c.batch_size, f"batch_size of the {stage.name}")
     frozen = sharding.place(mesh, frozen)
-    shapes = abstract_state(stage, config, frozen)
+    shapes = stage.state_shapes(config, frozen)
     template = sharding.with_shardings(shapes, sharding.weights_sharding(mesh, shapes))
     mark = fingerprint(stage, config, frozen, data.photos)
-    folder, keep = directory / stage.NAME, config.training.keep_checkpoints
+    folder, keep = directory / stage.name, config.training.keep_checkpoints
     checkpoints = Checkpoints(folder, keep=keep, writes=True)
     start = checkpoints.newest_sound_step()
     if trains := start < c.steps:
@@ -92,8 +92,8 @@ def train_stage(
         else:
             state = _born_sharded(stage, config, template, frozen, first)
         held_out = sharding.to_global(data.held_out(), sharding.replicated(mesh))
-        journal = Journal(directory, title, stage.NAME, start)
-        profiler = Profiler(profile, directory / "profile" / stage.NAME)
+        journal = Journal(directory, title, stage.name, start)
+        profiler = Profiler(profile, directory / "profile" / stage.name)
         with contextlib.closing(journal), profiler:
             _Run(
                 stage, config, frozen, checkpoints, mark, held_out, title, journal, profiler
@@ -184,7 +184,7 @@ class _Run:
         return jax.jit(validate)
 
     def _together(self, state: TrainState) -> dict[str, Params]:
-        return self.frozen | {self.stage.NAME: self.stage.weights(state)}
+        return self.frozen | {self.stage.name: self.stage.weights(state)}
 
     def _begin(
         self, step: int, state: TrainState, metrics: Metrics, validate: Callable, stopped: bool
@@ -218,7 +218,7 @@ class _Run:
             self.mark,
             planned_steps=self.stage.settings(self.config).steps,
             metrics=held_out,
-            best_by=self.stage.BEST_BY,
+            best_by=self.stage.best_by,
         )
 
     def _checked(self, step: int, metrics: Metrics) -> dict[str, float]:
@@ -267,7 +267,7 @@ def _born_sharded(
         functools.partial(stage.init_state, config),
         out_shardings=jax.tree.map(lambda x: x.sharding, template),
     )
-    return init(stage_key(config, stage.NAME), frozen, first)
+    return init(stage_key(config, stage.name), frozen, first)
 
 
 def _to_devices(
@@ -295,8 +295,8 @@ def with_steps(
     if c.steps:
         return config
     steps = 0
-    if (directory / stage.NAME).is_dir():
-        checkpoints = Checkpoints(directory / stage.NAME)
+    if (directory / stage.name).is_dir():
+        checkpoints = Checkpoints(directory / stage.name)
         if newest := checkpoints.newest_sound_step():
             steps = checkpoints.planned_steps(newest)
         checkpoints.close()

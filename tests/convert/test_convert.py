@@ -208,7 +208,7 @@ def test_imported_stages_detect_and_come_out_again(config, tmp_path, capsys):
 
     frozen, weights = ml_collections.FrozenConfigDict(config), {}
     for stage in STAGES:
-        weights[stage.NAME] = checkpoint.load_weights(stage, frozen, weights, workdir / "tiles")
+        weights[stage.name] = checkpoint.load_weights(stage, frozen, weights, workdir / "tiles")
     pairs = names.denoiser(networks.denoiser(frozen))
     averaged = translate.to_ours(written["average"], pairs, known=nothing, source="")
     assert_equal(averaged["params"], weights["denoiser"]["params"])
@@ -232,9 +232,9 @@ def test_imported_stages_detect_and_come_out_again(config, tmp_path, capsys):
 
 def restore_state(config, directory):
     frozen, stage = ml_collections.FrozenConfigDict(config), STAGES[0]
-    checkpoints = checkpoint.Checkpoints(directory / stage.NAME, keep=1)
+    checkpoints = checkpoint.Checkpoints(directory / stage.name, keep=1)
     try:
-        template = checkpoint.abstract_state(stage, frozen, {})
+        template = stage.state_shapes(frozen, {})
         mark = fingerprint(stage, frozen, {})
         step = checkpoints.newest_sound_step()
         return checkpoints.restore(step, "state", template, mark, for_training=False)

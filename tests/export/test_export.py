@@ -38,7 +38,6 @@ from diffad_jax.export.errors import ExportError
 from diffad_jax.export.graph import Model
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.diffad import STAGES
-from diffad_jax.training import checkpoint
 
 ROOT = Path(__file__).parents[2]
 TOLERANCE = 1e-5  # of scores and maps in [0, 1]
@@ -375,7 +374,7 @@ def test_onnx_of_the_small_recipes_choices(tiny_config, tmp_path):
     tiny_config.reconstruction.interpolation = (0.3, 0.7)
     config, shapes = ml_collections.FrozenConfigDict(tiny_config), {}
     for stage in STAGES:
-        shapes[stage.NAME] = stage.weights(checkpoint.abstract_state(stage, config, shapes))
+        shapes[stage.name] = stage.weights_shapes(config, shapes)
     shapes["normal_level"] = {"level": jax.ShapeDtypeStruct((16, 16), np.float32)}
     rng = np.random.default_rng(0)
     weights = {

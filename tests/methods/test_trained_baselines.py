@@ -17,7 +17,6 @@ from diffad_jax.convert.errors import ConvertError
 from diffad_jax.convert.importer import import_file
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods import draem, losses, riad, similarity
-from diffad_jax.methods.diffad import networks
 from diffad_jax.types import to_float
 
 SMALL = {
@@ -84,7 +83,7 @@ def test_prediction_and_validation_keep_their_contracts(method):
     others = batch()["augmented_image"][[1, 0, 0, 0]]
     np.testing.assert_allclose(predict(weights, others).score[0], found.score[1], rtol=1e-4)
     validated = jax.jit(functools.partial(method.validate, config=c))(weights, batch())
-    assert method.BEST_BY in validated.metrics
+    assert method.STAGE.best_by in validated.metrics
     assert all(np.isfinite(v) for v in validated.metrics.values())
     assert {v.shape for v in validated.pictures.values()} == {(4, 16, 16, 3)}
 
@@ -138,8 +137,8 @@ def test_published_weights_of_draem_are_taken_over(tmp_path):
     c = config(draem, patch_size=1)
     state = draem.init_state(c, jax.random.key(1), {}, batch())
     made = {
-        "reconstructor": names.reconstructor(networks.reconstructor(c)),
-        "segmenter": names.segmenter(networks.draem_segmenter(c), channels=6),
+        "reconstructor": names.reconstructor(draem.reconstructor(c)),
+        "segmenter": names.segmenter(draem.segmenter(c), channels=6),
     }
     files = []
     for name, pairs in made.items():

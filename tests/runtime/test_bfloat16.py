@@ -39,7 +39,7 @@ def test_a_network_is_off_by_a_bounded_amount(case):
     assert 1e-4 < error <= BOUNDS[case.name]  # float32 is within 1e-5: bfloat16 is at work
 
 
-@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.NAME)
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 def test_a_stage_learns(stage):
     config = _config()
     batch, frozen = _batch(), _frozen(config)
@@ -58,7 +58,7 @@ def test_a_stage_learns(stage):
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves((trained, metrics)))
     kept = (trained.params, trained.ema_params, trained.variables)
     assert _dtypes(kept) == {np.dtype(np.float32)}
-    if stage.NAME == "autoencoder":
+    if stage.name == "autoencoder":
         assert np.all(metrics["adaptive_weight"] > 0)  # the adversary is there from the start
     assert metrics["loss"][-20:].mean() < 0.9 * metrics["loss"][:20].mean()
 

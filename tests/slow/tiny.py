@@ -14,7 +14,7 @@ from diffad_jax.training import fingerprint
 
 ROOT = Path(__file__).parents[2]
 CATEGORY = "tiles"
-NAMES = tuple(stage.NAME for stage in STAGES)
+NAMES = tuple(stage.name for stage in STAGES)
 SETTINGS = {
     "image_size": 16,
     "autoencoder.channels": 8,

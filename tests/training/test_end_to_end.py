@@ -18,7 +18,7 @@ from PIL import Image
 from diffad_jax.data import images, listing
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.diffad import STAGES
-from diffad_jax.training.checkpoint import CheckpointError, abstract_state
+from diffad_jax.training.checkpoint import CheckpointError
 
 ROOT = Path(__file__).parents[2]
 NO_TENSORFLOW = (
@@ -96,7 +96,7 @@ def test_training_shows_progress_and_ends_in_a_table(trained):
     workdir, result = trained
     assert "image AUROC" in result.stdout and "tiles" in result.stdout
     for stage in STAGES:
-        assert f"tiles/{stage.NAME}: step 4/4, loss" in result.stderr
+        assert f"tiles/{stage.name}: step 4/4, loss" in result.stderr
     assert "images/s" in result.stderr and " left" in result.stderr
     content = metrics(workdir)["tiles"]
     assert 0.0 <= content["image_auroc"] <= 1.0 and 0.0 <= content["pixel_ap"] <= 1.0
@@ -108,7 +108,7 @@ def test_training_shows_progress_and_ends_in_a_table(trained):
     lines = (workdir / "tiles" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4] * 3
     stages = json.loads((workdir / "tiles/stages.json").read_text())
-    assert stages.keys() == {*(s.NAME for s in STAGES), "normal_level"}
+    assert stages.keys() == {*(s.name for s in STAGES), "normal_level"}
 
 
 def test_a_second_call_trains_nothing(trained, tiny_flags_of_module):
@@ -126,7 +126,7 @@ def test_killed_in_each_stage_and_stopped_it_ends_the_same(trained, tiny_flags_o
     stops = (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL)
     for i, (stage, number) in enumerate(zip(STAGES, stops, strict=True)):
         process = start(*flags)
-        checkpoint = tmp_path / "tiles" / stage.NAME / "2"
+        checkpoint = tmp_path / "tiles" / stage.name / "2"
         while not checkpoint.exists() and process.poll() is None:
             time.sleep(0.02)
         process.send_signal(number)
@@ -215,8 +215,8 @@ def test_broken_weights_give_no_score(tiny_config):
     frozen = ml_collections.FrozenConfigDict(tiny_config)
     weights = {}
     for stage in STAGES:
-        shapes = stage.weights(abstract_state(stage, frozen, weights))
-        weights[stage.NAME] = jax.tree.map(lambda s: np.full(s.shape, np.nan, s.dtype), shapes)
+        shapes = stage.weights_shapes(frozen, weights)
+        weights[stage.name] = jax.tree.map(lambda s: np.full(s.shape, np.nan, s.dtype), shapes)
     weights["normal_level"] = {"level": np.zeros((16, 16), np.float32)}
     with pytest.raises(CheckpointError, match="not finite"):
         Detector(tiny_config, weights).predict_all(np.zeros((1, 16, 16, 3), np.uint8), 1)

@@ -40,7 +40,7 @@ def begin(directory, planned_steps):
 )
 def test_epochs_become_steps_rounded_up(epochs, photos, batch_size, steps, tmp_path):
     before = config(epochs=epochs, batch_size=batch_size)
-    settled = loop.with_steps(autoencoder, before, tmp_path, lambda: photos)
+    settled = loop.with_steps(autoencoder.STAGE, before, tmp_path, lambda: photos)
     assert settled.autoencoder.steps == steps
     assert before.autoencoder.steps == 0
     changed = ml_collections.ConfigDict(settled)
@@ -49,7 +49,7 @@ def test_epochs_become_steps_rounded_up(epochs, photos, batch_size, steps, tmp_p
     assert ml_collections.FrozenConfigDict(changed) == before  # all else is as it was
 
 
-@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.NAME)
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 def test_each_stage_has_its_own_length(stage, tmp_path):
     settled = loop.with_steps(stage, config(), tmp_path, lambda: 100)
     for other in STAGES:
@@ -59,20 +59,20 @@ def test_each_stage_has_its_own_length(stage, tmp_path):
 def test_explicit_steps_win(tmp_path):
     begin(tmp_path, planned_steps=40)
     explicit = config(steps=7, epochs=3)
-    settled = loop.with_steps(autoencoder, explicit, tmp_path, photos_must_not_be_counted)
+    settled = loop.with_steps(autoencoder.STAGE, explicit, tmp_path, photos_must_not_be_counted)
     assert settled == explicit
 
 
 def test_the_length_is_settled_when_the_stage_begins(tmp_path):
     begin(tmp_path, planned_steps=40)
-    settled = loop.with_steps(autoencoder, config(), tmp_path, photos_must_not_be_counted)
+    settled = loop.with_steps(autoencoder.STAGE, config(), tmp_path, photos_must_not_be_counted)
     assert settled.autoencoder.steps == 40
-    other = loop.with_steps(latent_diffusion, config(), tmp_path, lambda: 64)
+    other = loop.with_steps(latent_diffusion.STAGE, config(), tmp_path, lambda: 64)
     assert other.diffusion.steps == 4000 * 64 / 32  # that stage has not begun
 
 
 def test_looking_for_the_length_leaves_no_folder_behind(tmp_path):
-    loop.with_steps(autoencoder, config(), tmp_path, lambda: 1)
+    loop.with_steps(autoencoder.STAGE, config(), tmp_path, lambda: 1)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -99,7 +99,7 @@ def test_training_ends_where_the_loss_is_not_finite(tiny_config, tmp_path):
     )
     frozen_config = ml_collections.FrozenConfigDict(tiny_config)
     with pytest.raises(loop.TrainingError, match=r"autoencoder: .*loss.* not finite at step \d"):
-        loop.train_stage(autoencoder, frozen_config, {}, tmp_path, data, "autoencoder")
+        loop.train_stage(autoencoder.STAGE, frozen_config, {}, tmp_path, data, "autoencoder")
 
 
 def examples(count):

@@ -1,6 +1,7 @@
 """Stage 1: the KL autoencoder E, D learns to copy photos through a small latent."""
 
 import functools
+import logging
 import math
 
 import jax
@@ -9,19 +10,15 @@ import ml_collections
 import optax
 
 from diffad_jax.methods import losses, train_state, validation
+from diffad_jax.methods.contract import Pretrained, Stage
 from diffad_jax.methods.diffad import adversary, brightness, networks
-from diffad_jax.methods.train_state import Params, TrainState
+from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.models.autoencoder import begin_as_principal_components
 from diffad_jax.types import Batch, Validation, to_float
 
+logger = logging.getLogger(__name__)
 NAME = "autoencoder"
-SECTIONS = ("synthesis", "autoencoder")
-BEST_BY = "psnr_normal_db"
 Config = ml_collections.FrozenConfigDict
-
-
-def settings(config: Config) -> ml_collections.FrozenConfigDict:
-    return config.autoencoder
 
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
@@ -31,8 +28,8 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
     return train_state.optimizer(c, config.training.gradient_clip, adam)
 
 
-def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):
-    del frozen  # the first stage stands on nothing
+def init_state(config: Config, key: jax.Array, earlier_weights: Weights, batch: Batch):
+    del earlier_weights  # the first stage stands on nothing
     init_key, adversary_key, run_key = jax.random.split(key, 3)
     image = jnp.zeros((1, config.image_size, config.image_size, 3))
     model = networks.autoencoder(config)
@@ -51,7 +48,7 @@ def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch:
     return train_state.create(params, opt_state, run_key, variables=variables)
 
 
-def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, config: Config):
+def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, config: Config):
     """One update of the autoencoder, then one of the discriminator on what it makes now.
 
     L = ‖x − x̂‖₁ + w_p n d(x, x̂) + w_KL KL(q(z|x) ‖ N(0, I)) + w_a a L_G, sums over n = h · w · 3
@@ -61,7 +58,7 @@ def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, co
     Args:
       state: the stage's state; its ``params`` are those of the autoencoder and, with an adversarial
         term, of the discriminator.
-      frozen: ``perceptual``, that network's weights, where the term is on; else empty.
+      earlier_weights: ``perceptual``, that network's weights, where the term is on; else empty.
       batch: see ``types.Batch``; ``config.autoencoder.input`` names the image that is copied.
       config: static.
 
@@ -74,9 +71,9 @@ def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, co
 
     def reconstruction_loss(copy):
         distance = losses.l1(image, copy)
-        if "perceptual" in frozen:
+        if "perceptual" in earlier_weights:
             network = networks.perceptual(config)
-            perceived = network.apply({"params": frozen["perceptual"]}, copy, image)
+            perceived = network.apply({"params": earlier_weights["perceptual"]}, copy, image)
             distance += c.perceptual_weight * image[0].size * perceived
         return jnp.mean(distance)
 
@@ -134,7 +131,30 @@ def weights(state: TrainState) -> Params:
     return {"params": state.params["autoencoder"]}
 
 
-def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Validation:
+def state_from_weights(state: TrainState, trained: Weights) -> TrainState:
+    """See ``contract.Stage``: ``autoencoder``, and ``discriminator`` where it was trained."""
+    params = state.params | {"autoencoder": trained["autoencoder"]["params"]}
+    if gan := trained.get("discriminator"):
+        params |= {"discriminator": gan["params"]}
+        state = state.replace(variables={"batch_stats": gan["batch_stats"]})
+    return state.replace(params=params)
+
+
+def pretrained(config: Config) -> Pretrained | None:
+    """See ``contract.Stage``: the network of the perceptual term."""
+    c = config.autoencoder
+    if c.perceptual == "none":
+        return None
+    if not c.perceptual_file:
+        logger.warning(
+            "the perceptual term of stage 1 is off: config.autoencoder.perceptual_file names no "
+            "LPIPS weights"
+        )
+        return None
+    return Pretrained("perceptual", "autoencoder.perceptual_file", networks.perceptual(config))
+
+
+def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
     """PSNR in dB of D(mode of E(x)) on held-out photos, normal and with synthetic anomalies."""
     model = networks.autoencoder(config)
 
@@ -157,3 +177,17 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Val
             "augmented photo, copied": augmented_copy,
         },
     )
+
+
+STAGE = Stage(
+    name=NAME,
+    sections=("synthesis", "autoencoder"),
+    pretrained=pretrained,
+    section="autoencoder",
+    init_state=init_state,
+    train_step=train_step,
+    weights=weights,
+    state_from_weights=state_from_weights,
+    validate=validate,
+    best_by="psnr_normal_db",
+)

@@ -9,19 +9,14 @@ import numpy as np
 import optax
 
 from diffad_jax.methods import losses, train_state, validation
+from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.diffad import brightness, networks, schedule
 from diffad_jax.methods.diffad.reconstruct import noise_schedule, reconstruct
-from diffad_jax.methods.train_state import Params, TrainState
+from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.types import Batch, Validation, to_float
 
 NAME = "denoiser"
-SECTIONS = ("synthesis", "autoencoder", "diffusion")
-BEST_BY = "repaired_inside_db"
 Config = ml_collections.FrozenConfigDict
-
-
-def settings(config: Config) -> ml_collections.FrozenConfigDict:
-    return config.diffusion
 
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
@@ -30,7 +25,7 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
     return train_state.optimizer(c, config.training.gradient_clip, adamw)
 
 
-def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):
+def init_state(config: Config, key: jax.Array, earlier_weights: Weights, batch: Batch):
     """A fresh state; ``batch`` gives the latent scale where the config asks for a measured one."""
     init_key, run_key = jax.random.split(key)
     height, width, channels = networks.latent_shape(config)
@@ -38,7 +33,7 @@ def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch:
     params = networks.denoiser(config).init(init_key, inputs, jnp.zeros((1,), jnp.int32))["params"]
     scale = jnp.asarray(config.diffusion.latent_scale, jnp.float32)
     if not config.diffusion.latent_scale:
-        mean, _ = _encode(config, frozen, batch, "image")
+        mean, _ = _encode(config, earlier_weights, batch, "image")
         scale = 1.0 / jnp.std(mean)
     # A copy: the training step gives up its input's buffers, each once.
     average = jax.tree.map(jnp.copy, params)
@@ -48,7 +43,7 @@ def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch:
     )
 
 
-def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, config: Config):
+def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, config: Config):
     """One step of L_LDM = ‖ε − ε_θ(z_t, t, c_s)‖² with noisy condition embedding.
 
     ``config.diffusion.prediction = "v"`` has the denoiser predict v in place of ε.
@@ -65,9 +60,9 @@ def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, co
     c = config.diffusion
     keys = jax.random.split(train_state.step_key(state), 5)
     scale = state.variables["scale"]
-    mean, logvar = _encode(config, frozen, batch, "image")
+    mean, logvar = _encode(config, earlier_weights, batch, "image")
     z = scale * (mean + jnp.exp(0.5 * logvar) * jax.random.normal(keys[0], mean.shape))
-    condition = scale * _encode(config, frozen, batch, "augmented_image")[0]
+    condition = scale * _encode(config, earlier_weights, batch, "augmented_image")[0]
 
     alpha_bar = noise_schedule(config)
     t = jax.random.randint(keys[1], z.shape[:1], *c.trained_timesteps)
@@ -100,7 +95,16 @@ def weights(state: TrainState) -> Params:
     return {"params": state.ema_params, "scale": state.variables["scale"]}
 
 
-def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Validation:
+def state_from_weights(state: TrainState, trained: Weights) -> TrainState:
+    """See ``contract.Stage``: ``denoiser``, ``average``, and the latent's ``scale``."""
+    return state.replace(
+        params=trained["denoiser"]["params"],
+        ema_params=trained["average"]["params"],
+        variables={"scale": jnp.asarray(trained["scale"], jnp.float32)},
+    )
+
+
+def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
     """How well held-out photos with synthetic anomalies are repaired, and the loss by timestep.
 
     ``repaired_…`` is the PSNR in dB against the defect-free photo, inside and outside the mask,
@@ -159,8 +163,23 @@ def _share_of_anomaly(mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jnp.mean(patches.astype(jnp.float32), axis=(2, 4))[..., None]
 
 
-def _encode(config: Config, frozen: dict[str, Params], batch: Batch, which: str):
+def _encode(config: Config, earlier_weights: Weights, batch: Batch, which: str):
     """Mean and log variance of z, in the light that only the augmented photo can tell at test."""
     gain = brightness.gain(to_float(batch["augmented_image"]), config=config)
     image = gain * to_float(batch[which])
-    return networks.autoencoder(config).apply(frozen["autoencoder"], image, method="encode")
+    return networks.autoencoder(config).apply(
+        earlier_weights["autoencoder"], image, method="encode"
+    )
+
+
+STAGE = Stage(
+    name=NAME,
+    sections=("synthesis", "autoencoder", "diffusion"),
+    section="diffusion",
+    init_state=init_state,
+    train_step=train_step,
+    weights=weights,
+    state_from_weights=state_from_weights,
+    validate=validate,
+    best_by="repaired_inside_db",
+)

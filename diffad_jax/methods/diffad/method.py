@@ -4,30 +4,29 @@ import jax
 import ml_collections
 
 from diffad_jax.methods import filters
-from diffad_jax.methods.contract import FittedStage, Stage
+from diffad_jax.methods.contract import Method, Stage
 from diffad_jax.methods.diffad import STAGES, normal_level
 from diffad_jax.methods.diffad.reconstruct import Reconstruction, reconstruct
 from diffad_jax.methods.diffad.segment import probabilities
 from diffad_jax.types import Prediction, to_float
 
-RECONSTRUCTS = SCORE_IS_IN_MAP = True
 Config = ml_collections.FrozenConfigDict
 
 
-def stages(config: Config) -> tuple[Stage | FittedStage, ...]:
-    """See ``contracts.Method``: the published three, and one for relative maps."""
+def stages(config: Config) -> tuple[Stage, ...]:
+    """See ``contract.Method``: the published three, and one for relative maps."""
     return (*STAGES, normal_level.STAGE) if _is_relative(config) else STAGES
 
 
 def map_range(config: Config) -> tuple[float, float] | None:
-    """See ``contracts.Method``: that of probabilities, which relative maps are not."""
+    """See ``contract.Method``: that of probabilities, which relative maps are not."""
     return None if _is_relative(config) else (0.0, 1.0)
 
 
 def predict(
     weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
 ) -> Prediction:
-    """See ``contracts.Method``; the seed is that of the noise, which all photos share."""
+    """See ``contract.Method``; the seed is that of the noise, which all photos share."""
     image = to_float(images)
     key = jax.random.key(seed)
     repaired = reconstruct(
@@ -53,7 +52,7 @@ def judge(
 
 
 def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
-    """See ``contracts.Method``."""
+    """See ``contract.Method``."""
     c = config.evaluation
     return filters.power_mean_filter(anomaly_map, c.smoothing, c.smoothing_power)
 
@@ -71,3 +70,29 @@ def describe(config: Config) -> dict[str, str]:
 
 def _is_relative(config: Config) -> bool:
     return config.normal_level.floor > 0.0
+
+
+METHOD = Method(
+    name="diffad",
+    sections=(
+        "synthesis",
+        "autoencoder",
+        "diffusion",
+        "reconstruction",
+        "segmentation",
+        "normal_level",
+    ),
+    stages=stages,
+    predict=predict,
+    settings=(
+        "reconstruction.test_steps",
+        "normal_level.floor",
+        "evaluation.smoothing",
+        "evaluation.smoothing_power",
+    ),
+    score_map=score_map,
+    map_range=map_range,
+    reconstructs=True,
+    needs_synthesis=True,
+    describe=describe,
+)

@@ -1,17 +1,14 @@
 """The networks that a config describes. Building a module costs nothing; it holds no weights."""
 
-from typing import Any
-
-import jax.numpy as jnp
 import ml_collections
 
 from diffad_jax.errors import UserError
+from diffad_jax.methods.computing import computing
 from diffad_jax.models import layers
 from diffad_jax.models.autoencoder import Autoencoder
 from diffad_jax.models.discriminator import Discriminator
 from diffad_jax.models.inception import InceptionDistance
 from diffad_jax.models.lpips import Lpips
-from diffad_jax.models.reconstructor import Reconstructor
 from diffad_jax.models.segmenter import Segmenter
 from diffad_jax.models.unet import UNet
 
@@ -29,8 +26,7 @@ def autoencoder(config: Config) -> Autoencoder:
         dropout=c.dropout,
         linear_skip=c.linear_skip,
         signed=c.signed,
-        dtype=_dtype(config),
-        remat=config.training.remat,
+        **computing(config),
     )
 
 
@@ -44,39 +40,31 @@ def denoiser(config: Config) -> UNet:
         head_channels=c.head_channels,
         out_channels=config.autoencoder.latent_channels,
         linear_skip=c.linear_skip,
-        dtype=_dtype(config),
-        remat=config.training.remat,
+        **computing(config),
     )
 
 
 def discriminator(config: Config) -> Discriminator:
     c = config.autoencoder
-    return Discriminator(c.discriminator_channels, c.discriminator_layers, _dtype(config))
+    return Discriminator(
+        c.discriminator_channels, c.discriminator_layers, computing(config)["dtype"]
+    )
 
 
 def perceptual(config: Config) -> Lpips | InceptionDistance:
     """The network of stage 1's perceptual term: (image, reference) -> [b]."""
-    if config.autoencoder.perceptual == "lpips":
-        return Lpips(dtype=_dtype(config))
-    return InceptionDistance(dtype=_dtype(config))
+    network = Lpips if config.autoencoder.perceptual == "lpips" else InceptionDistance
+    return network(dtype=computing(config)["dtype"])
 
 
 def segmenter(config: Config) -> Segmenter:
-    return Segmenter(**_levels(config, config.segmentation))
-
-
-def reconstructor(config: Config) -> Reconstructor:
-    """DRAEM's first network."""
-    return Reconstructor(**_levels(config, config.draem, "reconstructor_"))
-
-
-def draem_segmenter(config: Config) -> Segmenter:
-    return Segmenter(**_levels(config, config.draem, "segmenter_"))
-
-
-def inpainter(config: Config) -> Segmenter:
-    """RIAD's: its classes are the colours."""
-    return Segmenter(**_levels(config, config.riad), num_classes=3)
+    c = config.segmentation
+    return Segmenter(
+        channels=c.channels,
+        multipliers=tuple(c.multipliers),
+        patch_size=c.patch_size,
+        **computing(config),
+    )
 
 
 def latent_shape(config: Config) -> tuple[int, int, int]:
@@ -90,18 +78,3 @@ def latent_shape(config: Config) -> tuple[int, int, int]:
             "by which config.autoencoder.patch_size and .multipliers shrink a photo"
         )
     return side, side, c.latent_channels
-
-
-def _levels(config: Config, section: Config, prefix: str = "") -> dict[str, Any]:
-    """Arguments of a network of convolution blocks on several levels."""
-    return {
-        "channels": section[f"{prefix}channels"],
-        "multipliers": tuple(section[f"{prefix}multipliers"]),
-        "patch_size": section.patch_size,
-        "dtype": _dtype(config),
-        "remat": config.training.remat,
-    }
-
-
-def _dtype(config: Config) -> jnp.dtype:
-    return jnp.dtype(config.training.compute_dtype)

@@ -11,10 +11,10 @@ import jax
 import ml_collections
 import numpy as np
 
-from diffad_jax.methods.contract import FittedStage
+from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.diffad.reconstruct import reconstruct
 from diffad_jax.methods.diffad.segment import probabilities
-from diffad_jax.methods.train_state import Params
+from diffad_jax.methods.train_state import Params, Weights
 from diffad_jax.runtime.sharding import over_photos
 from diffad_jax.types import to_float
 
@@ -22,13 +22,13 @@ NAME = "normal_level"
 Config = ml_collections.FrozenConfigDict
 
 
-def fit(config: Config, photos: Iterator[np.ndarray], frozen: dict[str, Params]) -> Params:
-    """See ``contracts.FittedStage``: {"level": [s, s] float32 in [0, 1]}.
+def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) -> Params:
+    """See ``contract.Stage``: {"level": [s, s] float32 in [0, 1]}.
 
     It is (mean over the photos of mᵖ)^(1/p) of each pixel's m, with p = ``normal_level.power``.
     """
     total, count = np.zeros((config.image_size, config.image_size)), 0
-    for powers in over_photos(_powers, frozen, photos, config):
+    for powers in over_photos(_powers, earlier_weights, photos, config):
         total += np.asarray(powers, np.float64).sum(0)
         count += len(powers)
     level = (total / count) ** (1.0 / config.normal_level.power)
@@ -56,4 +56,4 @@ def _powers(weights: dict, images: jax.Array, *, config: Config) -> jax.Array:
     return probabilities(weights, repaired, image, config=config) ** config.normal_level.power
 
 
-STAGE = FittedStage(NAME, ("reconstruction", "normal_level"), fit)
+STAGE = Stage(name=NAME, sections=("reconstruction", "normal_level"), fit=fit)

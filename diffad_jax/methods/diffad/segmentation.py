@@ -6,28 +6,23 @@ import ml_collections
 import optax
 
 from diffad_jax.methods import losses, train_state, validation
+from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.diffad import networks
 from diffad_jax.methods.diffad.reconstruct import reconstruct
 from diffad_jax.methods.diffad.segment import segment, segmenter_input
-from diffad_jax.methods.train_state import Params, TrainState
+from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.types import Batch, Validation, to_float
 
 NAME = "segmenter"
-SECTIONS = ("synthesis", "autoencoder", "diffusion", "segmentation", "reconstruction")
-BEST_BY = "pixel_ap"
 Config = ml_collections.FrozenConfigDict
-
-
-def settings(config: Config) -> ml_collections.FrozenConfigDict:
-    return config.segmentation
 
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
     return train_state.optimizer(config.segmentation, config.training.gradient_clip)
 
 
-def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch: Batch):
-    del frozen, batch
+def init_state(config: Config, key: jax.Array, earlier_weights: Weights, batch: Batch):
+    del earlier_weights, batch
     init_key, run_key = jax.random.split(key)
     channels = 3 * (2 + len(config.reconstruction.interpolation))
     inputs = jnp.zeros((1, config.image_size, config.image_size, channels))
@@ -35,7 +30,7 @@ def init_state(config: Config, key: jax.Array, frozen: dict[str, Params], batch:
     return train_state.of_variables(variables, make_optimizer(config), run_key)
 
 
-def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, config: Config):
+def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, config: Config):
     """One step of the focal loss on concat(x_r, x_inter, x_a) against the anomaly mask.
 
     Returns:
@@ -44,7 +39,7 @@ def train_step(state: TrainState, frozen: dict[str, Params], batch: Batch, *, co
     image = to_float(batch["augmented_image"])
     mask = jnp.squeeze(batch["anomaly_mask"], -1).astype(jnp.float32)
     repaired = reconstruct(
-        frozen,
+        earlier_weights,
         image,
         train_state.step_key(state),
         config=config,
@@ -71,7 +66,12 @@ def weights(state: TrainState) -> Params:
     return {"params": state.params, **state.variables}
 
 
-def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Validation:
+def state_from_weights(state: TrainState, trained: Weights) -> TrainState:
+    """See ``contract.Stage``."""
+    return train_state.with_variables(state, trained[NAME])
+
+
+def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
     """Focal loss and pixel average precision on synthetic anomalies of held-out photos."""
     image = to_float(batch["augmented_image"])
     mask = jnp.squeeze(batch["anomaly_mask"], -1).astype(jnp.float32)
@@ -93,3 +93,16 @@ def validate(weights: dict[str, Params], batch: Batch, *, config: Config) -> Val
             "anomaly mask": validation.grey(mask),
         },
     )
+
+
+STAGE = Stage(
+    name=NAME,
+    sections=("synthesis", "autoencoder", "diffusion", "segmentation", "reconstruction"),
+    section="segmentation",
+    init_state=init_state,
+    train_step=train_step,
+    weights=weights,
+    state_from_weights=state_from_weights,
+    validate=validate,
+    best_by="pixel_ap",
+)

@@ -1,0 +1,24 @@
+"""Weights of networks that others trained, from the files that a config names."""
+
+from diffad_jax.convert.backbone import read_backbone
+from diffad_jax.convert.perceptual import read_lpips
+from diffad_jax.errors import ConfigError
+from diffad_jax.methods.contract import Config, Pretrained
+from diffad_jax.methods.train_state import Weights
+from diffad_jax.models.lpips import Lpips
+
+
+def load(wanted: Pretrained | None, config: Config) -> Weights:
+    """{the network's name: its ``params``} as NumPy arrays; {} where none is wanted.
+
+    Raises:
+      ConfigError: the file that the config names is missing or holds something else.
+    """
+    if wanted is None:
+        return {}
+    section, _, field = wanted.field.partition(".")
+    read = read_lpips if isinstance(wanted.network, Lpips) else read_backbone
+    try:
+        return {wanted.name: read(config[section][field], wanted.network)}
+    except ValueError as error:
+        raise ConfigError(f"config.{wanted.field}: {error}") from error
