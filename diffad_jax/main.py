@@ -8,7 +8,7 @@ from ml_collections import config_flags
 from diffad_jax.commands.modes import MODES
 from diffad_jax.config.check import check_config
 from diffad_jax.errors import UserError, is_disk_full, quieten_full_disk
-from diffad_jax.runtime import processes
+from diffad_jax.runtime import console, processes
 from diffad_jax.runtime.compilation import keep_compiled
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "FILE or FILE:CATEGORY.")
@@ -32,15 +32,14 @@ def main(argv: list[str]) -> None:
             check_config(config)
             MODES[_MODE.value](config, _MODE.value)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            console.note(f"error: {error}")
             processes.end(error.exit_status)
         except OSError as error:
             if not is_disk_full(error):
                 raise
             where = error.filename or flags.FLAGS.output or flags.FLAGS.workdir
-            print(
-                f"error: {where}: the disk is full. Make room and run the same command again.",
-                file=sys.stderr,
+            console.note(
+                f"error: {where}: the disk is full. Make room and run the same command again."
             )
             processes.end(1)
 

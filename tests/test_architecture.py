@@ -103,6 +103,15 @@ def test_configs_have_no_hidden_defaults():
         assert "config.get(" not in path.read_text(), path
 
 
+def test_what_is_printed_goes_through_the_console():
+    for path in FILES:
+        if path.relative_to(PACKAGE).as_posix() in ("runtime/console.py", "export/run.py"):
+            continue  # an exported folder has none of us
+        names = {getattr(c.func, "id", "") for c in ast.walk(ast.parse(path.read_text()))
+                 if isinstance(c, ast.Call)}  # fmt: skip
+        assert "print" not in names, path
+
+
 def test_files_are_short():
     for path in FILES:
         assert len(path.read_text().splitlines()) <= 400, path

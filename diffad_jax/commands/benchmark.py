@@ -16,6 +16,7 @@ import numpy as np
 from diffad_jax.evaluation.metrics_file import versions
 from diffad_jax.inference import detector
 from diffad_jax.methods.diffad import method, reconstruct
+from diffad_jax.runtime import console
 from diffad_jax.runtime.files import write_whole
 from diffad_jax.types import to_float
 
@@ -38,13 +39,13 @@ def benchmark(config: ml_collections.ConfigDict, workdir: Path, num_runs: int) -
     side = config.image_size
     sizes = {"latency": 1, "throughput": config.evaluation.batch_size}
     found: dict[str, Any] = {}
-    print(f"{_device()['kind']}, {num_runs} runs of each, {side} × {side} pixels")
+    console.say(f"{_device()['kind']}, {num_runs} runs of each, {side} × {side} pixels")
     for category in config.categories:
         trained = detector.Detector.from_workdir(config, workdir, category)
         found[category] = {}
         for name, batch_size in sizes.items():
             found[category][name] = measure(trained, batch_size, num_runs)
-            print("\n" + as_text(f"{category}, {name}", found[category][name]))
+            console.say("\n" + as_text(f"{category}, {name}", found[category][name]))
     content = {
         "categories": found,
         "device": _device(),
@@ -52,7 +53,7 @@ def benchmark(config: ml_collections.ConfigDict, workdir: Path, num_runs: int) -
         "config": json.loads(config.to_json_best_effort()),
     }
     write_whole(workdir / "benchmark.json", json.dumps(content, indent=2) + "\n")
-    print(f"\nall metrics in {workdir / 'benchmark.json'}")
+    console.say(f"\nall metrics in {workdir / 'benchmark.json'}")
 
 
 def measure(trained: detector.Detector, batch_size: int, num_runs: int) -> dict[str, Any]:

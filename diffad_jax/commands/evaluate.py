@@ -31,6 +31,7 @@ from diffad_jax.inference.calibration import Calibration, load_or_choose
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.registry import get_method
 from diffad_jax.models import pretrained
+from diffad_jax.runtime import console
 from diffad_jax.training.fingerprint import describe_photos
 
 _CASES = 3  # best, median and worst photos of either class on the contact sheet
@@ -61,11 +62,9 @@ def evaluate(config: ml_collections.ConfigDict, workdir: Path, compare: Sequence
     results = {}
     for category in config.categories:
         results[category] = evaluate_category(config, workdir, category, inception)
-        print(f"{category}: {outputs.describe(results[category])}")
-        print(f"{category}: report in {workdir / category / 'report.html'}")
+        console.say(f"{category}: {outputs.describe(results[category])}")
+        console.say(f"{category}: report in {workdir / category / 'report.html'}")
     found = {c: r.measured.metrics for c, r in results.items()}
-    print("\n" + tables.as_text(tables.metrics_table(found, tables.SHORT)))
-    print(f"mask rule {outputs.mask_rule(config)}")
     metrics_file.write_metrics(
         workdir / "metrics.json",
         found,
@@ -81,10 +80,12 @@ def evaluate(config: ml_collections.ConfigDict, workdir: Path, compare: Sequence
         is_mvtec = config.data.layout == "mvtec"
         conditions = outputs.conditions(config)
         compared.append(tables.comparison_table(found, is_mvtec, conditions))
-    for table in compared:
-        print("\n" + tables.as_text(table))
     outputs.write_tables(config, workdir, results, compared)
-    print(f"\nall metrics in {workdir / 'metrics.json'}, table.md and table.tex")
+    console.say("\n" + tables.as_text(tables.metrics_table(found, tables.SHORT)))
+    console.say(f"mask rule {outputs.mask_rule(config)}")
+    for table in compared:
+        console.say("\n" + tables.as_text(table))
+    console.say(f"\nall metrics in {workdir / 'metrics.json'}, table.md and table.tex")
 
 
 def evaluate_category(

@@ -4,7 +4,6 @@ import collections
 import dataclasses
 import functools
 import os
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +19,7 @@ from diffad_jax.inference.detector import Detector
 from diffad_jax.inference.sources import Photo
 from diffad_jax.inference.writer import Row
 from diffad_jax.methods.registry import get_method
+from diffad_jax.runtime import console
 from diffad_jax.runtime.signals import Stopped, StopSignal
 from diffad_jax.training.progress import PhotoProgress
 
@@ -88,7 +88,7 @@ def predict_photos(
         if calibration.threshold is None and "mask" in save:
             raise ConfigError(f"--save=mask needs a threshold, but {NONE_HELD_OUT}")
         if tile:
-            print(_TILE_NOTE.format(side=config.image_size), file=sys.stderr)
+            console.note(_TILE_NOTE.format(side=config.image_size))
         settings = {
             "category": category,
             "weights": detector.weights_hash,
@@ -173,15 +173,16 @@ def _report(calibration: Calibration, seen: _Seen, done: int, output: Path) -> N
     """Prints what was done; raises UnreadableError for what was not."""
     scored = done + seen.num_photos - len(seen.reasons)
     before = f" ({done} of them before)" if done else ""
-    print(f"{scored} photos scored{before}: {output / 'predictions.csv'} and predictions.jsonl")
+    console.say(
+        f"{scored} photos scored{before}: {output / 'predictions.csv'} and predictions.jsonl"
+    )
     if calibration.threshold is None:
-        print(f"no verdicts: {NONE_HELD_OUT}", file=sys.stderr)
+        console.note(f"no verdicts: {NONE_HELD_OUT}")
     elif larger := sum(n for w, n in seen.windows.items() if w > calibration.max_windows):
-        print(
+        console.note(
             f"{larger} photos have more windows than any held-out normal photo "
             f"({calibration.max_windows}), so more false alarms than the "
-            f"{100 * calibration.false_alarm_rate:g} % of those",
-            file=sys.stderr,
+            f"{100 * calibration.false_alarm_rate:g} % of those"
         )
     if reasons := seen.reasons:
         more = [f"and {len(reasons) - _SHOWN} more, in the tables"] if reasons[_SHOWN:] else []

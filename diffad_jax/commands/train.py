@@ -2,7 +2,6 @@
 
 import functools
 import json
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from diffad_jax.evaluation import cost
 from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.registry import get_method
 from diffad_jax.methods.train_state import Params
-from diffad_jax.runtime import files, lock
+from diffad_jax.runtime import console, files, lock
 from diffad_jax.training import fit, loop
 from diffad_jax.training.fingerprint import describe_photos
 from diffad_jax.training.held_out import load_split
@@ -62,7 +61,7 @@ def train_and_evaluate(
     if jax.process_count() == 1:
         evaluate(config, workdir)
     elif jax.process_index() == 0:
-        print("trained by several processes; to evaluate, start a single one", file=sys.stderr)
+        console.note("trained by several processes; to evaluate, start a single one")
 
 
 def train_category(
@@ -101,9 +100,9 @@ def train_category(
         if trained:
             shown = ", ".join(f"{k} {v:.4g}" for k, v in metrics.items())
             found = f"held-out normal photos: {shown}" if metrics else f"fitted in {seconds:.0f} s"
-            print(f"{title}: {found}", file=sys.stderr)
+            console.note(f"{title}: {found}")
         else:
-            print(f"{title}: finished before", file=sys.stderr)
+            console.note(f"{title}: finished before")
 
 
 def _train(
@@ -175,7 +174,7 @@ def record(config: ml_collections.ConfigDict, output: Path, num_examples: int) -
     photos = split.draw(config, category)
     streams = {s: (n, _batches(config, category, photos, s, 1)) for s, n in counts.items()}
     recorded.write(config, category, output, photos, streams)
-    print(f"{num_examples} examples in {output}, {output.stat().st_size / 2**20:.1f} MiB")
+    console.say(f"{num_examples} examples in {output}, {output.stat().st_size / 2**20:.1f} MiB")
 
 
 def inspect(config: ml_collections.ConfigDict, output: Path) -> None:
@@ -190,8 +189,8 @@ def inspect(config: ml_collections.ConfigDict, output: Path) -> None:
     prepare(config)
     for category in config.categories:
         summary = data_inspect.inspect_category(config, category, output / category)
-        print(inspect_text.as_text(summary))
-        print(f"{category}: summary.json and contact_sheet.png are in {output / category}\n")
+        console.say(inspect_text.as_text(summary))
+        console.say(f"{category}: summary.json and contact_sheet.png are in {output / category}\n")
 
 
 def _require_synthesis(config: ml_collections.ConfigDict) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 
 from diffad_jax.convert import sources, torch_weights
 from diffad_jax.convert.errors import ConvertError
@@ -16,7 +15,7 @@ from diffad_jax.methods import draem
 from diffad_jax.methods.contract import Stage, blank_batch
 from diffad_jax.methods.diffad import STAGES
 from diffad_jax.methods.train_state import Params, Weights
-from diffad_jax.runtime import lock
+from diffad_jax.runtime import console, lock
 from diffad_jax.training import checkpoint, loop
 from diffad_jax.training.fingerprint import fingerprint
 
@@ -76,7 +75,9 @@ def import_file(
         for stage in STAGES:
             if stage.name in _WRITES[kind]:
                 weights[stage.name] = _save(stage, frozen_config, weights, directory, parts)
-                print(f"{directory / stage.name}: from {path}, {_convention(kind, frozen_config)}")
+                console.say(
+                    f"{directory / stage.name}: from {path}, {_convention(kind, frozen_config)}"
+                )
             elif kind == SEGMENTER:
                 weights[stage.name] = checkpoint.load_weights(
                     stage, frozen_config, weights, directory
@@ -93,7 +94,7 @@ def _import_draem(config: Config, directory: Path, path: Path, second: Path) -> 
     with lock.hold(directory):
         _refuse_existing(directory / draem.STAGE.name)
         _save(draem.STAGE, config, {}, directory, parts)
-    print(f"{directory / draem.STAGE.name}: from {files}, read as trained on BGR in [0, 1]")
+    console.say(f"{directory / draem.STAGE.name}: from {files}, read as trained on BGR in [0, 1]")
 
 
 def _refuse_existing(folder: Path) -> None:

@@ -15,7 +15,7 @@ from diffad_jax.export.graph import Model, weights_by_name
 from diffad_jax.export.registry import FORMATS
 from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.detector import Detector
-from diffad_jax.runtime import checksums, files
+from diffad_jax.runtime import checksums, console, files
 
 PUBLISHED = "published"
 NAMES = (*FORMATS, PUBLISHED)
@@ -50,7 +50,7 @@ def export(
             else:
                 _export(config, workdir, category, temporary, format_name)
             artifact.write_checksums(temporary)
-        print(f"{category}: {format_name} in {folder}")
+        console.say(f"{category}: {format_name} in {folder}")
 
 
 def _export(

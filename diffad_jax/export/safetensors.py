@@ -1,6 +1,5 @@
 """Weights alone: under our names, and under those of the published PyTorch code."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from diffad_jax.convert import exporter
 from diffad_jax.convert.errors import ConvertError
 from diffad_jax.export.contract import Format
 from diffad_jax.export.graph import Model
+from diffad_jax.runtime import console
 
 
 def write(model: Model, folder: Path) -> None:
@@ -22,7 +22,7 @@ def write(model: Model, folder: Path) -> None:
     try:
         files = exporter.published_tensors(model.config, model.workdir, model.category)
     except ConvertError as error:
-        print(f"without the published names: {error}", file=sys.stderr)
+        console.note(f"without the published names: {error}")
         return
     (folder / "published").mkdir()
     for name, tensors in files.items():

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,7 +15,7 @@ from PIL import Image
 from diffad_jax.data import pictures
 from diffad_jax.inference import batching
 from diffad_jax.inference.sources import Photo
-from diffad_jax.runtime import files
+from diffad_jax.runtime import console, files
 
 PICTURES = ("overlay", "heat_map", "reconstruction", "mask")
 Row = dict[str, Any]
@@ -66,7 +65,7 @@ class Tables:
             fields = [f for f in settings | stored if stored.get(f) != settings.get(f)]
             there = (f"{f}: {stored.get(f)} there, {settings.get(f)} here" for f in fields)
             reason = "; ".join(there) if stored else f"{path} is missing or damaged"
-            print(f"all photos are scored anew: {reason}", file=sys.stderr)
+            console.note(f"all photos are scored anew: {reason}")
         # Before the new settings are there: they must never stand beside old rows.
         self._lines.unlink(missing_ok=True)
         files.sync(self._output)
@@ -93,7 +92,7 @@ class Tables:
                 row = _parse(line)
                 name = row.get("name")
                 if name is None:
-                    print(f"{self._lines}: a broken line is dropped", file=sys.stderr)
+                    console.note(f"{self._lines}: a broken line is dropped")
                 elif name not in photos:
                     yield row
                 elif name not in self.done and self._holds(row, photos[name]):

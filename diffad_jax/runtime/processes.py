@@ -14,6 +14,7 @@ import absl.flags
 import jax
 
 from diffad_jax.errors import UserError
+from diffad_jax.runtime import console
 from diffad_jax.runtime.signals import EXIT_STATUS, Stopped
 
 _DISTRIBUTED = absl.flags.DEFINE_bool(
@@ -87,11 +88,9 @@ def _tells_that_another_is_gone(error: BaseException) -> bool:
 
 def _say_that_another_is_gone(error: BaseException) -> None:
     index, count = jax.process_index(), jax.process_count()
-    print(
+    console.note(
         f"process {index}: another of the {count} is gone ({str(error).splitlines()[0]}); "
-        "the same commands go on from the last checkpoint",
-        file=sys.stderr,
-        flush=True,
+        "the same commands go on from the last checkpoint"
     )
     if index == 0:  # JAX aborts the others as soon as it is gone
         time.sleep(_LAST_SECONDS)

@@ -2,11 +2,12 @@
 
 import os
 import signal
-import sys
 from types import FrameType
 
 import jax
 from jax.experimental import multihost_utils
+
+from diffad_jax.runtime import console
 
 EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: all is saved, start me again
 
@@ -15,7 +16,7 @@ class Stopped(SystemExit):
     """The work was asked to stop and is saved; ends the program with ``EXIT_STATUS``."""
 
     def __init__(self, message: str):
-        print(message, file=sys.stderr)
+        console.note(message)
         super().__init__(EXIT_STATUS)
 
 

@@ -1,11 +1,12 @@
 """``--profile=FROM:TO``: a trace of some training steps, made by JAX's profiler."""
 
-import sys
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
 import jax
+
+from diffad_jax.runtime import console
 
 
 class Steps(NamedTuple):
@@ -64,4 +65,4 @@ class Profiler:
         if self._tracing:
             self._tracing = False
             jax.profiler.stop_trace()
-            print(f"trace of the training steps in {self._directory}", file=sys.stderr)
+            console.note(f"trace of the training steps in {self._directory}")

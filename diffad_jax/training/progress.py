@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import jax
 import tqdm
 
+from diffad_jax.runtime import console
 from diffad_jax.runtime.peaks import peak_flop_per_second
 
 
@@ -87,7 +88,8 @@ class Progress:
 
     def _say(self, text: str) -> None:
         if self._speaks:
-            tqdm.tqdm.write(text, file=sys.stderr)
+            with tqdm.tqdm.external_write_mode(file=sys.stderr):
+                console.note(text)
 
 
 class PhotoProgress:
@@ -116,10 +118,7 @@ class PhotoProgress:
         self._shown = now
         speed = self._done / (now - self._started)
         left = clock((self._total - self._done) / speed)
-        print(
-            f"{self._done}/{self._total} photos, {speed:.1f} photos/s, {left} left",
-            file=sys.stderr,
-        )
+        console.note(f"{self._done}/{self._total} photos, {speed:.1f} photos/s, {left} left")
 
 
 def clock(seconds: float) -> str:

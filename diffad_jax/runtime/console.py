@@ -1,0 +1,58 @@
+"""What is printed: as far as the stream can show it, for as long as somebody reads it."""
+
+import codecs
+import os
+import sys
+import unicodedata
+from typing import TextIO
+
+_PLAIN = str.maketrans({"–": "-", "—": "-", "−": "-", "×": "x", "…": "...", "²": "2", "’": "'"})
+
+
+def say(text: str = "") -> None:
+    """Prints a result, on standard output. No work ends because it cannot be shown."""
+    _print(text, sys.stdout)
+
+
+def note(text: str) -> None:
+    """Prints what a user should know besides, on standard error."""
+    _print(text, sys.stderr)
+
+
+def shown(text: str, encoding: str) -> str:
+    """The text in characters of ``encoding``; each other one by its nearest in ASCII, or escaped.
+
+    Names of files may hold bytes that are no text at all: these are escaped, too.
+    """
+    return text.encode(encoding, _NAME).decode(encoding)
+
+
+def _print(text: str, stream: TextIO | None) -> None:
+    if stream is None:  # there is no console
+        return
+    try:
+        print(shown(text, getattr(stream, "encoding", None) or "utf-8"), file=stream, flush=True)
+    except BrokenPipeError:  # such as | head, which has seen enough
+        _let_go(stream)
+
+
+def _let_go(stream: TextIO) -> None:
+    """Sends what is still to come nowhere: Python's own flush at the exit would fail as well."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, stream.fileno())
+    except (OSError, ValueError):  # it has no file of its own
+        pass
+    finally:
+        os.close(nowhere)
+
+
+def _to_ascii(error: UnicodeError) -> tuple[str, int]:
+    part = error.object[error.start : error.end].translate(_PLAIN)
+    letters = (c for c in unicodedata.normalize("NFKD", part) if not unicodedata.combining(c))
+    plain = "".join(letters).encode("ascii", "backslashreplace").decode("ascii")
+    return plain, error.end
+
+
+_NAME = "diffad_jax.to_ascii"
+codecs.register_error(_NAME, _to_ascii)
