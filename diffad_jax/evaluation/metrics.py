@@ -1,7 +1,7 @@
 """Every metric of one category's test set, in one call."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -67,6 +67,25 @@ class CategoryMetrics:
         return {name: None if p is None else p.threshold for name, p in points.items()}
 
 
+class Definition(NamedTuple):
+    """A metric that the test set, the scores and the maps give by themselves.
+
+    ``compute``: (test, scores [n], maps [n, s, s]) -> the metric, or its reason.
+    """
+
+    title: str
+    scale: float  # what it is multiplied by to be shown: 100 for a share
+    compute: Callable[[TestSet, np.ndarray, Maps], Metric]
+
+
+# By name in metrics.json. Those that come several at once are made by the modules beside this one.
+DEFINITIONS = {
+    "image_f1_max": Definition(
+        "image F1 max", 100.0, lambda test, scores, maps: image_f1_max(test.labels, scores)[0]
+    ),
+}
+
+
 def find(
     test: TestSet, scores: np.ndarray, maps: Maps, seed: int, memory_mib: int
 ) -> CategoryMetrics:
@@ -93,7 +112,12 @@ def find(
         of_pixels, of_pixels_curves = _of_pixels(counts)
         mean_overlap, aupimo_of_photos = aupimo(counts, test.labels, test.masks, maps)
         return CategoryMetrics(
-            metrics={**of_images, **of_pixels, "pixel_aupimo": mean_overlap},
+            metrics={
+                **of_images,
+                **{name: d.compute(test, scores, maps) for name, d in DEFINITIONS.items()},
+                **of_pixels,
+                "pixel_aupimo": mean_overlap,
+            },
             intervals=image_intervals(labels, scores, seed) | intervals.result(),
             by_defect=defects.result(),
             aupimo_of_photos=aupimo_of_photos,
@@ -103,10 +127,9 @@ def find(
 
 
 def _of_images(labels: np.ndarray, scores: np.ndarray) -> tuple[dict[str, Metric], Curves]:
-    f1, _ = image_f1_max(labels, scores)
-    found = image_metrics(labels, scores) | {"image_f1_max": f1}
-    if f1.value is None:
-        return found, Curves({}, None, f1.reason)
+    found = image_metrics(labels, scores)
+    if found["image_auroc"].value is None:
+        return found, Curves({}, None, found["image_auroc"].reason)
     return found, _drawn(curve.exact(labels, scores))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from diffad_jax.evaluation.bootstrap import Interval
 from diffad_jax.evaluation.confusion import Confusion
+from diffad_jax.evaluation.metrics import DEFINITIONS
 from diffad_jax.evaluation.paper_results import CATEGORIES, MEAN, METHODS, Published, published
 from diffad_jax.evaluation.ranking import Metric, mean_metrics
 
@@ -161,6 +162,8 @@ def as_latex(table: Table) -> str:
 
 def title(name: str) -> str:
     """A metric's name for people: ``pixel_f1_max`` is "pixel F1 max"; dB where it is in dB."""
+    if name in DEFINITIONS:
+        return DEFINITIONS[name].title
     words = " ".join(w.upper() if w in _ACRONYMS else w for w in name.split("_"))
     return words + (" (dB)" if name.endswith("_psnr") else "")
 
@@ -179,6 +182,8 @@ def shown(name: str, metric: Metric, interval: Interval | None = None) -> str:
 
 def scale_of(name: str) -> float:
     """What a metric is multiplied by to be shown: 100 for shares, 1 for dB and distances."""
+    if name in DEFINITIONS:
+        return DEFINITIONS[name].scale
     return 1.0 if name.endswith("_psnr") or name.startswith("fid_") else 100.0
 
 
