@@ -12,7 +12,7 @@ import numpy as np
 
 from diffad_jax.commands.evaluate import evaluate
 from diffad_jax.convert import pretrained
-from diffad_jax.data import images, inspect_text, layouts, recorded, split, toy
+from diffad_jax.data import advice, images, inspect_text, layouts, recorded, split, toy
 from diffad_jax.data import inspect as data_inspect
 from diffad_jax.data.split import Split
 from diffad_jax.errors import ConfigError
@@ -34,10 +34,20 @@ def prepare(config: ml_collections.ConfigDict) -> None:
     Raises:
       layouts.DataError: a category is missing or empty.
     """
+    _write_toy(config)
+    c = config.data
+    for category in config.categories:
+        records = layouts.read_category(c.root, category, c.layout)
+        normal = [r for r in records if r.split == "train"]
+        held_out = layouts.split_validation(normal, c.validation_share, config.seed)[1]
+        rate = config.evaluation.false_alarm_rate
+        for sentence in advice.few_photos(len(normal), len(held_out), rate):
+            logger.warning("%s: %s", category, sentence)
+
+
+def _write_toy(config: ml_collections.ConfigDict) -> None:
     if config.data.layout == "toy":
         toy.write_category(config.data.root, seed=0, image_size=config.image_size)
-    for category in config.categories:
-        layouts.read_category(config.data.root, category, config.data.layout)
 
 
 def train_and_evaluate(
@@ -182,11 +192,9 @@ def inspect(config: ml_collections.ConfigDict, output: Path) -> None:
 
     Raises:
       layouts.DataError: a category is missing or empty.
-      images.ImageError: an unreadable photo or mask, unless ``config.data.on_bad_image`` is
-        ``skip``; no photo is readable.
     """
     _require_synthesis(config)
-    prepare(config)
+    _write_toy(config)
     for category in config.categories:
         summary = data_inspect.inspect_category(config, category, output / category)
         console.say(inspect_text.as_text(summary))

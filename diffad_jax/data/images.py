@@ -33,6 +33,7 @@ class PhotoFacts:
     mode: str  # Pillow's name, such as L, RGB or I;16
     file_format: str  # Pillow's name, such as PNG or JPEG
     sha256: str  # of the size and the RGB pixels that ``read_image`` gives; not of the file
+    brightness: float  # mean of these pixels, 0 … 255
 
 
 def read_image(path: str | os.PathLike[str], image_size: int | None, resize: str) -> np.ndarray:
@@ -142,7 +143,9 @@ def photo_facts(path: str | os.PathLike[str]) -> PhotoFacts:
         digest = hashlib.sha256(repr(pixels.shape).encode())
         digest.update(pixels)
         height, width = pixels.shape[:2]
-        return PhotoFacts((width, height), mode, file_format, digest.hexdigest())
+        return PhotoFacts(
+            (width, height), mode, file_format, digest.hexdigest(), float(pixels.mean())
+        )
 
     return _decode(path, facts)
 

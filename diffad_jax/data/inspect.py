@@ -1,11 +1,12 @@
 """What a category holds and what training will see of it, before hours are spent on it."""
 
 import collections
+import copy
 import dataclasses
 import json
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from diffad_jax.data import images, layouts, pictures
+from diffad_jax.data import advice, images, layouts, pictures
 from diffad_jax.runtime.files import write_whole
 
 logger = logging.getLogger(__name__)
@@ -43,8 +44,8 @@ def inspect_category(
     """Writes ``contact_sheet.png`` and ``summary.json`` into ``output``.
 
     All photos and masks are decoded whole, one a core at a time, since damage can lie at a file's
-    end. So duplicates are compared by SHA-256 of their pixels: that finds a photo saved twice in
-    different formats too, which training would see as the same.
+    end; bad ones are listed, all of them. Duplicates are compared by SHA-256 of their pixels: that
+    finds a photo saved twice in different formats too, which training would see as the same.
 
     Args:
       config: the whole config; ``config.data.recorded`` is ignored.
@@ -56,18 +57,12 @@ def inspect_category(
 
     Raises:
       layouts.DataError: no such category, or no normal photo.
-      images.ImageError: an unreadable photo or mask, unless ``config.data.on_bad_image`` is
-        ``skip``; no training photo is readable.
     """
-    # Imported here: evaluation, which shares ``workflow``, runs where TensorFlow is not installed.
-    from diffad_jax.data import pipeline
-
-    # Made before the long look at the files, so that a wrong config fails at once.
-    examples = pipeline.examples(config, category, "train").take(_EXAMPLES)
-    records = layouts.read_category(config.data.root, category, config.data.layout)
+    found = layouts.survey(config.data.root, category, config.data.layout)
+    examples = _examples(config, category)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(lambda r: _look(config, r), records)
-        seen = list(tqdm.tqdm(found, f"reading {category}", len(records), disable=None))
+        looks = pool.map(lambda r: _look(config, r), found.records)
+        seen = list(tqdm.tqdm(looks, f"reading {category}", len(found.records), disable=None))
     for s in seen:
         if s.error and s.record.split == "test":
             logger.warning("evaluation will stop at this test file: %s", s.error)
@@ -76,8 +71,16 @@ def inspect_category(
     held_out = layouts.split_validation(
         [s.record for s in train], config.data.validation_share, config.seed
     )[1]
+    duplicates = _duplicates(seen)
     summary = {
         "category": category,
+        "advice": [
+            *advice.few_photos(len(train), len(held_out), config.evaluation.false_alarm_rate),
+            *advice.duplicates(duplicates["train"], duplicates["across"]),
+            *_advice_on_looks([s for s in seen if s.facts and not s.record.is_anomalous]),
+        ],
+        "left_out": found.left_out,
+        "faults": found.faults,
         "train": _photos(train) | {"held_out": len(held_out)},
         "test": _photos(test),
         "unreadable": [
@@ -85,13 +88,41 @@ def inspect_category(
             for s in seen
             if s.error
         ],
-        "duplicates": _duplicates(seen),
+        "duplicates": duplicates,
         "masks": _masks(config, test),
-        "synthesis": _synthesis(config, examples.as_numpy_iterator(), output / "contact_sheet.png"),
+        "synthesis": _synthesis(config, examples, output / "contact_sheet.png"),
     }
     text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
     write_whole(output / "summary.json", text)
     return summary
+
+
+def _examples(config: ml_collections.ConfigDict, category: str) -> Iterator[dict[str, np.ndarray]]:
+    """Training examples of the readable photos; none where no photo is."""
+    # Imported here: evaluation, which shares ``workflow``, runs where TensorFlow is not installed.
+    from diffad_jax.data import pipeline
+
+    skipping = copy.deepcopy(config)
+    skipping.data.on_bad_image = "skip"
+    try:
+        examples = pipeline.examples(skipping, category, "train").take(_EXAMPLES)
+    except images.ImageError as error:
+        logger.warning("no training example can be made: %s", error)
+        return iter(())
+    return examples.as_numpy_iterator()
+
+
+def _advice_on_looks(normal: Sequence[_Seen]) -> list[str]:
+    facts = [s.facts for s in normal]
+    return [
+        *advice.sizes([f.size for f in facts]),
+        *advice.colours([f.mode for f in facts]),
+        *advice.light(
+            [f.brightness for f in facts],
+            [s.record.split == "train" for s in normal],
+            [s.record.file for s in normal],
+        ),
+    ]
 
 
 def _look(config: ml_collections.ConfigDict, record: layouts.Record) -> _Seen:
@@ -103,8 +134,6 @@ def _look(config: ml_collections.ConfigDict, record: layouts.Record) -> _Seen:
         mask = images.read_mask(record.mask, None, rule, facts.size)
         resized = images.read_mask(record.mask, config.image_size, rule)
     except images.ImageError as error:
-        if config.data.on_bad_image == "fail":
-            raise
         return _Seen(record, facts, str(error))
     lost = bool(mask.any()) and not resized.any()
     return _Seen(record, facts, None, float(mask.mean()), lost)

@@ -24,9 +24,12 @@ def as_text(summary: dict[str, Any]) -> str:
             lines.append(_line("  sizes", _sizes(photos["sizes"])))
             lines.append(_line("  modes", _counted(photos["modes"])))
             lines.append(_line("  formats", _counted(photos["formats"])))
+    lines += _list("recommended", summary["advice"], whole=True)
+    lines += _list("left out", summary["left_out"])
+    lines += _list("to be mended", summary["faults"], whole=True)
     for split, title in _TITLES.items():
         reasons = [u["reason"] for u in summary["unreadable"] if u["split"] == split]
-        lines += _list(f"unreadable, {title}", reasons)
+        lines += _list(f"unreadable, {title}", reasons, whole=True)
     for place, title in (*_TITLES.items(), ("across", "both")):
         groups = summary["duplicates"][place]
         lines += _list(f"duplicates, {title}", [" = ".join(group) for group in groups])
@@ -62,11 +65,12 @@ def _sizes(sizes: dict[str, Any]) -> str:
     return f"{sizes['distinct']} different ones: " + "; ".join(sides)
 
 
-def _list(label: str, items: Sequence[str]) -> list[str]:
+def _list(label: str, items: Sequence[str], whole: bool = False) -> list[str]:
+    shown = len(items) if whole else _SHOWN
     lines = [_line(label, str(len(items) or "none"))]
-    lines += [f"    {item}" for item in items[:_SHOWN]]
-    if len(items) > _SHOWN:
-        lines.append(f"    and {len(items) - _SHOWN} more: see summary.json")
+    lines += [f"    {item}" for item in items[:shown]]
+    if len(items) > shown:
+        lines.append(f"    and {len(items) - shown} more: see summary.json")
     # A file's name may hold any bytes.
     return [line.encode("utf-8", "replace").decode() for line in lines]
 

@@ -153,7 +153,7 @@ def normal_photos(
       DataError: the category is missing or empty.
     """
     c = config.data
-    normal = [r for r in read_category(c.root, category, c.layout) if r.split == "train"]
+    normal = [r for r in survey(c.root, category, c.layout).records if r.split == "train"]
     return split_validation(normal, c.validation_share, config.seed)
 
 
