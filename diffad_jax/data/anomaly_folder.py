@@ -100,14 +100,15 @@ class AnomalyFolder(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(
         self, records: list[layouts.Record]
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
+    ) -> Iterator[tuple[bytes, dict[str, Any]]]:
         """One example a record.
 
         Raises:
           images.ImageError: a photo or mask is unreadable; nothing is left out in silence.
         """
         for record in records:
-            file = os.path.relpath(record.file, self.builder_config.root)
+            # As bytes: a name may be no text.
+            file = os.fsencode(os.path.relpath(record.file, self.builder_config.root))
             encoded, size = _encode_photo(record.file)
             mask = np.zeros((size[1], size[0]), np.uint8)
             if record.mask is not None:
@@ -119,7 +120,7 @@ class AnomalyFolder(tfds.core.GeneratorBasedBuilder):
                     "mask": mask[..., None],
                     "has_mask": record.mask is not None or not record.is_anomalous,
                     "label": int(record.is_anomalous),
-                    "defect_type": record.defect_type,
+                    "defect_type": os.fsencode(record.defect_type),
                     "file": file,
                 },
             )

@@ -1,17 +1,35 @@
 """Compiled programs are kept between runs."""
 
+import logging
 import os
-from pathlib import Path
 
 import jax
+
+logger = logging.getLogger(__name__)
 
 
 def keep_compiled() -> None:
     """Turns on JAX's persistent compilation cache, below the user's cache folder.
 
     JAX_COMPILATION_CACHE_DIR names another folder; JAX_ENABLE_COMPILATION_CACHE=false is without.
-    The key of an entry holds the kind of device, so machines may share the folder.
+    The key of an entry holds the kind of device, so machines may share the folder. Where it cannot
+    be written to, programs are not kept, and that is said.
     """
-    if not jax.config.jax_compilation_cache_dir:
-        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(caches / "diffad_jax" / "xla"))
+    if jax.config.jax_compilation_cache_dir:
+        return
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = os.path.join(caches, "diffad_jax", "xla")
+    try:
+        if caches.startswith("~"):
+            raise OSError("there is no home folder")
+        os.makedirs(folder, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(f"{folder} cannot be written to")
+    except OSError as error:
+        logger.warning(
+            "compiled programs are not kept, so each start compiles anew: %s; "
+            "JAX_COMPILATION_CACHE_DIR can name a folder",
+            error,
+        )
+        return
+    jax.config.update("jax_compilation_cache_dir", folder)

@@ -41,9 +41,12 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all; its folder is made."""
+    """Writes a text file whole or not at all; its folder is made.
+
+    What is no text (the bytes of a file's name may be none) becomes a question mark.
+    """
     with whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="replace")
 
 
 def make_folder(folder: Path) -> None:

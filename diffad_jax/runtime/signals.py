@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from types import FrameType
 
 import jax
@@ -23,6 +24,8 @@ class Stopped(SystemExit):
 class StopSignal:
     """While entered, SIGTERM and SIGINT (Ctrl-C) ask for a stop; a second one ends at once.
 
+    In another thread than the main one, where Python hears of no signal, nothing asks.
+
     With several processes, JAX's own preemption service listens for SIGTERM and has all of them
     stop at the same step, whichever got the signal; Cloud TPU sends it before it takes a machine
     away.
@@ -34,6 +37,8 @@ class StopSignal:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "StopSignal":
+        if threading.current_thread() is not threading.main_thread():
+            return self
         for number in (signal.SIGINT,) if self._several else (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._receive)
         return self

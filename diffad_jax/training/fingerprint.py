@@ -1,13 +1,14 @@
 """What a stage's weights depend on, so that nothing unfitting is ever loaded."""
 
 import hashlib
+import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
+from etils import epath
 from jax.experimental import multihost_utils
 
 from diffad_jax.methods.contract import Stage
@@ -76,7 +77,11 @@ def whole(array: jax.Array | np.ndarray) -> np.ndarray:
 
 
 def describe_photos(files: Iterable[str]) -> str:
-    """How many photos and which, by their names and sizes in bytes."""
-    seen = sorted(f"{Path(f).name} {Path(f).stat().st_size}" for f in files)
-    sha = hashlib.sha256("\n".join(seen).encode()).hexdigest()
+    """How many photos and which, by their names and sizes in bytes.
+
+    Args:
+      files: local, or any paths that etils.epath reads.
+    """
+    seen = sorted(f"{os.path.basename(f)} {epath.Path(f).stat().length}" for f in files)
+    sha = hashlib.sha256(os.fsencode("\n".join(seen))).hexdigest()  # names may hold any bytes
     return f"{len(seen)} files, names and sizes {sha[:16]}"

@@ -124,3 +124,15 @@ def test_without_masks_and_with_a_damaged_photo(tmp_path):
     config = AnomalyFolderConfig(root=str(tmp_path), category="c")
     with pytest.raises(ImageError, match="1.png is an empty file"):
         AnomalyFolder(config=config, data_dir=tmp_path / "prepared").as_dataset(split="train")
+
+
+def test_names_that_are_no_utf_8(tmp_path):
+    photo = Image.fromarray(RGB)
+    for name in (b"train/good/\xff.png", b"test/\xfe/\xff.png"):
+        path = tmp_path / "c" / os.fsdecode(name)
+        path.parent.mkdir(parents=True)
+        photo.save(path)
+    config = AnomalyFolderConfig(root=str(tmp_path), category="c", validation_share=0.0)
+    builder = AnomalyFolder(config=config, data_dir=tmp_path / "prepared")
+    (example,) = tfds.as_numpy(builder.as_dataset(split="test"))
+    assert (example["file"], example["defect_type"]) == (b"c/test/\xfe/\xff.png", b"\xfe")
