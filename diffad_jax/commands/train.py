@@ -2,6 +2,7 @@
 
 import functools
 import json
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,8 @@ from diffad_jax.training.fingerprint import describe_photos
 from diffad_jax.training.held_out import load_split
 from diffad_jax.training.profiling import Steps
 from diffad_jax.types import Batch
+
+logger = logging.getLogger(__name__)
 
 
 def prepare(config: ml_collections.ConfigDict) -> None:
