@@ -21,14 +21,25 @@ def is_disk_full(error: BaseException) -> bool:
     return number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
 
 
-def quieten_full_disk() -> None:
-    """Mutes the tracebacks that Orbax and TensorStore print from their threads where it is full.
+def is_refused(error: BaseException) -> bool:
+    """Whether the system forbids this user to read or write a file."""
+    number = getattr(error, "errno", None)
+    return number in (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def quieten_storage() -> None:
+    """Mutes the tracebacks that Orbax and TensorStore print where a disk is full, or refuses.
 
     The error itself comes to the one who waits for the checkpoint.
     """
     for source in ("absl", "asyncio"):
         logging.getLogger(source).addFilter(
-            lambda record: not (record.exc_info and is_disk_full(record.exc_info[1]))
+            lambda record: (
+                not (
+                    record.exc_info
+                    and (is_disk_full(record.exc_info[1]) or is_refused(record.exc_info[1]))
+                )
+            )
         )
     sys.unraisablehook = _unraisable
 

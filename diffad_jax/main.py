@@ -7,8 +7,8 @@ from ml_collections import config_flags
 
 from diffad_jax.commands.modes import MODES
 from diffad_jax.config.check import check_config
-from diffad_jax.errors import UserError, is_disk_full, quieten_full_disk
-from diffad_jax.runtime import console, processes
+from diffad_jax.errors import UserError, quieten_storage
+from diffad_jax.runtime import console, machine, processes
 from diffad_jax.runtime.compilation import keep_compiled
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "FILE or FILE:CATEGORY.")
@@ -23,7 +23,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown argument {argv[1]!r}; every option begins with --")
     # Orbax reports every file at level INFO.
     logging.set_verbosity(logging.WARNING)
-    quieten_full_disk()
+    quieten_storage()
     config = _CONFIG.value
     keep_compiled()
     processes.start()
@@ -34,13 +34,11 @@ def main(argv: list[str]) -> None:
         except UserError as error:
             console.note(f"error: {error}")
             processes.end(error.exit_status)
-        except OSError as error:
-            if not is_disk_full(error):
+        except (OSError, RuntimeError, ValueError, AssertionError) as error:
+            said = machine.describe(error, flags.FLAGS.output or flags.FLAGS.workdir)
+            if said is None:
                 raise
-            where = error.filename or flags.FLAGS.output or flags.FLAGS.workdir
-            console.note(
-                f"error: {where}: the disk is full. Make room and run the same command again."
-            )
+            console.note(f"error: {said}")
             processes.end(1)
 
 

@@ -27,6 +27,7 @@ class Stack:
 
     def __init__(self, folder: Path, shape: tuple[int, ...], dtype: type):
         folder.mkdir(parents=True, exist_ok=True)
+        self._file = None  # where it cannot be made
         self._folder, self._item, self._dtype = folder, shape, np.dtype(dtype)
         self._bytes = int(np.prod(shape)) * self._dtype.itemsize
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 see __del__
@@ -55,7 +56,8 @@ class Stack:
         self._count += len(batch)
 
     def __del__(self):
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     @property
     def shape(self) -> tuple[int, ...]:
