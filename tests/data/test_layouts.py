@@ -1,7 +1,6 @@
 """Where photos and masks lie; what is wrong is said in one sentence that names the place."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -243,31 +242,6 @@ def test_long_and_foreign_names(tmp_path):
     make(tmp_path, f"écrou/ground_truth/kratzer ß/{name}_mask.png")
     records = layouts.read_category(tmp_path, "écrou", "mvtec")
     assert [r.defect_type for r in records] == ["kratzer ß", "good"] and records[0].mask
-
-
-def test_a_bucket_is_read_like_a_folder(tmp_path, monkeypatch):
-    make(tmp_path, "c/train/good/0.png", "c/test/bad/1.png", "c/test/good/2.png", "notes.txt")
-    make(tmp_path, "c/ground_truth/bad/1_mask.png")
-
-    def bucket(path):
-        return Path(str(path).replace("gs://bucket", str(tmp_path)))
-
-    scandir = listing.os.scandir
-
-    def local_only(folder):
-        assert "://" not in str(folder)
-        return scandir(folder)
-
-    for module in (layouts, listing):
-        monkeypatch.setattr(module, "epath", SimpleNamespace(Path=bucket))
-    monkeypatch.setattr(listing.os, "scandir", local_only)
-    records = layouts.read_category("gs://bucket", "c", "mvtec")
-    assert [(r.file, r.mask) for r in records] == [
-        ("gs://bucket/c/test/bad/1.png", "gs://bucket/c/ground_truth/bad/1_mask.png"),
-        ("gs://bucket/c/test/good/2.png", None),
-        ("gs://bucket/c/train/good/0.png", None),
-    ]
-    assert layouts.list_categories("gs://bucket", "mvtec") == ["c"]
 
 
 @pytest.mark.parametrize(
