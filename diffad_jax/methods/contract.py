@@ -22,6 +22,7 @@ class Pretrained(NamedTuple):
     name: str  # of its weights among the earlier ones
     field: str  # of the config, which names their file
     network: nn.Module
+    package: str = ""  # of pip, that carries the weights where the field names no file
 
 
 class Init(Protocol):

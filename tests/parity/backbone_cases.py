@@ -1,30 +1,35 @@
-"""The ResNets that the parity tests compare, weights from a formula under torchvision's names.
+"""The feature extractors that the parity tests compare, weights from a formula.
 
-``tensors`` is what a file of torchvision holds; our side reads it with ``convert.backbone``.
+``tensors`` is what a published file holds; our side reads it with ``convert.backbone``.
 """
 
 import jax
 import numpy as np
 from parity_cases import formula_normal, formula_uniform
 
-from diffad_jax.convert.backbone import _torch_names
+from diffad_jax.convert.backbone import torch_names
+from diffad_jax.models.efficientnet_lite import EfficientNetLite
 from diffad_jax.models.resnet import ResNet
 
-NAMES = ("layer2", "layer4")
 NETWORKS = {
-    "resnet_basic": ResNet(NAMES, (1, 2, 1, 1), bottleneck=False, channels=4),
-    "resnet_wide": ResNet(NAMES, (1, 2, 1, 1), bottleneck=True, inner_width=2, channels=4),
+    "resnet_basic": ResNet(("layer2", "layer4"), (1, 2, 1, 1), bottleneck=False, channels=4),
+    "resnet_wide": ResNet(
+        ("layer2", "layer4"), (1, 2, 1, 1), bottleneck=True, inner_width=2, channels=4
+    ),
+    "efficientnet_lite": EfficientNetLite(
+        ("stage2", "stage5", "stage7"), (1, 2, 1, 2, 1, 1, 1), (4, 6, 8, 8, 10, 10, 12), channels=8
+    ),
 }
 IMAGE = formula_uniform("photo", (1, 70, 53, 3))  # odd sizes, where padding matters
 
 
-def tensors(network: ResNet) -> dict[str, np.ndarray]:
+def tensors(network: ResNet | EfficientNetLite) -> dict[str, np.ndarray]:
     """A state_dict, with the classifier that the files hold too."""
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
     shapes = jax.eval_shape(network.init, jax.random.key(0), image)["params"]
     state = {"fc.weight": np.zeros((3, 3), np.float32)}
     for ours, leaves in shapes.items():
-        conv, norm = _torch_names(ours)
+        conv, norm = torch_names(network, ours)
         height, width, inputs, outputs = leaves["kernel"].shape
         values = formula_normal(conv, (outputs, inputs, height, width))
         state[f"{conv}.weight"] = values * np.float32(1.4 / np.sqrt(inputs * height * width))
