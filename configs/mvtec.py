@@ -57,6 +57,8 @@ def photos() -> ml_collections.ConfigDict:
     c.root = "data/mvtec"  # holds one folder a category
     c.layout = "mvtec"  # how a category's folder is organised: a name in data/layouts.py
     c.resize = "bilinear"  # bilinear (cv2's, no antialiasing, as published) | antialias
+    # Memory for photos that are decoded at once; predict holds up to four times as much.
+    c.photo_mib = 512
     c.on_bad_image = "fail"  # fail | skip unreadable training photos; test photos never skip
     c.validation_share = 0.1  # of the normal photos, held out of training: thresholds, progress
     c.licence = ""  # of the photos, for the cards of exported models; empty: not stated

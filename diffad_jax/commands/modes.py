@@ -59,13 +59,25 @@ _TILE = flags.DEFINE_bool(
 _SAVE = flags.DEFINE_list(
     "save", ["overlay"], "predict: pictures, of overlay, heat_map, reconstruction, mask."
 )
+_THRESHOLD = flags.DEFINE_float(
+    "threshold", None, "predict: in place of the one that held-out photos give (for one by rate: "
+    "--config.evaluation.false_alarm_rate)."
+)  # fmt: skip
+_OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "predict: replace what other weights, settings or photos gave."
+)
 
 MODES = {
     "train": Mode(
         train.train_and_evaluate, (_WORKDIR,), (_PROFILE,), "what is missing, then evaluate"
     ),
     "evaluate": Mode(evaluate, (_WORKDIR,), (_COMPARE,), "metrics, tables and reports"),
-    "predict": Mode(predict_photos, (_WORKDIR, _INPUT, _OUTPUT), (_TILE, _SAVE), "score photos"),
+    "predict": Mode(
+        predict_photos,
+        (_WORKDIR, _INPUT, _OUTPUT),
+        (_TILE, _SAVE, _THRESHOLD, _OVERWRITE),
+        "score photos",
+    ),
     "benchmark": Mode(benchmark, (_WORKDIR,), (_RUNS,), "latency and throughput of the detector"),
     "inspect": Mode(train.inspect, (_OUTPUT,), (), "report on the data"),
     "record": Mode(train.record, (_OUTPUT, _NUM), (), "write training examples to a file"),

@@ -1,10 +1,12 @@
 """Scores photos, any number, and shows where the defects are; needs no TensorFlow."""
 
 import collections
+import contextlib
 import dataclasses
 import functools
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +21,8 @@ from diffad_jax.inference.detector import Detector
 from diffad_jax.inference.sources import Photo
 from diffad_jax.inference.writer import Row
 from diffad_jax.methods.registry import get_method
-from diffad_jax.runtime import console
+from diffad_jax.runtime import console, lock
+from diffad_jax.runtime.batches import map_ahead
 from diffad_jax.runtime.signals import Stopped, StopSignal
 from diffad_jax.training.progress import PhotoProgress
 
@@ -57,12 +60,13 @@ def predict_photos(
     output: Path,
     tile: bool = False,
     save: Sequence[str] = ("overlay",),
+    threshold: float | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Scores photos; writes predictions.jsonl, predictions.csv, settings.json and pictures.
 
-    Called again it scores what is missing, or everything if the weights or a setting changed. The
-    tables and pictures are those of finished batches, whenever it is stopped. Up to
-    three batches of decoded photos are in memory: 2.9 GB where 16 of 12 megapixels are a batch.
+    Called again it scores what is missing; results of other photos stay. The tables and pictures
+    are those of finished batches, whenever it is stopped.
 
     Args:
       config: the whole config; ``evaluation.batch_size`` is the number of windows in a batch.
@@ -71,51 +75,59 @@ def predict_photos(
       output: a folder; a photo's pictures lie below it as the photo below the source.
       tile: cut photos into windows of ``image_size`` at their own resolution instead of resizing.
       save: pictures for each photo, of ``writer.PICTURES``.
+      threshold: in place of the one that held-out photos give.
+      overwrite: replace results of these photos that other weights or settings gave.
 
     Raises:
       ConfigError: no such picture, or the method has none; masks without a threshold.
-      layouts.DataError: no photo, or several categories are configured.
+      layouts.DataError: no photo, or several categories are configured; there are results that
+        would be replaced.
+      lock.LockedError: another prediction writes to ``output``.
       UnreadableError: at the end, where photos could not be read; exit status 3.
       Stopped: after SIGTERM or Ctrl-C; exit status 75.
     """
     output = output.expanduser()
-    _check(config, tile, save)
+    _check(config, tile, save, threshold)
     category = config.categories[0]
     listing = sources.list_photos(source, output)
     detector = Detector.from_workdir(config, workdir, category)
-    with StopSignal() as stop:
-        calibration = load_or_choose(config, workdir, category, detector, tile)
+    with StopSignal() as stop, _explaining_what_cannot_be_written(), lock.hold(output):
+        calibration = load_or_choose(config, workdir, category, detector, tile, threshold)
         if calibration.threshold is None and "mask" in save:
             raise ConfigError(f"--save=mask needs a threshold, but {NONE_HELD_OUT}")
         if tile:
             console.note(_TILE_NOTE.format(side=config.image_size))
-        settings = {
-            "category": category,
-            "weights": detector.weights_hash,
-            **batching.settings(config, tile),
-            "threshold": calibration.threshold,
-            "root": listing.root,
-            "save": sorted(save),
-        }
-        to_row = functools.partial(
-            writer.write_row,
-            threshold=calibration.threshold,
-            map_range=calibration.map_range,
-            output=output,
-            save=save,
-            config=detector.config,
-        )
-        try:
-            with writer.Tables(output, settings, listing.photos) as tables:
-                done = len(tables.done)
-                todo = {p.path: p for p in listing.photos if p.name not in tables.done}
-                seen = _score(detector, todo, tile, tables, to_row, stop)
-        except OSError as error:
-            raise DataError(f"cannot write the results: {error}; then start again") from error
+        settings = {"category": category, "weights": detector.weights_hash}
+        settings |= batching.settings(config, tile)
+        made = writer.Made(settings, calibration.threshold, tuple(save))
+        with writer.Tables(output, listing, made, overwrite) as tables:
+            done = len(tables.done)
+            to_row = functools.partial(
+                writer.write_row,
+                root=listing.root,
+                threshold=calibration.threshold,
+                map_range=calibration.map_range,
+                output=output,
+                prefix=tables.prefix,
+                save=save,
+                config=detector.config,
+            )
+            todo = {p.path: p for p in listing.photos if p.name not in tables.done}
+            seen = _score(detector, todo, tile, tables, to_row, stop)
     _report(calibration, seen, done, output)
 
 
-def _check(config: ml_collections.ConfigDict, tile: bool, save: Sequence[str]) -> None:
+@contextlib.contextmanager
+def _explaining_what_cannot_be_written() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"cannot write the results: {error}; then start again") from error
+
+
+def _check(
+    config: ml_collections.ConfigDict, tile: bool, save: Sequence[str], threshold: float | None
+) -> None:
     if len(config.categories) != 1:
         raise DataError(
             "predict needs one category, to know whose detector to use: "
@@ -124,6 +136,8 @@ def _check(config: ml_collections.ConfigDict, tile: bool, save: Sequence[str]) -
     if unknown := set(save) - set(writer.PICTURES):
         known = ", ".join(writer.PICTURES)
         raise ConfigError(f"--save={min(unknown)}: choose some of {known}, or nothing")
+    if threshold is not None and not math.isfinite(threshold):
+        raise ConfigError(f"--threshold={threshold}: must be a finite number")
     method = get_method(config)
     if "reconstruction" in save and not method.reconstructs:
         raise ConfigError(f"--save=reconstruction: {config.method} makes none")
@@ -146,18 +160,32 @@ def _score(
 ) -> _Seen:
     """Scores photos, by path, and adds their rows; pictures are written while the device works."""
     seen = _Seen()
-    with PhotoProgress(len(photos)) as progress, ThreadPoolExecutor(os.cpu_count()) as pool:
+    budget = batching.budget(detector.config)
 
-        def settle(writing: list[Future[Row]]) -> None:
-            rows = [future.result() for future in writing]
+    def write(results: Sequence[batching.Scored | batching.Unreadable]) -> list[Row]:
+        return list(
+            map_ahead(
+                lambda result: to_row(photos[result.path], result),
+                results,
+                threads=os.cpu_count() or 1,
+                ahead=len(results),
+                cost=writer.memory_to_draw,
+                budget=budget,
+            )
+        )
+
+    with PhotoProgress(len(photos)) as progress, ThreadPoolExecutor(1) as behind:
+
+        def settle(writing: Future[list[Row]]) -> None:
+            rows = writing.result()
             tables.append(rows)
             seen.count(rows)
             progress.update(len(rows))
 
-        writing: list[Future[Row]] = []
+        writing = behind.submit(write, [])
         for results in batching.score_photos(detector, photos, tile):
             settle(writing)
-            writing = [pool.submit(to_row, photos[result.path], result) for result in results]
+            writing = behind.submit(write, results)
             if stop.received:
                 break
         settle(writing)
@@ -176,9 +204,10 @@ def _report(calibration: Calibration, seen: _Seen, done: int, output: Path) -> N
     console.say(
         f"{scored} photos scored{before}: {output / 'predictions.csv'} and predictions.jsonl"
     )
+    larger = sum(n for w, n in seen.windows.items() if w > calibration.max_windows)
     if calibration.threshold is None:
-        console.note(f"no verdicts: {NONE_HELD_OUT}")
-    elif larger := sum(n for w, n in seen.windows.items() if w > calibration.max_windows):
+        console.note(f"no verdicts: {NONE_HELD_OUT}; --threshold takes one of your own")
+    elif larger and calibration.num_held_out_normal:
         console.note(
             f"{larger} photos have more windows than any held-out normal photo "
             f"({calibration.max_windows}), so more false alarms than the "

@@ -4,7 +4,6 @@ Predicting and choosing a threshold both go this way, so a threshold fits the sc
 """
 
 import functools
-import itertools
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -18,6 +17,8 @@ from diffad_jax.inference.detector import Detector
 from diffad_jax.inference.tiling import Tiles
 from diffad_jax.methods.registry import get_method
 from diffad_jax.runtime.batches import map_ahead
+
+_DECODING = 7  # bytes a pixel: what Pillow holds, and the photo
 
 
 class Scored(NamedTuple):
@@ -75,8 +76,8 @@ def score_photos(
       tile: cut instead of resizing.
 
     Yields:
-      After each batch the photos that it finished. A batch of photos (with ``tile``, one a core)
-      is decoded ahead.
+      After each batch the photos that it finished. Others are decoded ahead, at most a batch and
+      as many as fit ``budget``; so does what a batch holds, or it is cut short.
 
     Raises:
       checkpoint.CheckpointError: a score is not finite, so the weights are broken.
@@ -100,12 +101,48 @@ def score_photos(
             else:
                 yield from ((opened, i) for i in range(len(opened.tiles)))
 
-    places = windows(map_ahead(read, paths, threads=cores, ahead=cores if tile else size))
-    while batch := list(itertools.islice(places, size)):
+    places = windows(
+        map_ahead(
+            read,
+            paths,
+            threads=cores,
+            ahead=cores if tile else size,
+            cost=lambda path: _DECODING * _num_pixels(path),
+            budget=budget(config),
+        )
+    )
+    while batch := _next_batch(places, size, budget(config)):
         finished = _score_batch(detector, batch, tile)
         yield finished + unreadable
         unreadable.clear()
     yield unreadable
+
+
+def budget(config: ml_collections.FrozenConfigDict) -> int:
+    """Bytes for photos that wait to be scored, those of a batch, and those that are drawn: each."""
+    return config.data.photo_mib * 2**20
+
+
+def _next_batch(
+    places: Iterator[tuple[_Opened, int]], size: int, most: int
+) -> list[tuple[_Opened, int]]:
+    """Up to ``size`` windows; fewer where their photos would hold more than ``most`` bytes."""
+    batch: list[tuple[_Opened, int]] = []
+    held = 0
+    for opened, i in places:
+        held += opened.photo.nbytes if not batch or opened is not batch[-1][0] else 0
+        batch.append((opened, i))
+        if len(batch) == size or held >= most:
+            break
+    return batch
+
+
+def _num_pixels(path: str) -> int:
+    try:
+        width, height = images.photo_size(path)
+    except images.ImageError:
+        return 0  # reading it says why
+    return width * height
 
 
 def score_map(anomaly_map: np.ndarray, config: ml_collections.FrozenConfigDict) -> np.ndarray:

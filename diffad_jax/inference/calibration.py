@@ -11,10 +11,11 @@ import ml_collections
 import numpy as np
 
 from diffad_jax.data import images, split
+from diffad_jax.errors import UserError
 from diffad_jax.inference import batching
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.registry import get_method
-from diffad_jax.runtime import files
+from diffad_jax.runtime import console, files
 from diffad_jax.training.held_out import load_split
 
 NONE_HELD_OUT = "no normal photo was held out to choose a threshold"
@@ -54,6 +55,7 @@ def load_or_choose(
     category: str,
     detector: Detector,
     tile: bool = False,
+    threshold: float | None = None,
 ) -> Calibration:
     """The calibration by the photos that were held out when training began.
 
@@ -67,11 +69,16 @@ def load_or_choose(
     photos or what scores depend on have changed. A photo in tiles scores otherwise than a resized
     one, so ``tile`` has a file of its own.
 
+    A ``threshold`` of the user's own takes the place of the chosen one. Then the photos may be
+    gone: the map's range of distances is from 0 to twice the threshold.
+
     Raises:
       images.ImageError: an unreadable photo, unless ``config.data.on_bad_image`` is ``skip``; no
         photo is readable.
       layouts.DataError: a held-out photo is gone, or is not as it was.
     """
+    if threshold is not None:
+        return _with_threshold(config, workdir, category, detector, tile, threshold)
     method, directory = get_method(config), workdir / category
     path = directory / ("threshold_tile.json" if tile else "threshold.json")
     photos = load_split(config, directory, category)
@@ -99,6 +106,25 @@ def load_or_choose(
     if content != stored:
         files.write_whole(path, json.dumps(content, indent=2) + "\n")
     return found
+
+
+def _with_threshold(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    category: str,
+    detector: Detector,
+    tile: bool,
+    threshold: float,
+) -> Calibration:
+    try:
+        found = load_or_choose(config, workdir, category, detector, tile)
+    except UserError as error:
+        console.note(f"colours are from 0 to twice the threshold, since {error}")
+        found = Calibration(None, (0.0, 2.0 * threshold), 0.0, 0, 0)
+    map_range = get_method(config).map_range(config) or found.map_range
+    return dataclasses.replace(
+        found, threshold=threshold, map_range=map_range, num_held_out_normal=0
+    )
 
 
 def threshold_at_rate(scores: Sequence[float], rate: float) -> float:

@@ -1,44 +1,69 @@
 """The files that prediction leaves: two tables that survive being killed, and pictures."""
 
+import contextlib
 import csv
+import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import ml_collections
 import numpy as np
 from PIL import Image
 
 from diffad_jax.data import pictures
+from diffad_jax.data.layouts import DataError
+from diffad_jax.data.split import shortened
 from diffad_jax.inference import batching
-from diffad_jax.inference.sources import Photo
+from diffad_jax.inference.sources import Listing, Photo
 from diffad_jax.runtime import console, files
 
 PICTURES = ("overlay", "heat_map", "reconstruction", "mask")
+_PIXELS_AT_ONCE = 2**20
+# What begins a formula in a spreadsheet, at a cell's start or behind what may end one.
+_FORMULA = re.compile("(^|[;\t\r\n])(?=[=+\\-@\t\r＝＋－＠])")
 Row = dict[str, Any]
+
+
+class Made(NamedTuple):
+    """What scores and verdicts of one call came from."""
+
+    settings: Row  # all that scores depend on besides the photo
+    threshold: float | None
+    save: Sequence[str]  # pictures for each photo, of ``PICTURES``
+
+    @property
+    def detector(self) -> str:
+        """Tells rows of other weights or settings apart; ``settings.json`` explains it."""
+        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 class Tables:
     """``predictions.jsonl``, and the same as ``predictions.csv`` for spreadsheets.
 
-    A row is final once its line in the JSONL ends. On opening, both files are written anew with the
-    rows that still hold: a half-written line is dropped, and so are rows of photos that are to be
-    scored again because they changed, could not be read, or lost a picture. Rows of photos outside
-    the listing stay. If ``settings.json`` differs from these settings, all rows go.
+    A row is final once its line in the JSONL ends. Rows of other photos stay, whatever made them:
+    each names its detector and its threshold. A row of a listed photo holds if it was made alike,
+    of the same file, and has its pictures. Otherwise the photo is scored again: that replaces rows
+    without a score, and rows made alike; any other only where ``overwrite`` says so.
     """
 
-    def __init__(self, output: Path, settings: Row, photos: Iterable[Photo]):
-        """Raises OSError where a file cannot be written."""
-        self._output = output
-        self._pictures = [kind for kind in PICTURES if kind in settings["save"]]
+    def __init__(self, output: Path, listing: Listing, made: Made, overwrite: bool = False):
+        """Raises DataError for rows that may not be replaced; OSError."""
+        self._output, self._made = output, made
         self._lines, self._table = output / "predictions.jsonl", output / "predictions.csv"
-        files.make_folder(output)
-        self._start_anew_if_changed(settings)
+        self._listed = {os.path.join(listing.root, p.name): p for p in listing.photos}
+        self._last: dict[str, int] = {}  # path -> the line that counts
+        self._kinds = set(made.save)
+        self._older: dict[str, Row] = {}  # rows of listed photos that are to be replaced
         self.done: set[str] = set()  # names of photos whose rows hold
-        self._rewrite({photo.name: photo for photo in photos})
+        self.prefix = ""  # of pictures' names, where others have the plain ones
+        self._look(listing, overwrite)
+        self._add_settings()
+        self._rewrite()
         self._files = [_open(path, "a") for path in (self._lines, self._table)]
 
     def __enter__(self) -> "Tables":
@@ -49,76 +74,127 @@ class Tables:
             file.flush()
             os.fsync(file.fileno())
             file.close()
+        if self._older:
+            self._last.clear()
+            self._last.update((_path(row), i) for i, row in self._rows())
+            self._rewrite()
 
     def append(self, rows: Sequence[Row]) -> None:
         """Adds rows to both files, which are then up to date for other programs."""
+        for row in rows:
+            row |= {"detector": self._made.detector, "threshold": self._made.threshold}
+            older = self._older.get(_path(row), {})
+            row |= {kind: older[kind] for kind in PICTURES if kind in older and kind not in row}
         for file, to_text in zip(self._files, (_json_line, self._csv_line), strict=True):
             file.write("".join(map(to_text, rows)))
             file.flush()
 
-    def _start_anew_if_changed(self, settings: Row) -> None:
+    def _look(self, listing: Listing, overwrite: bool) -> None:
+        """Sorts out what is there; writes nothing."""
+        if self._table.exists() and not self._lines.exists() and not overwrite:
+            raise DataError(
+                f"{self._table} has no predictions.jsonl beside it, so it is not of this program: "
+                "choose another --output, or replace it with --overwrite"
+            )
+        self._last = {_path(row): i for i, row in self._rows(says=True)}
+        taken: set[str] = set()
+        refused: dict[str, list[str]] = {}
+        for i, row in self._rows():
+            path = _path(row)
+            if self._last[path] != i:
+                continue
+            self._kinds.update(kind for kind in PICTURES if kind in row)
+            photo = self._listed.get(path)
+            if photo is None:
+                taken.update(row[kind] for kind in PICTURES if kind in row)
+            elif row["error"] is not None:
+                del self._last[path]  # nothing is lost with it
+            elif reason := self._differs(row, photo):
+                refused.setdefault(reason, []).append(photo.name)
+                self._older[path] = {}
+            elif self._has_pictures(row):
+                self.done.add(photo.name)
+            else:
+                self._older[path] = row
+        if refused and not overwrite:
+            raise DataError(
+                f"{self._output} holds results that would be replaced: "
+                + "; ".join(f"{reason}: {shortened(names)}" for reason, names in refused.items())
+                + ". Choose another --output, or replace them with --overwrite"
+            )
+        planned = (f"{p.name}.{kind}.png" for p in listing.photos for kind in self._made.save)
+        if not taken.isdisjoint(planned):
+            mark = hashlib.sha256(os.fsencode(listing.root)).hexdigest()[:6]
+            self.prefix = f"{os.path.basename(listing.root)}-{mark}/"
+
+    def _differs(self, row: Row, photo: Photo) -> str:
+        """Why a row is not one that this call would make."""
+        if row.get("detector") != self._made.detector:
+            there = _read_json(self._output / "settings.json").get(row.get("detector"), {})
+            here = self._made.settings
+            fields = [f for f in here | there if there.get(f) != here.get(f)] if there else []
+            said = "; ".join(f"{f}: {there.get(f)} there, {here.get(f)} here" for f in fields)
+            return f"made by another detector ({said or 'not known which'})"
+        if row["threshold"] != self._made.threshold:
+            return f"judged by threshold {row['threshold']}, not {self._made.threshold}"
+        if (row["bytes"], row["modified_ns"]) != (photo.num_bytes, photo.modified_ns):
+            return "of photos that have changed since"
+        return ""
+
+    def _has_pictures(self, row: Row) -> bool:
+        return all(k in row and (self._output / row[k]).exists() for k in self._made.save)
+
+    def _add_settings(self) -> None:
         path = self._output / "settings.json"
         stored = _read_json(path)
-        if stored == settings:
-            return
-        if self._lines.exists():
-            fields = [f for f in settings | stored if stored.get(f) != settings.get(f)]
-            there = (f"{f}: {stored.get(f)} there, {settings.get(f)} here" for f in fields)
-            reason = "; ".join(there) if stored else f"{path} is missing or damaged"
-            console.note(f"all photos are scored anew: {reason}")
-        # Before the new settings are there: they must never stand beside old rows.
-        self._lines.unlink(missing_ok=True)
-        files.sync(self._output)
-        files.write_whole(path, json.dumps(settings, indent=2) + "\n")
+        if stored.get(self._made.detector) != self._made.settings:
+            stored[self._made.detector] = self._made.settings
+            files.write_whole(path, json.dumps(stored, indent=2) + "\n")
 
-    def _rewrite(self, photos: dict[str, Photo]) -> None:
-        with (
-            files.whole(self._lines) as new_lines,
-            files.whole(self._table) as new_table,
-            _open(new_lines, "w") as lines,
-            _open(new_table, "w") as table,
-        ):
-            header = ["file", "score", "is_anomalous", *self._pictures, "error"]
+    def _rewrite(self) -> None:
+        """Writes both files anew with the rows that count."""
+        kinds = [kind for kind in PICTURES if kind in self._kinds]
+        header = ["file", "score", "is_anomalous", "threshold", "detector", *kinds, "error"]
+        with contextlib.ExitStack() as stack:
+            paths = [stack.enter_context(files.whole(p)) for p in (self._lines, self._table)]
+            lines, table = (stack.enter_context(_open(path, "w")) for path in paths)
             table.write(_csv_text(header))
-            for row in self._kept(photos):
-                lines.write(_json_line(row))
-                table.write(self._csv_line(row))
+            for i, row in self._rows():
+                if self._last.get(_path(row)) == i:
+                    lines.write(_json_line(row))
+                    table.write(self._csv_line(row))
 
-    def _kept(self, photos: dict[str, Photo]) -> Iterator[Row]:
+    def _rows(self, says: bool = False) -> Iterator[tuple[int, Row]]:
+        """The sound lines of the JSONL, by their numbers."""
         if not self._lines.exists():
             return
         with _open(self._lines, "r") as file:
-            for line in file:
+            for i, line in enumerate(file):
                 row = _parse(line)
-                name = row.get("name")
-                if name is None:
+                if row.get("name") is not None:
+                    yield i, row
+                elif says:
                     console.note(f"{self._lines}: a broken line is dropped")
-                elif name not in photos:
-                    yield row
-                elif name not in self.done and self._holds(row, photos[name]):
-                    self.done.add(name)
-                    yield row
-
-    def _holds(self, row: Row, photo: Photo) -> bool:
-        same = (row["bytes"], row["modified_ns"]) == (photo.num_bytes, photo.modified_ns)
-        shown = (self._output / row[kind] for kind in self._pictures if kind in row)
-        return row["error"] is None and same and all(map(os.path.exists, shown))
 
     def _csv_line(self, row: Row) -> str:
         scored = row["error"] is None
         verdict = "" if row["is_anomalous"] is None else int(row["is_anomalous"])
         score = f"{row['score']:.6f}" if scored else ""
-        shown = (row.get(kind, "") for kind in self._pictures)
-        return _csv_text([row["file"], score, verdict, *shown, row["error"] or ""])
+        threshold = "" if row.get("threshold") is None else f"{row['threshold']:.6f}"
+        shown = (row.get(kind, "") for kind in PICTURES if kind in self._kinds)
+        fields = [score, verdict, threshold, row.get("detector", ""), *shown, row["error"] or ""]
+        return _csv_text([row["file"], *fields])
 
 
 def write_row(
     photo: Photo,
     result: batching.Scored | batching.Unreadable,
     *,
+    root: str,
     threshold: float | None,
     map_range: tuple[float, float],
     output: Path,
+    prefix: str,
     save: Sequence[str],
     config: ml_collections.FrozenConfigDict,
 ) -> Row:
@@ -128,13 +204,13 @@ def write_row(
     threshold, so it is black for a good photo.
     """
     row: Row = {
-        "file": photo.path, "score": None, "is_anomalous": None, "name": photo.name,
+        "file": photo.path, "score": None, "is_anomalous": None, "root": root, "name": photo.name,
         "bytes": photo.num_bytes, "modified_ns": photo.modified_ns, "error": None,
     }  # fmt: skip
     if isinstance(result, batching.Unreadable):
         return row | {"error": result.reason}
     # The suffix stays inside the name, so that a.png and a.jpg do not meet.
-    shown = {kind: f"{photo.name}.{kind}.png" for kind in save}
+    shown = {kind: f"{prefix}{photo.name}.{kind}.png" for kind in save}
     try:
         for kind, name in shown.items():
             _write_png(output / name, _picture(kind, result, threshold, map_range, config))
@@ -149,6 +225,14 @@ def write_row(
         "windows": result.num_windows,
     }
     return row | found | shown
+
+
+def memory_to_draw(result: batching.Scored | batching.Unreadable) -> int:
+    """Bytes, about: the photo, its map, the picture, and the picture as PNG."""
+    if isinstance(result, batching.Unreadable):
+        return 0
+    height, width = result.photo.shape[:2]
+    return 14 * height * width
 
 
 def _picture(
@@ -169,8 +253,18 @@ def _picture(
         return _fitted(np.uint8(255 * above), size, Image.Resampling.NEAREST)
     anomaly_map = _fitted(scored.anomaly_map, size)
     if kind == "heat_map":
-        return pictures.heat_map(anomaly_map, map_range)
-    return pictures.overlay(scored.photo, anomaly_map, map_range)
+        return _in_strips(lambda m: pictures.heat_map(m, map_range), anomaly_map)
+    return _in_strips(lambda p, m: pictures.overlay(p, m, map_range), scored.photo, anomaly_map)
+
+
+def _in_strips(draw: Callable[..., np.ndarray], *whole: np.ndarray) -> np.ndarray:
+    """``draw`` of arrays [h, w, …], pixel by pixel, a few rows at a time: it takes much memory."""
+    height, width = whole[0].shape[:2]
+    drawn = np.empty((height, width, 3), np.uint8)
+    rows = max(_PIXELS_AT_ONCE // width, 1)
+    for i in range(0, height, rows):
+        drawn[i : i + rows] = draw(*(x[i : i + rows] for x in whole))
+    return drawn
 
 
 def _fitted(
@@ -198,8 +292,21 @@ def _json_line(row: Row) -> str:
 
 def _csv_text(fields: Iterable[Any]) -> str:
     text = io.StringIO()
-    csv.writer(text).writerow(fields)
+    csv.writer(text).writerow(f if isinstance(f, float | int) else plain_cell(f) for f in fields)
     return text.getvalue()
+
+
+def plain_cell(text: str) -> str:
+    """The text, with a quote before what a spreadsheet would take for a formula, and run."""
+    try:
+        float(text)
+    except ValueError:
+        return _FORMULA.sub(r"\1'", text)
+    return text
+
+
+def _path(row: Row) -> str:
+    return os.path.join(row.get("root", ""), row["name"])
 
 
 def _read_json(path: Path) -> Row:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from diffad_jax.errors import ConfigError
 from diffad_jax.inference import batching, sources
 from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.writer import PICTURES
+from diffad_jax.runtime import lock
+from diffad_jax.runtime.lock import LockedError
 from diffad_jax.types import Prediction
 
 
@@ -97,7 +100,10 @@ def test_scores_verdicts_and_pictures(line, capsys):
     assert rows["deep/a.png"]["score"] == pytest.approx(200 / 255)
     assert (rows["deep/a.png"]["height"], rows["deep/a.png"]["width"]) == (8, 30)
     table = line.table()
-    assert list(table[0]) == ["file", "score", "is_anomalous", *PICTURES, "error"]
+    assert list(table[0]) == [
+        "file", "score", "is_anomalous", "threshold", "detector", *PICTURES, "error"
+    ]  # fmt: skip
+    assert {row["threshold"] for row in table} == {f"{limit:.6f}"}
     assert [row["is_anomalous"] for row in table] == ["1", "0", "1"]
     assert table[2]["file"] == str(line.source / "deep/a.png")
     shown = {kind: pixels(line.output / rows["deep/a.png"][kind]) for kind in PICTURES}
@@ -137,7 +143,10 @@ def test_called_again_it_scores_what_is_new_changed_or_failed(line, capsys):
     line.add("repaired.png", 233)
     line.add("new.png", 244)
     (line.output / before["lost_overlay.png"]["overlay"]).unlink()
-    line()
+    with pytest.raises(DataError, match="of photos that have changed since: changed.png. Choose"):
+        line()
+    assert line.rows() == before
+    line(overwrite=True)
     assert sorted(line.detector.seen) == [100, 222, 233, 244]
     rows = line.rows()
     assert rows["kept.png"] == before["kept.png"] and len(rows) == len(line.table()) == 5
@@ -174,16 +183,135 @@ def test_a_half_written_line_is_scored_again(line, capsys, cut):
             lambda line: line.config.evaluation.update(smoothing_power=2.0),
             "evaluation.smoothing_power: 6.0 there",
         ),
-        (lambda line: (line.output / "settings.json").write_text("{"), "missing or damaged"),
+        (
+            lambda line: line.config.evaluation.update(false_alarm_rate=1.0),
+            "a.png. Choose another --output",
+        ),
     ],
 )
-def test_other_weights_or_settings_start_anew_and_say_why(line, capsys, change, reason):
+def test_rows_of_other_weights_or_settings_are_replaced_only_if_asked(line, change, reason):
+    line.config.data.validation_share = 0.3
     line.add("a.png", 50)
     line()
+    before = line.rows()
     change(line)
+    with pytest.raises(DataError, match="holds results that would be replaced") as caught:
+        line()
+    assert reason in str(caught.value) and line.rows() == before
+    line.add("b.png", 60)
+    line(source=line.source / "b.png")
+    rows = line.rows()
+    assert rows["a.png"] == before["a.png"] and len(rows) == len(line.table()) == 2
+    kinds = {(r["detector"], r["threshold"]) for r in line.table()}
+    assert len(kinds) == 2  # each row says what it is of
+    line(overwrite=True)
+    assert line.detector.seen == [50] and len({r["detector"] for r in line.table()}) == 1
+    assert len({r["threshold"] for r in line.table()}) == 1
+
+
+def test_settings_that_are_lost_lose_no_rows(line):
+    line.add("a.png", 50)
     line()
-    assert 50 in line.detector.seen and len(line.rows()) == 1
-    assert reason in capsys.readouterr().err
+    before = line.rows()
+    (line.output / "settings.json").write_text("{")
+    line()
+    assert line.rows() == before and not line.detector.seen
+    assert [*json.loads((line.output / "settings.json").read_text())] == [
+        before["a.png"]["detector"]
+    ]
+
+
+def test_results_of_another_input_stay(line, tmp_path):
+    for folder, brightness in (("monday", 250), ("tuesday", 40)):
+        line.source = tmp_path / folder
+        line.add("1.png", brightness)
+        line.add("deep/2.png", brightness)
+        line()
+        line()
+        assert not line.detector.seen
+    lines = (line.output / "predictions.jsonl").read_text().splitlines()
+    rows = {(Path(r["root"]).name, r["name"]): r for r in map(json.loads, lines)}
+    assert len(rows) == len(lines) == len(line.table()) == 4
+    shown = {key: pixels(line.output / row["overlay"]) for key, row in rows.items()}
+    assert rows["monday", "1.png"]["overlay"] == "1.png.overlay.png"
+    assert len({row["overlay"] for row in rows.values()}) == 4
+    assert shown["monday", "1.png"].mean() > 150 > 80 > shown["tuesday", "1.png"].mean()
+
+
+def test_more_pictures_of_the_same_photos_join_those_that_are_there(line):
+    line.add("a.png", 50)
+    line(save=["overlay"])
+    line(save=["heat_map"])
+    row = line.rows()["a.png"]
+    assert (line.output / row["overlay"]).exists() and (line.output / row["heat_map"]).exists()
+    assert len(line.table()) == 1 and line.table()[0]["overlay"] and line.table()[0]["heat_map"]
+
+
+def test_a_table_of_somebody_else_is_not_replaced(line):
+    line.add("a.png")
+    line.output.mkdir()
+    (line.output / "predictions.csv").write_text("mine\n")
+    with pytest.raises(DataError, match="is not of this program: choose another --output"):
+        line()
+    assert (line.output / "predictions.csv").read_text() == "mine\n"
+    line(overwrite=True)
+    assert len(line.table()) == 1
+
+
+def test_two_predictions_into_one_output_are_refused(line):
+    line.add("a.png")
+    with lock.hold(line.output), pytest.raises(LockedError, match="is writing here"):
+        line()
+
+
+@pytest.mark.parametrize("name", ["=1+2.png", "+a.png", "-a.png", "@a.png", "\ta.png", "a;=b.png"])
+def test_a_name_is_no_formula(line, monkeypatch, name):
+    line.add(name).write_bytes(b"")
+    monkeypatch.chdir(line.source)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(name.encode() + b"\n")))
+    with pytest.raises(UnreadableError):
+        line(source=Path("-"))
+    assert line.rows()[name]["file"] == name  # as it is
+    cells = [line.table()[0]["file"], line.table()[0]["error"]]
+    for cell in cells:
+        assert not re.search("(^|[;\t])[=+@\t-]", cell) and name[-5:] in cell
+
+
+def test_a_threshold_of_ones_own(line, capsys):
+    line.add("a.png", 100)
+    line.add("b.png", 200)
+    line(threshold=0.6)
+    assert [r["is_anomalous"] for r in line.rows().values()] == [False, True]
+    assert {r["threshold"] for r in line.rows().values()} == {0.6}
+    line.config.data.root = "nowhere"
+    line.config.evaluation.smoothing = 1  # what is stored does not fit, and no photos are there
+    line.output = line.output / "other"
+    line(threshold=0.2, save=("mask",))
+    assert all(r["is_anomalous"] for r in line.rows().values())
+    assert "are gone from nowhere" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="--threshold=nan: must be a finite number"):
+        line(threshold=float("nan"))
+
+
+def test_photos_in_memory_do_not_grow_with_cores(line, monkeypatch):
+    """16 × 16 px are 768 bytes of pixels: with a bound of 1 MiB all fit, of 0 one at a time."""
+    for i in range(40):
+        line.add(f"{i:02d}.png", i + 1, (16, 16))
+    line(source=line.source / "00.png", save=())
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    alive, most, read = [0], [0], batching.images.read_image
+
+    def counting(*arguments):
+        alive[0] += 1
+        most[0] = max(most[0], alive[0] - len(line.detector.seen))
+        return read(*arguments)
+
+    monkeypatch.setattr("diffad_jax.inference.batching.images.read_image", counting)
+    monkeypatch.setattr("diffad_jax.inference.batching.budget", lambda config: 3000)
+    line(save=("overlay",))
+    assert len(line.rows()) == 40
+    assert most[0] <= 4 + 3  # a batch, which 3000 bytes cut to four photos, and what waits
+    assert max(line.detector.batches) == 4
 
 
 def test_a_signal_ends_it_after_the_batch_and_the_next_call_goes_on(line, capsys):
