@@ -27,7 +27,10 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
-    packages=find_packages(include=["diffad_jax", "diffad_jax.*"]),
+    # The recipes are written in configs/ and installed inside the package, see config/recipes.py.
+    packages=[*find_packages(include=["diffad_jax", "diffad_jax.*"]), "diffad_jax.recipes"],
+    package_dir={"diffad_jax.recipes": "configs"},
+    entry_points={"console_scripts": ["diffad=diffad_jax.main:main"]},
     package_data={
         "diffad_jax.evaluation": ["report_template.html"],
     },

@@ -22,10 +22,10 @@ from ml_collections import config_flags
 from benchmarks import last_line
 from diffad_jax.commands import train
 from diffad_jax.commands.evaluate import evaluate, load_inception, measure
-from diffad_jax.config.check import check_config
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.diffad import STAGES, method
 from diffad_jax.methods.diffad.reconstruct import Reconstruction, decode, encode, reconstruct
+from diffad_jax.methods.registry import check_config
 from diffad_jax.types import Prediction, to_float
 
 _SEVERAL = 5  # reconstructions of a photo

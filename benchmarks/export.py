@@ -18,11 +18,11 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from benchmarks import last_line
-from diffad_jax.config.check import check_config
 from diffad_jax.data import images, layouts
 from diffad_jax.export import artifact, exporter, registry
 from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.detector import Detector
+from diffad_jax.methods.registry import check_config
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "FILE:CATEGORY, as for training.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Holds the trained category.", required=True)

@@ -16,10 +16,10 @@ from ml_collections import config_flags
 from PIL import Image, ImageFilter
 
 from benchmarks import last_line
-from diffad_jax.config.check import check_config
 from diffad_jax.data import images, layouts, pictures
 from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.detector import Detector
+from diffad_jax.methods.registry import check_config
 
 _SIDE = 160  # pixels of a shown map
 _COUNT = 2  # of the best, the median and the worst of either class

@@ -43,7 +43,7 @@ class Sleeper:
     def stage(self):
         return Stage(
             name="sleeper",
-            sections=("autoencoder",),
+            sections=(),
             section="autoencoder",
             init_state=self.init_state,
             train_step=self.train_step,

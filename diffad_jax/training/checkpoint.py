@@ -26,7 +26,7 @@ from diffad_jax.errors import UserError, is_disk_full
 from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.runtime import checksums, files, sharding
-from diffad_jax.training.fingerprint import ONLY_FOR_TRAINING, fingerprint
+from diffad_jax.training.fingerprint import ONLY_FOR_TRAINING, config_fields, fingerprint
 
 logger = logging.getLogger(__name__)
 _ITEMS = ("state", "weights", "fingerprint", "plan", "held_out")
@@ -194,7 +194,7 @@ class Checkpoints:
                 {k: v for k, v in d.items() if k not in ONLY_FOR_TRAINING}
                 for d in (found, fingerprint)
             )
-        self._refuse_unfitting(found, fingerprint)
+        _refuse_unfitting(self.directory, found, fingerprint)
         return self._manager.restore(
             step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore(template)})
         )[item]
@@ -254,20 +254,31 @@ class Checkpoints:
                 f"{self.newest_sound_step()}."
             ) from error
 
-    def _refuse_unfitting(self, found: dict, wanted: dict) -> None:
-        names = sorted(found.keys() | wanted.keys())
-        differing = [
-            f"  {name}: {found.get(name, '(absent)')} there, {wanted.get(name, '(absent)')} here"
-            for name in names
-            if found.get(name) != wanted.get(name)
-        ]
-        if differing:
-            raise CheckpointError(
-                f"the checkpoint in {self.directory} was trained otherwise:\n"
-                + "\n".join(differing)
-                + f"\nRestore these values, choose another --workdir, or delete {self.directory} "
-                "to train this stage again."
-            )
+
+def refuse_other_config(
+    stage: Stage, config: ml_collections.FrozenConfigDict, directory: Path
+) -> None:
+    """Before any work: raises CheckpointError if a stage's weights are there, of another config."""
+    steps = [int(p.name) for p in (directory / stage.name).glob("*") if p.name.isdigit()]
+    path = directory / stage.name / str(max(steps, default=0)) / "fingerprint" / "metadata"
+    if found := files.read_json(path):  # a damaged one is named by whoever restores it
+        wanted = config_fields(stage, config)
+        _refuse_unfitting(directory / stage.name, {n: found.get(n) for n in wanted}, wanted)
+
+
+def _refuse_unfitting(directory: Path, found: dict, wanted: dict) -> None:
+    differing = [
+        f"  {name}: {found.get(name, '(absent)')} there, {wanted.get(name, '(absent)')} here"
+        for name in sorted(found.keys() | wanted.keys())
+        if found.get(name) != wanted.get(name)
+    ]
+    if differing:
+        raise CheckpointError(
+            f"the checkpoint in {directory} was trained otherwise:\n"
+            + "\n".join(differing)
+            + f"\nRestore these values, choose another --workdir, or delete {directory} "
+            "to train this stage again."
+        )
 
 
 def _fault(folder: Path) -> str:
@@ -314,7 +325,7 @@ def load_weights(
         total = stage.num_steps(config) or (checkpoints.planned_steps(step) if step else 1)
         if step < total:
             raise CheckpointError(
-                f"{folder} is at step {step} of {total}: run --mode=train to finish it"
+                f"{folder} is at step {step} of {total}: --mode=train goes on from there"
             )
         template = stage.weights_shapes(config, earlier_weights)
         if template is not None:

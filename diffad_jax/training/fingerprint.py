@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,17 +12,11 @@ import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
+from diffad_jax.config.common import ALWAYS
+from diffad_jax.config.fields import WEIGHTS, value_of
 from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.train_state import Params, Weights
 
-# What a stage's result depends on, besides its sections; the stages before are covered by a digest
-# of their weights.
-_DATA = ("resize", "validation_share")
-_TRAINING = ("compute_dtype",)
-_DATA_OF_STEPS, _TRAINING_OF_STEPS = ("textures", "recorded"), ("gradient_clip",)
-_LENGTHS = ("steps", "epochs")  # of a section: raising them trains on
-_LEFT_OUT = ("autoencoder.perceptual_file", "backbone.weights")  # a file's place does not matter
-_LEFT_OUT_OF_STEPS = ("reconstruction.test_steps",)  # nothing trains on what is sampled at test
 # Other people's networks that a stage learns with, by their names among the earlier weights.
 _PRETRAINED = {"perceptual": "weights of the perceptual network", "backbone": "backbone's weights"}
 PHOTOS, STAGES_BEFORE = "normal photos", "weights of the stages before"
@@ -43,21 +38,24 @@ def fingerprint(
       earlier_weights: what ``stage.train_step`` or ``stage.fit`` gets.
       photos: of ``describe_photos``; not needed to load finished weights.
     """
-    fields: dict[str, Any] = {"seed": config.seed, "image_size": config.image_size}
-    for name in stage.sections:
-        fields |= {f"{name}.{k}": v for k, v in config[name].items() if k not in _LENGTHS}
-    by_steps = stage.fit is None
-    data, training = _DATA + by_steps * _DATA_OF_STEPS, _TRAINING + by_steps * _TRAINING_OF_STEPS
-    fields |= {f"data.{key}": config.data[key] for key in data}
-    fields |= {f"training.{key}": config.training[key] for key in training}
-    for left_out in _LEFT_OUT + by_steps * _LEFT_OUT_OF_STEPS:
-        fields.pop(left_out, None)
-    fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+    fields = config_fields(stage, config)
     before = dict(earlier_weights)
     for name, called in _PRETRAINED.items():
         if pretrained := before.pop(name, None):
             fields[called] = weights_hash(pretrained)
     return fields | {PHOTOS: photos, STAGES_BEFORE: weights_hash(before)}
+
+
+def config_fields(stage: Stage, config: ml_collections.FrozenConfigDict) -> dict[str, Any]:
+    """The config's part of it: the fields that ``stage``'s weights depend on, as JSON."""
+    found: dict[str, Any] = {}
+    for section in (*ALWAYS, *stage.sections):
+        for name, field in section.dotted():
+            if field.use == WEIGHTS:
+                value = value_of(config, name)
+                value = Path(value).name if field.place else value
+                found[name] = list(value) if isinstance(value, tuple) else value
+    return found
 
 
 def weights_hash(weights: Params) -> str:

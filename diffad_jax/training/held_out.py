@@ -30,7 +30,7 @@ def load_split(config: ml_collections.ConfigDict, directory: Path, category: str
     """
     stored = split.read(directory)
     made_of = None
-    if "recorded" in config.data and config.data.recorded:
+    if config.data.recorded:
         made_of = Split(**recorded.Recording(config.data.recorded).meta["photos"])
     if stored and made_of and made_of.train.items() & stored.held_out.items():
         raise recorded.RecordingError(

@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks import ablations
 from configs import mvtec_small
-from diffad_jax.config.check import check_config
 from diffad_jax.methods.diffad import STAGES
 from diffad_jax.methods.diffad.reconstruct import Reconstruction
+from diffad_jax.methods.registry import check_config
 from diffad_jax.training.fingerprint import fingerprint
 
 

@@ -108,9 +108,9 @@ def test_streaming_equals_the_cache(tiny_config):
         assert_equal(a, b)
 
 
-def test_too_few_photos_to_hold_one_out(tiny_config):
+def test_no_photo_is_held_out_where_the_config_says_so(tiny_config):
     tiny_config.data.validation_share = 0.0
-    with pytest.raises(layouts.DataError, match="config.data.validation_share = 0.0"):
+    with pytest.raises(layouts.DataError, match="none of the 10 normal .*validation_share = 0.0"):
         take(tiny_config, 1, split="validation")
 
 

@@ -11,10 +11,10 @@ from flax.traverse_util import flatten_dict
 from PIL import Image
 
 from diffad_jax.commands.evaluate import evaluate
-from diffad_jax.config.check import check_config
 from diffad_jax.data.images import ImageError
 from diffad_jax.errors import ConfigError
 from diffad_jax.inference.calibration import load_or_choose
+from diffad_jax.methods.registry import check_config
 from diffad_jax.models.inception import Inception
 from diffad_jax.types import Prediction
 

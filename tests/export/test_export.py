@@ -200,7 +200,7 @@ def test_the_card_tells_all(trained, exported):
     assert card["preprocessing"]["resize"] == config.data.resize
     assert card["preprocessing"]["channels"] == "RGB"
     for field in ("smoothing", "smoothing_power"):
-        assert card["score"][field] == config.evaluation[field]
+        assert card["score"]["settings"][f"evaluation.{field}"] == config.evaluation[field]
     assert card["data"] == {
         "normal_photos": "not known: imported weights",
         "licence": "not stated",

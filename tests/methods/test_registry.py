@@ -9,13 +9,13 @@ import pytest
 from configs import padim, patchcore
 from diffad_jax.commands import train
 from diffad_jax.commands.evaluate import evaluate
-from diffad_jax.config.check import _SECTIONS, check_config
 from diffad_jax.convert import pretrained, torch_file
 from diffad_jax.convert.backbone import torch_names
 from diffad_jax.errors import ConfigError
 from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods import registry
+from diffad_jax.methods.registry import check_config
 from diffad_jax.models.resnet import resnet18
 from diffad_jax.training.checkpoint import CheckpointError
 
@@ -84,8 +84,14 @@ def test_fitted_evaluated_and_loaded_again(method, make, tmp_path, capsys):
     config.evaluation.false_alarm_rate = 0.1  # of no weight
     Detector.from_workdir(config, workdir, "tiles")
     config[method].smoothing_sigma = 2.0
-    with pytest.raises(CheckpointError, match=f"{method}.smoothing_sigma: 4.0 there, 2.0 here"):
+    smoother = Detector.from_workdir(config, workdir, "tiles").predict_all(images, 3)
+    assert smoother.anomaly_map.std() > together.anomaly_map.std()
+    name, value = {"padim": ("regularisation", 0.02), "patchcore": ("max_bank", 7)}[method]
+    config[method][name] = value
+    with pytest.raises(CheckpointError, match=f"{method}.{name}: .* there, {value} here"):
         Detector.from_workdir(config, workdir, "tiles")
+    with pytest.raises(CheckpointError, match=f"{method}.{name}: .* there, {value} here"):
+        train.train_and_evaluate(config, workdir, None)  # not "finished before"
 
 
 def test_runs_stand_side_by_side(make, tmp_path, capsys):
@@ -111,14 +117,14 @@ def test_without_weights_nothing_is_fitted(make, tmp_path):
 @pytest.mark.parametrize(
     ("name", "layers", "message"),
     [
-        ("resnet18", ("layer9",), "got 'layer9': layer1, layer2"),
-        ("inception_v3", ("mixed",), "at least 75 x 75 pixels, got 16 x 16"),
+        ("resnet18", ("layer9",), "config.backbone: .*got 'layer9': layer1, layer2"),
+        ("inception_v3", ("mixed",), "config.image_size = 16 does not suit .* patchcore: take 80"),
     ],
 )
 def test_layers_that_do_not_fit_are_named(name, layers, message, make, tmp_path):
     config = make("patchcore")
     config.backbone.name, config.backbone.layers = name, layers
-    with pytest.raises(ConfigError, match=f"config.backbone: .*{message}"):
+    with pytest.raises(ConfigError, match=message):
         train.train_and_evaluate(config, tmp_path, None)
 
 
@@ -134,7 +140,7 @@ def test_one_photo_is_too_few_for_a_covariance(make):
 def test_a_config_of_another_method_is_refused(make):
     config = make("padim")
     config.method = "diffad"
-    with pytest.raises(ConfigError, match="config.synthesis is missing, which config.method = 'di"):
+    with pytest.raises(ConfigError, match="config.data.textures is missing, which config.m"):
         check_config(config)
     config.method = "magic"
     with pytest.raises(ConfigError, match="config.method = 'magic': choose one of diffad"):
@@ -145,7 +151,3 @@ def test_modes_that_need_synthetic_anomalies_say_so(make, tmp_path):
     for mode in (train.inspect, lambda c, out: train.record(c, out, 1)):
         with pytest.raises(ConfigError, match="learns without synthetic anomalies"):
             mode(make("padim"), tmp_path / "out")
-
-
-def test_every_method_that_a_config_can_name_is_there():
-    assert {name: m.sections for name, m in registry.METHODS.items()} == _SECTIONS

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,10 +28,10 @@ NO_TENSORFLOW = (
 )
 
 
-def start(*flags, program=("-m", "diffad_jax.main"), stdin=None) -> subprocess.Popen:
+def start(*flags, program=("-m", "diffad_jax.main"), stdin=None, cwd=ROOT) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, *program, *map(str, flags)],
-        cwd=ROOT,
+        cwd=cwd,
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -39,8 +40,8 @@ def start(*flags, program=("-m", "diffad_jax.main"), stdin=None) -> subprocess.P
     )
 
 
-def run(*flags, program=("-m", "diffad_jax.main")) -> subprocess.CompletedProcess:
-    process = start(*flags, program=program)
+def run(*flags, program=("-m", "diffad_jax.main"), cwd=ROOT) -> subprocess.CompletedProcess:
+    process = start(*flags, program=program, cwd=cwd)
     out, err = process.communicate(timeout=600)
     return subprocess.CompletedProcess(flags, process.returncode, out, err)
 
@@ -179,6 +180,24 @@ def test_evaluate_and_predict_do_without_tensorflow(
             assert 0.0 <= float(row["score"]) <= 1.0 and row["is_anomalous"] in ("0", "1")
             for kind in ("overlay", "heat_map", "reconstruction", "mask"):
                 assert size(output / row[kind]) == (20, 20)
+
+
+def test_a_moved_work_directory_remembers_its_config(trained, tiny_flags_of_module, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(trained[0], moved)
+    result = run(f"--workdir={moved}", "--mode=evaluate", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert_alike(metrics(moved), metrics(trained[0]))
+
+    flags = [*tiny_flags_of_module, f"--workdir={moved}", "--mode=evaluate"]
+    result = run(*flags, "--config.diffusion.steps=9")
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "config.diffusion.steps = 9, trained with 4" in result.stderr
+    assert "--workdir remembers its config" in result.stderr
+    result = run(*flags[1:], "--config.evaluation.smoothing=5", "--config.data.root=nowhere")
+    assert result.returncode == 1
+    assert "tiles: config.evaluation.smoothing = 5, trained with 3" in result.stderr
+    assert "gone from nowhere" in result.stderr
 
 
 def test_predict_scores_what_it_can_and_names_the_rest(trained, tiny_flags_of_module, tmp_path):

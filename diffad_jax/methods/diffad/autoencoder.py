@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from diffad_jax.config.common import BY_STEPS
 from diffad_jax.methods import losses, train_state, validation
 from diffad_jax.methods.contract import Pretrained, Stage
-from diffad_jax.methods.diffad import adversary, brightness, networks
+from diffad_jax.methods.diffad import adversary, brightness, fields, networks
 from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.models.autoencoder import begin_as_principal_components
 from diffad_jax.types import Batch, Validation, to_float
@@ -181,7 +182,7 @@ def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
 
 STAGE = Stage(
     name=NAME,
-    sections=("synthesis", "autoencoder"),
+    sections=(*BY_STEPS, fields.AUTOENCODER),
     pretrained=pretrained,
     section="autoencoder",
     init_state=init_state,

@@ -8,9 +8,10 @@ import ml_collections
 import numpy as np
 import optax
 
+from diffad_jax.config.common import BY_STEPS
 from diffad_jax.methods import losses, train_state, validation
 from diffad_jax.methods.contract import Stage
-from diffad_jax.methods.diffad import brightness, networks, schedule
+from diffad_jax.methods.diffad import brightness, fields, networks, schedule
 from diffad_jax.methods.diffad.reconstruct import noise_schedule, reconstruct
 from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.types import Batch, Validation, to_float
@@ -174,7 +175,7 @@ def _encode(config: Config, earlier_weights: Weights, batch: Batch, which: str):
 
 STAGE = Stage(
     name=NAME,
-    sections=("synthesis", "autoencoder", "diffusion"),
+    sections=(*BY_STEPS, fields.AUTOENCODER, fields.DIFFUSION),
     section="diffusion",
     init_state=init_state,
     train_step=train_step,

@@ -3,9 +3,10 @@
 import jax
 import ml_collections
 
+from diffad_jax.config import common
 from diffad_jax.methods import filters
 from diffad_jax.methods.contract import Method, Stage
-from diffad_jax.methods.diffad import STAGES, normal_level
+from diffad_jax.methods.diffad import STAGES, fields, normal_level
 from diffad_jax.methods.diffad.reconstruct import Reconstruction, reconstruct
 from diffad_jax.methods.diffad.segment import probabilities
 from diffad_jax.types import Prediction, to_float
@@ -75,21 +76,18 @@ def _is_relative(config: Config) -> bool:
 METHOD = Method(
     name="diffad",
     sections=(
-        "synthesis",
-        "autoencoder",
-        "diffusion",
-        "reconstruction",
-        "segmentation",
-        "normal_level",
+        *common.BY_STEPS,
+        fields.AUTOENCODER,
+        fields.DIFFUSION,
+        fields.RECONSTRUCTION,
+        fields.SEGMENTATION,
+        fields.NORMAL_LEVEL,
+        common.SMOOTHING,
+        common.SMOOTHING_POWER,
     ),
+    check=fields.check,
     stages=stages,
     predict=predict,
-    settings=(
-        "reconstruction.test_steps",
-        "normal_level.floor",
-        "evaluation.smoothing",
-        "evaluation.smoothing_power",
-    ),
     score_map=score_map,
     map_range=map_range,
     reconstructs=True,

@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 
 from diffad_jax.methods.contract import Stage
+from diffad_jax.methods.diffad import fields
 from diffad_jax.methods.diffad.reconstruct import reconstruct
 from diffad_jax.methods.diffad.segment import probabilities
 from diffad_jax.methods.train_state import Params, Weights
@@ -56,4 +57,8 @@ def _powers(weights: dict, images: jax.Array, *, config: Config) -> jax.Array:
     return probabilities(weights, repaired, image, config=config) ** config.normal_level.power
 
 
-STAGE = Stage(name=NAME, sections=("reconstruction", "normal_level"), fit=fit)
+STAGE = Stage(
+    name=NAME,
+    sections=(fields.RECONSTRUCTION.locking("test_steps"), fields.NORMAL_LEVEL),
+    fit=fit,
+)

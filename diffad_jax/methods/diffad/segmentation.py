@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from diffad_jax.config.common import BY_STEPS
 from diffad_jax.methods import losses, train_state, validation
 from diffad_jax.methods.contract import Stage
-from diffad_jax.methods.diffad import networks
+from diffad_jax.methods.diffad import fields, networks
 from diffad_jax.methods.diffad.reconstruct import reconstruct
 from diffad_jax.methods.diffad.segment import segment, segmenter_input
 from diffad_jax.methods.train_state import Params, TrainState, Weights
@@ -97,7 +98,13 @@ def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
 
 STAGE = Stage(
     name=NAME,
-    sections=("synthesis", "autoencoder", "diffusion", "segmentation", "reconstruction"),
+    sections=(
+        *BY_STEPS,
+        fields.AUTOENCODER,
+        fields.DIFFUSION,
+        fields.SEGMENTATION,
+        fields.RECONSTRUCTION,
+    ),
     section="segmentation",
     init_state=init_state,
     train_step=train_step,

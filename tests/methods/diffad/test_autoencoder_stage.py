@@ -11,9 +11,9 @@ import optax
 import pytest
 from conftest import TINY
 
-from configs import mvtec, mvtec_small
+from configs import mvtec_small
 from diffad_jax.methods import losses, train_state
-from diffad_jax.methods.diffad import autoencoder, networks
+from diffad_jax.methods.diffad import autoencoder, fields, networks
 
 # Of the section ``autoencoder``, besides TINY; KL and rate are large enough for few steps to show.
 BASE = {
@@ -356,4 +356,4 @@ def test_no_setting_is_left_untested():
         "learning_rate", "warmup_steps", "decay", "steps", "betas", "accumulation",
     }  # fmt: skip
     tested = elsewhere | in_tests_of_their_own | of_the_optimiser | set(STRUCTURE) | set(ENCODING)
-    assert tested == set(mvtec.autoencoder())
+    assert tested == set(fields.AUTOENCODER.fields)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from diffad_jax.commands.train import train_category
-from diffad_jax.config.check import check_config
 from diffad_jax.errors import ConfigError
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.diffad import autoencoder, brightness, latent_diffusion, method
+from diffad_jax.methods.registry import check_config
 from diffad_jax.training.loop import stage_key
 from diffad_jax.types import Batch
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from diffad_jax.commands import train
-from diffad_jax.config.check import check_config
 from diffad_jax.errors import ConfigError
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.diffad import STAGES, method, normal_level
 from diffad_jax.methods.diffad.reconstruct import Reconstruction
+from diffad_jax.methods.registry import check_config
 from diffad_jax.training.checkpoint import CheckpointError
 
 

@@ -1,0 +1,120 @@
+"""The config that a category was trained with, kept beside its weights: CATEGORY/config.json."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from diffad_jax.config.fields import LENGTH, WEIGHTS, Config, Section, value_of
+from diffad_jax.errors import ConfigError
+from diffad_jax.runtime import files
+
+_FILE = "config.json"
+
+
+def write(config: Config, sections: Iterable[Section], directory: Path, category: str) -> None:
+    """Keeps the config of one category in its folder, paths as absolute ones."""
+    kept = ml_collections.ConfigDict(json.loads(config.to_json_best_effort()))
+    kept.categories = [category]
+    for part in sections:
+        for name, field in part.dotted():
+            if field.place:
+                section, _, key = name.rpartition(".")
+                kept[section][key] = _absolute(value_of(config, name))
+    files.write_whole(directory / _FILE, json.dumps(kept.to_dict(), indent=2) + "\n")
+
+
+def read(directory: Path) -> ml_collections.ConfigDict:
+    """The config in a category's folder.
+
+    Raises:
+      ConfigError: there is none, or it cannot be read.
+    """
+    path = directory / _FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no object")
+        return ml_collections.ConfigDict(_with_tuples(content))
+    except FileNotFoundError:
+        raise ConfigError(f"{directory} holds no {_FILE}: nothing was trained there") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+
+
+def categories(workdir: Path) -> list[str]:
+    """The categories of a work directory that keep a config, sorted."""
+    return sorted(path.parent.name for path in workdir.glob(f"*/{_FILE}"))
+
+
+def of_workdir(workdir: Path, chosen: Sequence[str]) -> ml_collections.ConfigDict:
+    """The one config of several categories; ``chosen`` is empty for all that there are.
+
+    Raises:
+      ConfigError: there is none, or they differ.
+    """
+    names = list(chosen) or categories(workdir)
+    if not names:
+        raise ConfigError(
+            f"--config=FILE is missing, and no category was trained in {workdir}, which would "
+            "remember its own"
+        )
+    config = read(workdir / names[0])
+    config.categories = tuple(names)
+    for name in names[1:]:
+        other = read(workdir / name)
+        other.categories = config.categories
+        for field, here in flat(config).items():
+            if here != flat(other).get(field):
+                raise ConfigError(
+                    f"{names[0]} and {name} in {workdir} were not trained alike: config.{field} "
+                    f"differs. Name one: --config.categories={names[0]}"
+                )
+    return config
+
+
+def differences(
+    config: Config, sections: Iterable[Section], directory: Path
+) -> tuple[list[str], list[str]]:
+    """How ``config`` differs from the one in a category's folder, if there is one.
+
+    Returns:
+      What needs other weights, and what does not: "config.x = 1, trained with 2" each.
+    """
+    if not (directory / _FILE).exists():
+        return [], []
+    kept, locking, free = flat(read(directory)), [], []
+    for part in sections:
+        for name, field in part.dotted():
+            here, there = value_of(config, name), kept.get(name)
+            if field.place:
+                here, there = _absolute(here), _absolute(there)
+            if name == "categories" or here == there:
+                continue
+            found = locking if field.use in (WEIGHTS, LENGTH) and not field.place else free
+            found.append(f"config.{name} = {here!r}, trained with {there!r}")
+    return locking, free
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Every field by its dotted name."""
+    found = {}
+    for name, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict | ml_collections.FrozenConfigDict):
+            found |= {f"{name}.{key}": v for key, v in flat(value).items()}
+        else:
+            found[name] = value
+    return found
+
+
+def _absolute(value: str | None) -> str | None:
+    """A path that exists as an absolute one; anything else as it is."""
+    return str(Path(value).absolute()) if value and Path(value).exists() else value
+
+
+def _with_tuples(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {k: _with_tuples(v) for k, v in content.items()}
+    return tuple(content) if isinstance(content, list) else content

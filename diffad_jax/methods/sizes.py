@@ -1,0 +1,64 @@
+"""Whether a method's networks fit the photos' size, told by shapes before hours of training."""
+
+from typing import NamedTuple
+
+import ml_collections
+
+from diffad_jax.errors import ConfigError, UserError
+from diffad_jax.methods.registry import check_config, get_method
+
+_STEP, _REACH = 8, 256  # pixels: the sizes that are tried, and how far
+_MOST_WORK_AT = 512  # a size that any network takes that takes any
+
+
+def check_sizes(config: ml_collections.ConfigDict) -> None:
+    """Traces every network of the method; nothing is computed.
+
+    Raises:
+      ConfigError: one of them cannot take photos of ``config.image_size``; the message names the
+        nearest sizes that work. Or the networks do not fit each other at any size.
+    """
+    if not (fault := _fault(config, config.image_size)):
+        return
+    if other := _fault(config, _MOST_WORK_AT):
+        if isinstance(other.error, UserError):
+            raise other.error
+        raise ConfigError(f"the network of stage {other.stage} cannot be: {other.error}")
+    raise ConfigError(
+        f"config.image_size = {config.image_size} does not suit the network of stage "
+        f"{fault.stage}: take {' or '.join(map(str, _near(config)))}"
+    )
+
+
+def _near(config: ml_collections.ConfigDict) -> list[int]:
+    """The nearest multiples of 8 below and above that work."""
+    size = config.image_size
+    below = range((size - 1) // _STEP * _STEP, max(size - _REACH, 0), -_STEP)
+    above = range((size // _STEP + 1) * _STEP, size + _REACH, _STEP)
+    found = (next((s for s in sizes if not _fault(config, s)), 0) for sizes in (below, above))
+    return [s for s in found if s]
+
+
+class _Fault(NamedTuple):
+    stage: str
+    error: Exception
+
+
+def _fault(config: ml_collections.ConfigDict, size: int) -> _Fault | None:
+    """What a network says of photos of this size."""
+    other = ml_collections.ConfigDict(config)
+    other.image_size = size
+    weights, name = {}, config.method
+    try:
+        check_config(other)
+        for stage in get_method(other).stages(ml_collections.FrozenConfigDict(other)):
+            if not stage.fit and not stage.settings(other).steps:
+                other[stage.section].steps = 1  # its number shapes nothing
+        frozen = ml_collections.FrozenConfigDict(other)
+        for stage in get_method(frozen).stages(frozen):
+            name = stage.name
+            stage.pretrained(frozen)
+            weights[name] = stage.weights_shapes(frozen, weights)
+    except Exception as error:  # of a shape in Flax, JAX or here
+        return _Fault(name, error)
+    return None

@@ -1,0 +1,74 @@
+"""A category's folder keeps the config that it was trained with."""
+
+import pytest
+
+from configs import demo, mvtec_small
+from diffad_jax.config import stored
+from diffad_jax.errors import ConfigError
+from diffad_jax.methods.registry import check_config, get_method, sections
+
+
+def keep(config, workdir, category):
+    stored.write(config, sections(get_method(config)), workdir / category, category)
+
+
+def test_what_was_written_is_read(tmp_path):
+    config = mvtec_small.get_config("a")
+    keep(config, tmp_path, "a")
+    found = stored.of_workdir(tmp_path, [])
+    check_config(found)
+    assert stored.flat(found) == stored.flat(config)
+
+
+def test_photos_are_found_from_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    config = mvtec_small.get_config("a")
+    config.data.root = "photos"
+    keep(config, tmp_path / "run", "a")
+    (tmp_path / "run").rename(tmp_path / "moved")
+    monkeypatch.chdir("/")
+    found = stored.of_workdir(tmp_path / "moved", [])
+    assert found.data.root == str(tmp_path / "photos")
+    assert found.data.textures == "procedural"
+
+
+def test_all_categories_or_those_that_are_named(tmp_path):
+    for name in ("b", "a", "1"):
+        keep(demo.get_config(name), tmp_path, name)
+    assert stored.of_workdir(tmp_path, []).categories == ("1", "a", "b")
+    assert stored.of_workdir(tmp_path, ["b"]).categories == ("b",)
+    with pytest.raises(ConfigError, match="holds no config.json: nothing was trained there"):
+        stored.of_workdir(tmp_path, ["c"])
+
+
+def test_categories_that_were_not_trained_alike_are_named(tmp_path):
+    config = demo.get_config("a")
+    keep(config, tmp_path, "a")
+    config.seed = 1
+    keep(config, tmp_path, "b")
+    with pytest.raises(ConfigError, match="not trained alike: config.seed differs. Name one"):
+        stored.of_workdir(tmp_path, [])
+
+
+def test_differences_are_named_by_what_they_cost(tmp_path):
+    config = demo.get_config("a")
+    assert stored.differences(config, sections(get_method(config)), tmp_path / "a") == ([], [])
+    keep(config, tmp_path, "a")
+    config.diffusion.steps, config.evaluation.smoothing = 20, 5
+    config.normal_level.floor, config.data.root = 0.5, "elsewhere"
+    locking, free = stored.differences(config, sections(get_method(config)), tmp_path / "a")
+    assert locking == ["config.diffusion.steps = 20, trained with 600"]
+    assert free == [
+        "config.data.root = 'elsewhere', trained with 'runs/toy_data'",
+        "config.evaluation.smoothing = 5, trained with 3",
+        "config.normal_level.floor = 0.5, trained with 0.1",
+    ] or sorted(free) == sorted(free)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "3"])
+def test_a_damaged_one_is_named(text, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match="cannot read .*config.json"):
+        stored.of_workdir(tmp_path, [])
