@@ -11,7 +11,8 @@ import jax
 import ml_collections
 import numpy as np
 
-from diffad_jax.data import pictures
+from diffad_jax.data import layouts, pictures
+from diffad_jax.data.listing import expanded
 from diffad_jax.errors import ConfigError
 from diffad_jax.evaluation import (
     comparison,
@@ -20,12 +21,12 @@ from diffad_jax.evaluation import (
     metrics,
     metrics_file,
     outputs,
+    paper_results,
     report,
     tables,
     test_photos,
 )
 from diffad_jax.evaluation.confusion import confusion
-from diffad_jax.evaluation.paper_results import PAPER
 from diffad_jax.evaluation.ranking import NO_RECONSTRUCTION, Metric
 from diffad_jax.inference.calibration import Calibration, load_or_choose
 from diffad_jax.inference.detector import Detector
@@ -57,7 +58,9 @@ def evaluate(config: ml_collections.ConfigDict, workdir: Path, compare: Sequence
       stack.StackError: the disk is full.
     """
     started = time.monotonic()
-    others = [comparison.read_run(Path(name)) for name in compare if name != PAPER]
+    others = [
+        comparison.read_run(Path(expanded(name))) for name in compare if name != paper_results.PAPER
+    ]
     inception = load_inception(config)
     results = {}
     for category in config.categories:
@@ -76,10 +79,13 @@ def evaluate(config: ml_collections.ConfigDict, workdir: Path, compare: Sequence
     if others:
         compared.append(comparison.runs_table([comparison.read_run(workdir), *others]))
         comparison.write_page(workdir / "comparison.html", compared[0])
-    if PAPER in compare:
-        is_mvtec = config.data.layout == "mvtec"
-        conditions = outputs.conditions(config)
-        compared.append(tables.comparison_table(found, is_mvtec, conditions))
+    if paper_results.PAPER in compare:
+        c, conditions = config.data, outputs.conditions(config)
+        differences = {
+            name: paper_results.difference(name, layouts.read_category(c.root, name, c.layout))
+            for name in found
+        }
+        compared.append(tables.comparison_table(found, differences, conditions))
     outputs.write_tables(config, workdir, results, compared)
     console.say("\n" + tables.as_text(tables.metrics_table(found, tables.SHORT)))
     console.say(f"mask rule {outputs.mask_rule(config)}")

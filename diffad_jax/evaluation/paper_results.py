@@ -1,10 +1,17 @@
 """Metrics of MVTec AD as published, in per cent; what is not listed here is not known to us.
 
+They stand beside ours where the photos are those of MVTec AD, as far as their number and size tell.
+
 From the tables of "Unsupervised Surface Anomaly Detection with Diffusion Probabilistic Model" (ICCV
 2023): the mean of all five methods, DiffAD in every category. Of the others *bottle* is listed.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
+
+from diffad_jax.data import images
+from diffad_jax.data.layouts import Record
 
 PAPER = "paper"  # whose metrics these are
 
@@ -51,8 +58,65 @@ _BOTTLE = {
 CATEGORIES = tuple(_DIFFAD)
 
 
+class _Photos(NamedTuple):
+    """How many photos MVTec AD has, and pixels of a side (table 1 of its paper, CVPR 2019)."""
+
+    train: int
+    good: int  # for testing, as those with defects
+    defects: int
+    side: int
+
+
+_PHOTOS = {
+    "carpet": _Photos(280, 28, 89, 1024),
+    "grid": _Photos(264, 21, 57, 1024),
+    "leather": _Photos(245, 32, 92, 1024),
+    "tile": _Photos(230, 33, 84, 840),
+    "wood": _Photos(247, 19, 60, 1024),
+    "bottle": _Photos(209, 20, 63, 900),
+    "cable": _Photos(224, 58, 92, 1024),
+    "capsule": _Photos(219, 23, 109, 1000),
+    "hazelnut": _Photos(391, 40, 70, 1024),
+    "metal_nut": _Photos(220, 22, 93, 700),
+    "pill": _Photos(267, 26, 141, 800),
+    "screw": _Photos(320, 41, 119, 1024),
+    "toothbrush": _Photos(60, 12, 30, 1024),
+    "transistor": _Photos(213, 60, 40, 1024),
+    "zipper": _Photos(240, 32, 119, 1024),
+}
+_RESIZED = 256  # as the papers evaluate: photos may have been resized to no less before
+
+
 def published(method: str, category: str) -> Published | None:
     """The metrics of one of ``METHODS`` on a category of MVTec AD; None where not listed."""
     if method == "DiffAD":
         return _DIFFAD.get(category)
     return _BOTTLE.get(method) if category == "bottle" else None
+
+
+def difference(category: str, records: Sequence[Record]) -> str:
+    """How a category's photos differ from MVTec AD's; empty where they do not.
+
+    Photos that were resized to a square of 256 pixels or more before may be MVTec AD's.
+    """
+    if category not in _PHOTOS:
+        return "MVTec AD has no such category"
+    wanted = _PHOTOS[category]
+    count = Counter((r.split, r.is_anomalous) for r in records)
+    found = (count["train", False], count["test", False], count["test", True])
+    if found != wanted[:3]:
+        return (
+            "{} photos to train on, {} good and {} defective ones to test, but MVTec AD has {}, "
+            "{} and {}".format(*found, *wanted[:3])
+        )
+    try:
+        sizes = {images.photo_size(r.file) for r in records}
+    except images.ImageError as error:
+        return str(error)
+    width, height = min(sizes)
+    if len(sizes) > 1 or width != height or not (_RESIZED <= width <= wanted.side):
+        return (
+            f"photos of {width} × {height} pixels{' and other sizes' if len(sizes) > 1 else ''}, "
+            f"but MVTec AD's have {wanted.side} × {wanted.side}"
+        )
+    return ""

@@ -96,27 +96,37 @@ def verdicts_table(verdicts: Mapping[tuple[str, str], tuple[float | None, Confus
     return Table("Verdicts on the test photos", header, rows, num_labels=2)
 
 
-def comparison_table(categories: Mapping[str, Metrics], is_mvtec: bool, conditions: str) -> Table:
+def comparison_table(
+    categories: Mapping[str, Metrics], differences: Mapping[str, str], conditions: str
+) -> Table:
     """Published metrics of MVTec AD next to ours.
 
     Args:
       categories: the metrics of each.
-      is_mvtec: categories of other data sets have no published metrics, whatever their names.
+      differences: why photos of a category are not MVTec AD's, so that it has no published metrics,
+        whatever its name; empty or absent where they are.
       conditions: under which ours were measured, in words.
     """
     lines = []
+    of_mvtec = [c for c in categories if not differences.get(c)]
     for category, metrics in categories.items():
-        known = {m: published(m, category) if is_mvtec else None for m in METHODS}
+        known = {m: published(m, category) for m in METHODS} if category in of_mvtec else {}
         lines.append((category, known, _ours(metrics)))
-    whole = is_mvtec and set(categories) == set(CATEGORIES)
-    ours = _ours(mean_metrics(categories.values())) if whole else ("not run",) * 3
-    lines.append((f"mean of {len(CATEGORIES)}", MEAN, ours))
+    if of_mvtec:
+        whole = set(of_mvtec) == set(CATEGORIES) == set(categories)
+        ours = _ours(mean_metrics(categories.values())) if whole else ("not run",) * 3
+        lines.append((f"mean of {len(CATEGORIES)}", MEAN, ours))
     rows = []
     for category, known, ours in lines:
-        rows += [(category, f"{m} *", *_as_printed(known[m])) for m in METHODS]
+        rows += [(category, f"{m} *", *_as_printed(printed)) for m, printed in known.items()]
         rows.append((category, "this run", *ours))
     header = ("category", "method", "image AUROC", "pixel AUROC", "pixel AP")
-    notes = ["* as published on MVTec AD, not run here", f"this run: {conditions}"]
+    notes = [
+        *(["* as published on MVTec AD, not run here"] if of_mvtec else []),
+        f"this run: {conditions}",
+        *(f"{c}: no published metrics, since its photos are not MVTec AD's: {why}"
+          for c, why in differences.items() if why),
+    ]  # fmt: skip
     return Table("Next to published metrics", header, rows, notes, num_labels=2)
 
 

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from diffad_jax.data.layouts import Record
 from diffad_jax.evaluation import paper_results, tables
 from diffad_jax.evaluation.confusion import Confusion
 from diffad_jax.evaluation.ranking import Metric
@@ -85,7 +86,7 @@ def test_verdicts_say_what_the_threshold_was_chosen_on():
 
 
 def test_published_metrics_are_marked_and_gaps_are_not_filled():
-    table = tables.comparison_table({"bottle": BOTTLE, "pill": PILL}, True, "mask rule half")
+    table = tables.comparison_table({"bottle": BOTTLE, "pill": PILL}, {}, "mask rule half")
     rows = {row[:2]: row[2:] for row in table.rows}
     assert rows["bottle", "PatchCore *"] == ("100.0", "98.6", "82.5")
     assert rows["bottle", "this run"] == ("98.70", "75.00", "50.00")
@@ -99,13 +100,53 @@ def test_published_metrics_are_marked_and_gaps_are_not_filled():
 
 
 def test_our_mean_stands_beside_the_published_one_where_all_fifteen_were_run():
-    table = tables.comparison_table(dict.fromkeys(paper_results.CATEGORIES, BOTTLE), True, "")
+    table = tables.comparison_table(dict.fromkeys(paper_results.CATEGORIES, BOTTLE), {}, "")
     assert table.rows[-1] == ("mean of 15", "this run", "98.70", "75.00", "50.00")
 
 
 def test_a_category_of_another_data_set_has_no_published_metrics():
-    table = tables.comparison_table({"bottle": BOTTLE}, False, "")
-    assert {row[2:] for row in table.rows[:5]} == {("not listed",) * 3}
+    table = tables.comparison_table({"bottle": BOTTLE}, {"bottle": "10 photos"}, "")
+    assert [row[:2] for row in table.rows] == [("bottle", "this run")]
+    said = "bottle: no published metrics, since its photos are not MVTec AD's: 10 photos"
+    assert table.notes[-1] == said
+    both = tables.comparison_table({"bottle": BOTTLE, "pill": PILL}, {"bottle": "x"}, "")
+    assert len(both.rows) == 1 + 6 + 6 and both.rows[-1][-1] == "not run"
+
+
+def test_the_photos_of_mvtec_are_told_by_number_and_size(monkeypatch):
+    def photos(train, good, defects):
+        kinds = [("train", "good")] * train + [("test", "good")] * good
+        kinds += [("test", "broken_large")] * defects
+        return [Record(f"{i}.png", *kind, None) for i, kind in enumerate(kinds)]
+
+    def difference(records, *sizes, category="bottle"):
+        every = dict.fromkeys((r.file for r in records), sizes[0]) | {"0.png": sizes[-1]}
+        monkeypatch.setattr(paper_results.images, "photo_size", every.get)
+        return paper_results.difference(category, records)
+
+    real = photos(209, 20, 63)
+    assert difference(real, (900, 900)) == difference(real, (256, 256)) == ""
+    assert "209 photos to train on, 20 good and 62 defective" in difference(
+        photos(209, 20, 62), (900, 900)
+    )
+    assert "photos of 128 × 128 pixels, but MVTec AD's have 900 × 900" in difference(
+        real, (128, 128)
+    )
+    for sizes in ([(900, 901)], [(1024, 1024)], [(900, 900), (256, 256)]):
+        assert "pixels" in difference(real, *sizes)
+    assert difference(real, (900, 900), category="nut") == "MVTec AD has no such category"
+
+    def unreadable(file):
+        raise paper_results.images.ImageError(f"{file} is damaged")
+
+    monkeypatch.setattr(paper_results.images, "photo_size", unreadable)
+    assert paper_results.difference("bottle", real) == "0.png is damaged"
+
+
+def test_the_counts_are_those_of_the_whole_data_set():
+    counts = [sum(c) for c in zip(*paper_results._PHOTOS.values(), strict=True)]
+    assert counts[:3] == [3629, 467, 1258]
+    assert tuple(paper_results._PHOTOS) == paper_results.CATEGORIES
 
 
 @pytest.mark.parametrize("column", range(3))
