@@ -10,8 +10,9 @@ import zipfile
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import weight_files
 
-from diffad_jax.convert import torch_file
+from diffad_jax.convert import sources, torch_file
 from diffad_jax.convert.errors import ConvertError
 
 RNG = np.random.default_rng(0)
@@ -375,3 +376,18 @@ def test_a_zip_that_swells_is_refused(tmp_path):
         archive.writestr("any/data.pkl", bytes(10**7))
     with pytest.raises(ConvertError, match="bytes and declares 10000000: refused"):
         torch_file.read(tmp_path / "bomb")
+
+
+@pytest.mark.parametrize("seed", weight_files.SEEDS, ids=lambda path: path.name)
+def test_what_pytorch_wrote_is_read(seed):
+    tensors = sources.read(seed)
+    np.testing.assert_array_equal(tensors["view"], [[0, 3], [1, 4], [2, 5]])
+    assert tensors["0.weight"].shape == (3, 2) and tensors["half"].dtype == np.float16
+    assert len(tensors) == 10
+
+
+def test_mutants_of_files_of_weights_give_their_error(tmp_path):
+    peak = peak_memory()
+    refused, read = weight_files.fuzz(tmp_path, rounds=2000, seed=0)
+    assert refused > 500 and read > 100
+    assert peak_memory() - peak < 50 * 2**20

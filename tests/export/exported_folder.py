@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
+from fuzzing import mutated
 
 from diffad_jax.export import artifact
 
@@ -50,25 +51,6 @@ def read(folder: Path) -> None:
             value.sum(dtype=np.float64)  # touches every byte
 
 
-def mutated(data: bytes, rng: random.Random) -> bytes:
-    """Bytes changed, cut out, doubled, or replaced by what readers stumble over."""
-    data = bytearray(data)
-    for _ in range(rng.choice((1, 1, 1, 2, 8))):
-        at, end = sorted(rng.randrange(len(data) + 1) for _ in range(2))
-        match rng.randrange(8):
-            case 0 | 1 | 2 | 3 if at < len(data):
-                data[at] = rng.randrange(256)
-            case 4:
-                del data[at:end]
-            case 5:
-                data[at:at] = data[at:end]
-            case 6:
-                data[at : at + rng.randrange(8)] = rng.choice(_WORDS)
-            case _:
-                data[at:at] = rng.choice(_WORDS)
-    return bytes(data)
-
-
 def fuzz(folder: Path, rounds: int, seed: int) -> tuple[int, int]:
     """Reads mutants of the list, the card and the weights; how many were refused, and read.
 
@@ -78,7 +60,7 @@ def fuzz(folder: Path, rounds: int, seed: int) -> tuple[int, int]:
     sound = {path.name: path.read_bytes() for path in write(folder).iterdir()}
     for i in range(rounds):
         name = rng.choice(("SHA256SUMS", "model.json", "weights.safetensors"))
-        data = mutated(sound[name], rng)
+        data = mutated(sound[name], rng, _WORDS)
         (folder / name).write_bytes(data)
         if name != "SHA256SUMS" and rng.random() < 0.9:
             (folder / "SHA256SUMS").unlink()
