@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
 
 _MIN_TILE, _MAX_TILE = 160, 256  # pixels; photos between the two are shown as they are
 _GAP, _CAPTION, _HEADER, _FONT_SIZE = 6, 34, 24, 14
@@ -15,7 +14,6 @@ _GAP, _CAPTION, _HEADER, _FONT_SIZE = 6, 34, 24, 14
 # strong yellow: a pale one would vanish on the overlay of a white product.
 _STOPS = [[0, 0, 8], [60, 10, 100], [150, 40, 100], [225, 95, 50], [250, 180, 60], [250, 245, 70]]
 _BAR, _LEGEND = 8, 40  # pixels: height of a legend's bar of colours, and of the legend
-_CROSS = ndimage.generate_binary_structure(2, 1)
 _UNDEFINED = (0, 190, 190)  # NaN; no colour of the map is near it
 
 
@@ -101,9 +99,12 @@ def outline(image: np.ndarray, region: np.ndarray) -> np.ndarray:
     Returns:
       [h, w, 3] uint8.
     """
+    from scipy import ndimage  # here, since exported models carry this file without SciPy
+
     width = max(round(min(region.shape) / 128), 1)
-    inside = ndimage.binary_erosion(region, _CROSS, iterations=width, border_value=0)
-    around = ndimage.binary_dilation(region, _CROSS, iterations=width)
+    cross = ndimage.generate_binary_structure(2, 1)
+    inside = ndimage.binary_erosion(region, cross, iterations=width, border_value=0)
+    around = ndimage.binary_dilation(region, cross, iterations=width)
     drawn = image.copy()
     drawn[around & ~region] = (0, 0, 0)
     drawn[region & ~inside] = _COLOURS[255]

@@ -7,6 +7,7 @@ from typing import Any
 
 from diffad_jax.config.fields import value_of
 from diffad_jax.evaluation import metrics_file
+from diffad_jax.export.contract import Format
 from diffad_jax.export.graph import Model
 from diffad_jax.inference.calibration import Calibration
 from diffad_jax.methods.registry import get_method
@@ -19,29 +20,29 @@ _RESIZE = {
 }
 
 
-def make(model: Model, format_name: str, runtime: tuple[str, ...], weights_hash: str,
+def make(model: Model, format_name: str, written: Format, weights_hash: str,
          calibration: Calibration) -> dict[str, Any]:  # fmt: skip
     """The card as JSON.
 
     Args:
       model: what is exported.
-      format_name: how.
-      runtime: the packages that it needs.
+      format_name: of ``registry.FORMATS``.
+      written: that format.
       weights_hash: of the weights.
       calibration: its threshold and its colours.
     """
     config, side = model.config, model.config.image_size
     method = get_method(config)
     bounds = " in [0, 1]" if method.map_range(config) == (0.0, 1.0) else ""
+    inputs = {"image": f"[b, {side}, {side}, 3], any b"}
+    if written.takes_seed:
+        inputs["seed"] = "[], of what the method draws, which is the same for every photo"
     return {
         "format": format_name,
         "category": model.category,
         "method": config.method,
-        "runtime": list(runtime),
-        "inputs": {
-            "image": f"[b, {side}, {side}, 3], any b",
-            "seed": "[], of what the method draws, which is the same for every photo",
-        },
+        "runtime": list(written.runtime),
+        "inputs": inputs,
         "outputs": {
             "score": f"[b] float32{bounds}: larger is more anomalous",
             "anomaly_map": f"[b, {side}, {side}] float32{bounds}: of each pixel",
@@ -68,7 +69,7 @@ def make(model: Model, format_name: str, runtime: tuple[str, ...], weights_hash:
         "metrics": _metrics(model),
         "weights": weights_hash,
         "config": json.loads(config.to_json_best_effort()),
-        "versions": metrics_file.versions() | _versions(runtime),
+        "versions": metrics_file.versions() | _versions(written.runtime),
     }
 
 
@@ -120,6 +121,7 @@ def readme(card: dict[str, Any], text: str, runs: bool) -> str:
     limit, rules = card["threshold"], card["preprocessing"]
     size = f"{rules['side']} × {rules['side']}"
     verdict = f"{limit['value']:.6g}: {limit['describe']}" if limit else "none was chosen"
+    seed = f"{card['seed']}{' by default' if 'seed' in card['inputs'] else ''}"
     metrics = card["metrics"] or {}
     shown = [f"{k} {metrics[k]:.4f}" for k in ("image_auroc", "pixel_auroc", "pixel_ap")
              if metrics.get(k) is not None]  # fmt: skip
@@ -135,7 +137,7 @@ def readme(card: dict[str, Any], text: str, runs: bool) -> str:
 | photo | {rules["channels"]}, {size}; resized {rules["resize_in_words"]} |
 | score | {card["score"]["describe"]} |
 | threshold | {verdict} |
-| seed | of what the method draws, {card["seed"]} by default; the same seed gives the same score |
+| seed | of what the method draws, {seed}; the same seed gives the same score |
 | normal photos | {card["data"]["normal_photos"]}; licence: {card["data"]["licence"]} |
 | metrics on its test photos | {", ".join(shown) or "not evaluated"} |
 | written with | {", ".join(f"{k} {v}" for k, v in card["versions"].items())} |

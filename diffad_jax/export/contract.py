@@ -18,9 +18,13 @@ class Format(NamedTuple):
         and ``artifact`` are there. What it reads it asks ``artifact.listed`` for.
       runtime: the packages that ``load`` and ``run.py`` need.
       readme: what a user of the folder must know of the format, as Markdown.
+      takes_seed: whether the graph takes a seed; otherwise the default one is inside.
+      dtype: what the graph computes in; empty where any detector's compute dtype will do.
     """
 
     write: Callable[[Model, Path], None]
     load: Callable[[Path, dict], Detect] | None
     runtime: tuple[str, ...]
     readme: str
+    takes_seed: bool = True
+    dtype: str = ""

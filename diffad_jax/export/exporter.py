@@ -56,17 +56,28 @@ def export(
 def _export(
     config: ml_collections.ConfigDict, workdir: Path, category: str, folder: Path, name: str
 ) -> None:
+    chosen, variant = FORMATS[name], ""
     detector = Detector.from_workdir(config, workdir, category)
-    calibration = load_or_choose(config, workdir, category, detector)
+    if chosen.dtype and chosen.dtype != config.training.compute_dtype:
+        # Scores differ, so the threshold is chosen again.
+        config, variant = _computing_in(config, chosen.dtype), chosen.dtype
+        detector = Detector(config, detector.weights)
+    calibration = load_or_choose(config, workdir, category, detector, variant=variant)
     model = Model(detector.config, workdir, category, weights_by_name(detector))
-    chosen = FORMATS[name]
     chosen.write(model, folder)
-    content = card.make(model, name, chosen.runtime, detector.weights_hash, calibration)
+    content = card.make(model, name, chosen, detector.weights_hash, calibration)
     files = (path for path in folder.rglob("*") if path.is_file())
     content["files"] = sorted(path.relative_to(folder).as_posix() for path in files)
     card.write(folder, content, chosen.readme, runs=chosen.load is not None)
     if chosen.load is not None:
         _carry(folder, chosen.load)
+
+
+def _computing_in(config: ml_collections.ConfigDict, dtype: str) -> ml_collections.ConfigDict:
+    changed = ml_collections.ConfigDict(config)
+    with changed.unlocked():
+        changed.training.compute_dtype = dtype
+    return changed
 
 
 def _carry(folder: Path, load: Callable) -> None:

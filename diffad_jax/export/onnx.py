@@ -1,5 +1,6 @@
 """An ONNX file, weights inside, with any batch size; onnxruntime runs it."""
 
+import functools
 import importlib.util
 from pathlib import Path
 
@@ -15,20 +16,17 @@ from diffad_jax.export.graph import Model
 OPSET, IR_VERSION = 18, 8  # from 2022: what onnxruntime 1.14 and later read
 
 
-def write(model: Model, folder: Path) -> None:
-    """Writes ``model.onnx``: ``image`` and ``seed``, which has a default, to the two outputs.
+def write(model: Model, folder: Path, seeded: bool = False) -> None:
+    """Writes ``model.onnx``: ``image`` to the two outputs.
+
+    What the method draws is in the graph, as the default seed gives it; ``seeded`` draws it there,
+    of a second input ``seed``.
 
     Raises:
-      ExportError: onnx is not installed; the config computes in bfloat16; the graph holds an
-        operation that is not known.
+      ExportError: onnx is not installed; the graph holds an operation that is not known.
     """
     if importlib.util.find_spec("onnx") is None:
         raise ExportError("--format=onnx needs onnx: pip install 'diffad-jax[export]'")
-    if model.config.training.compute_dtype != "float32":
-        raise ExportError(
-            f"config.training.compute_dtype = {model.config.training.compute_dtype!r}: "
-            "--format=onnx computes in float32 alone; choose another format"
-        )
     import onnx
 
     from diffad_jax.export import onnx_builder, onnx_jaxpr
@@ -37,31 +35,20 @@ def write(model: Model, folder: Path) -> None:
     weights, image, seed = model.arguments()
     closed, results = jax.make_jaxpr(model.__call__, return_shape=True)(weights, image, seed)
     builder = onnx_builder.Builder("image", image.shape[0])
-    found = onnx_jaxpr.add(builder, closed, [*sorted(weights), "image", "seed"])
+    arrays = [model.weights[name] for name in sorted(weights)]
+    drawn_from = "seed" if seeded else np.array(model.seed, np.uint32)
+    found = onnx_jaxpr.add(builder, closed, [*arrays, "image", drawn_from])
     outputs = [  # a dict's leaves come sorted by name
         _renamed(builder, value, name, struct)
         for value, (name, struct) in zip(found, sorted(results.items()), strict=True)
     ]
-    used = {name for node in builder.nodes for name in node.input}
-    tensors = [
-        onnx.numpy_helper.from_array(value, name)
-        for name, value in model.weights.items()
-        if name in used
-    ]
-    default = onnx.numpy_helper.from_array(np.array(model.seed, np.uint32), "seed")
+    nodes, constants = builder.used(results)
     side = model.config.image_size
-    graph = helper.make_graph(
-        builder.nodes,
-        "diffad",
-        [
-            helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, ["b", side, side, 3]),
-            helper.make_tensor_value_info("seed", onnx.TensorProto.UINT32, []),
-        ],
-        outputs,
-        [*tensors, *builder.constants, default],
-    )
+    inputs = [helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, ["b", side, side, 3])]
+    if seeded:
+        inputs.append(helper.make_tensor_value_info("seed", onnx.TensorProto.UINT32, []))
     exported = helper.make_model(
-        graph,
+        helper.make_graph(nodes, "diffad", inputs, outputs, constants),
         producer_name="diffad_jax",
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
@@ -74,7 +61,8 @@ def _renamed(builder, value, name: str, struct: jax.ShapeDtypeStruct):
     """Gives a result its name; its description for the graph."""
     import onnx
 
-    builder.nodes.append(onnx.helper.make_node("Identity", [builder.full(value)], [name]))
+    value = builder.named(builder.full(value, struct.shape))
+    builder.nodes.append(onnx.helper.make_node("Identity", [value], [name]))
     dims = [d if isinstance(d, int) else "b" for d in struct.shape]
     return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)
 
@@ -83,26 +71,32 @@ def load(folder: Path, card: dict) -> Detect:
     """See ``contract.Format``."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # it warns that the seed is an input with a default
     graph = artifact.listed(folder, card, "model.onnx")
-    session = onnxruntime.InferenceSession(
-        graph, options, providers=onnxruntime.get_available_providers()
-    )
+    session = onnxruntime.InferenceSession(graph, providers=onnxruntime.get_available_providers())
     names = [output.name for output in session.get_outputs()]
 
     def detect(image: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-        inputs = {"image": image, "seed": np.array(seed, np.uint32)}
+        inputs = {"image": image}
+        if "seed" in card["inputs"]:
+            inputs["seed"] = np.array(seed, np.uint32)
         return dict(zip(names, session.run(names, inputs), strict=True))
 
     return detect
 
 
+_README = """`model.onnx` is the detector with its weights, for any number of photos at once (operator
+set 18). """
+
 FORMAT = Format(
     write,
     load,
     ("onnxruntime", "numpy", "pillow"),
-    """`model.onnx` is the detector with its weights, for any number of photos at once (operator set
-18). The input `seed` may be left out.
-""",
+    _README + "What the method draws is inside, as the seed of `model.json` gives it.\n",
+    takes_seed=False,
+    dtype="float32",
+)
+SEEDED = FORMAT._replace(
+    write=functools.partial(write, seeded=True),
+    readme=_README + "The input `seed` is of what the method draws.\n",
+    takes_seed=True,
 )

@@ -5,6 +5,7 @@ and loops unrolled.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,9 @@ from diffad_jax.export.errors import ExportError
 from diffad_jax.export.onnx_builder import Builder, Value
 
 _INLINED = {"jit": "jaxpr", "custom_jvp_call": "call_jaxpr"}
+# What gives b equal rows from b equal rows, so that one row is enough.
+_ROW_WISE = {*onnx_ops.ELEMENT_WISE, *onnx_ops.UNARY, "convert_element_type", "integer_pow",
+             "select_n", "dot_general", "concatenate", "reshape", "squeeze"}  # fmt: skip
 
 
 def add(b: Builder, closed: ClosedJaxpr, inputs: Sequence[Value]) -> list[Value]:
@@ -49,33 +53,67 @@ def add(b: Builder, closed: ClosedJaxpr, inputs: Sequence[Value]) -> list[Value]
 
 def _results(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> Sequence[Value]:
     name, p = eqn.primitive.name, eqn.params
-    if name in _INLINED:
+    if name in _INLINED and p.get("name") not in onnx_ops.FUNCTIONS:
         return add(b, p[_INLINED[name]], inputs)
+    if (found := _folded(b, eqn, inputs)) is not None:
+        return found
     if name == "scan":
         return _scan(b, eqn, inputs)
     if name in ("random_split", "random_bits"):
         return _random(b, eqn, inputs)
-    if _is_known(eqn, inputs):
-        found = eqn.primitive.bind(*map(jnp.asarray, inputs), **p)
-        return [np.asarray(x) for x in (found if eqn.primitive.multiple_results else [found])]
-    if name not in onnx_ops.RULES:
+    rule = onnx_ops.FUNCTIONS.get(p.get("name")) or onnx_ops.RULES.get(name)
+    if rule is None:
         raise ExportError(f"--format=onnx does not know JAX's operation {name!r}")
     if not _broadcasts_by_itself(b, eqn, inputs):
-        inputs = [b.full(value) for value in inputs]
-    result = onnx_ops.RULES[name](b, eqn, inputs)
+        inputs = [b.full(x, v.aval.shape) for v, x in zip(eqn.invars, inputs, strict=True)]
+    result = rule(b, eqn, inputs)
     return result if isinstance(result, list) else [result]
 
 
-def _is_known(eqn: JaxprEqn, inputs: list[Value]) -> bool:
+def _folded(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> list[Value] | None:
+    """The results of an equation of known values; None where it becomes a node."""
+    name = eqn.primitive.name
+    if any(isinstance(x, str) for x in inputs) or name in ("scan", "dim_as_value"):
+        return None
+    if name == "convert_element_type" and inputs[0].dtype == np.float16:
+        return None  # the file holds a memory bank as float16, and runtimes fold the rest
     static = all(isinstance(d, int) for v in eqn.outvars for d in v.aval.shape)
-    return static and not any(isinstance(value, str) for value in inputs)
+    if static and all(b.is_full(x, v.aval.shape) for x, v in zip(inputs, eqn.invars, strict=True)):
+        return _evaluated(eqn, inputs, eqn.params)
+    return _folded_row(b, eqn, inputs) if name in _ROW_WISE else None
+
+
+def _folded_row(b: Builder, eqn: JaxprEqn, inputs: list[np.ndarray]) -> list[Value] | None:
+    """One of b equal rows."""
+    shapes = [tuple(map(b.at_one, v.aval.shape)) for v in eqn.invars]
+    if eqn.primitive.name in onnx_ops.ELEMENT_WISE or eqn.primitive.name == "select_n":
+        shapes = [np.broadcast_shapes(*(x.shape for x in inputs))] * len(inputs)
+    elif len(inputs) == 1 and eqn.primitive.name not in ("reshape", "squeeze"):
+        shapes = [inputs[0].shape]
+    elif eqn.outvars[0].aval.shape[:1] != eqn.invars[0].aval.shape[:1]:
+        return None
+    inputs = [np.broadcast_to(x, shape) for x, shape in zip(inputs, shapes, strict=True)]
+    return _evaluated(eqn, inputs, jax.tree.map(b.at_one, eqn.params, is_leaf=_is_dimension)
+                      if eqn.primitive.name == "reshape" else eqn.params)  # fmt: skip
+
+
+def _is_dimension(value: Any) -> bool:
+    return jax.export.is_symbolic_dim(value)
+
+
+def _evaluated(eqn: JaxprEqn, inputs: list[np.ndarray], params: dict) -> list[Value]:
+    found = eqn.primitive.bind(*map(jnp.asarray, inputs), **params)
+    found = found if eqn.primitive.multiple_results else [found]
+    return [x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else np.asarray(x) for x in found]
 
 
 def _broadcasts_by_itself(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> bool:
     """Whether one operand of an element-wise operation already has the result's shape."""
     return eqn.primitive.name in onnx_ops.ELEMENT_WISE and any(
-        b.is_full(value) and v.aval.shape == eqn.outvars[0].aval.shape
-        for v, value in zip(eqn.invars, inputs, strict=True)
+        isinstance(x, str)
+        and b.is_full(x, v.aval.shape)
+        and v.aval.shape == eqn.outvars[0].aval.shape
+        for v, x in zip(eqn.invars, inputs, strict=True)
     )
 
 

@@ -22,20 +22,47 @@ Rule = Callable[[Builder, JaxprEqn, list[Value]], Value | list[Value]]
 ELEMENT_WISE = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "max": "Max", "min": "Min",
     "pow": "Pow", "rem": "Mod", "gt": "Greater", "ge": "GreaterOrEqual", "lt": "Less",
-    "le": "LessOrEqual",
+    "le": "LessOrEqual", "eq": "Equal",
 }  # fmt: skip
-_UNARY = {
-    "exp": "Exp", "neg": "Neg", "cos": "Cos", "sin": "Sin", "logistic": "Sigmoid",
-    "stop_gradient": "Identity",
+UNARY = {
+    "exp": "Exp", "log": "Log", "neg": "Neg", "abs": "Abs", "sign": "Sign", "floor": "Floor", "sqrt": "Sqrt",
+    "cos": "Cos", "sin": "Sin", "logistic": "Sigmoid", "stop_gradient": "Identity",
 }  # fmt: skip
 
 
 def _element_wise(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
-    return b.op(ELEMENT_WISE[eqn.primitive.name], *inputs)
+    kind = ELEMENT_WISE[eqn.primitive.name]
+    if kind == "Max" and any(isinstance(x, np.ndarray) and not x.any() for x in inputs):
+        return b.op("Relu", next(x for x in inputs if isinstance(x, str)))
+    if kind == "Add" and (biased := _biased(b, *inputs)):
+        return biased
+    return b.op(kind, *inputs)
+
+
+def _biased(b: Builder, left: Value, right: Value) -> str | None:
+    """A convolution's result plus a number for each channel is a convolution with a bias."""
+    value, bias = (left, right) if isinstance(left, str) else (right, left)
+    turned = b.maker(value, "Transpose")
+    conv = turned and b.maker(turned.input[0], "Conv")
+    if not conv or isinstance(bias, str) or bias.shape[-1] != bias.size:
+        return None
+    image, kernel, *before = conv.input
+    if before:
+        bias = bias.reshape(-1) + b.constant(before[0])
+    p = {a.name: onnx.helper.get_attribute_value(a) for a in conv.attribute}
+    order = onnx.helper.get_node_attr_value(turned, "perm")
+    if order[-1] != 1 or bias.size != b.constant(kernel).shape[0]:
+        return None
+    return b.transpose(b.op("Conv", image, kernel, bias.reshape(-1), **p), order)
 
 
 def _unary(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
-    return b.op(_UNARY[eqn.primitive.name], *inputs)
+    return b.op(UNARY[eqn.primitive.name], *inputs)
+
+
+def _integer_pow(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
+    (x,), y = inputs, eqn.params["y"]
+    return b.op("Mul", x, x) if y == 2 else b.op("Pow", x, np.array(y, eqn.invars[0].aval.dtype))
 
 
 def _bits(logical: str, bitwise: str) -> Rule:
@@ -46,8 +73,15 @@ def _bits(logical: str, bitwise: str) -> Rule:
     return rule
 
 
-def _shift(direction: str) -> Rule:
-    return lambda b, eqn, inputs: b.op("BitShift", *inputs, direction=direction)
+def _shift_left(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
+    return b.op("BitShift", *inputs, direction="LEFT")
+
+
+def _shift_right(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
+    """Of uint32; the mask is for runtimes that take it as int32 and repeat the sign."""
+    value, bits = inputs
+    shifted = b.op("BitShift", value, bits, direction="RIGHT")
+    return b.op("BitwiseAnd", shifted, np.uint32(0xFFFFFFFF) >> bits)
 
 
 def _rsqrt(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
@@ -78,9 +112,14 @@ def _erf_inv(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
     return b.op("Mul", p, x)
 
 
-def _convert(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
-    dtype = np.dtype(eqn.params["new_dtype"])
-    return b.op("Cast", *inputs, to=onnx.helper.np_dtype_to_tensor_dtype(dtype))
+def _convert(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> Value:
+    return _cast(b, *inputs, eqn.params["new_dtype"], eqn.invars[0].aval.dtype)
+
+
+def _cast(b: Builder, value: Value, dtype: Any, old: Any = None) -> Value:
+    if old == dtype:
+        return value
+    return b.op("Cast", value, to=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
 
 def _bitcast(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
@@ -107,12 +146,20 @@ def _broadcast(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
     return b.broadcast(inputs[0], old, new, eqn.params["broadcast_dimensions"])
 
 
-def _transpose(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
-    return b.op("Transpose", *inputs, perm=eqn.params["permutation"])
+def _transpose(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> Value:
+    return b.transpose(*inputs, eqn.params["permutation"])
 
 
-def _concatenate(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
-    return b.op("Concat", *inputs, axis=eqn.params["dimension"])
+def _concatenate(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> Value:
+    axis = eqn.params["dimension"]
+    kept = [x for v, x in zip(eqn.invars, inputs, strict=True) if v.aval.shape[axis] != 0]
+    return kept[0] if len(kept) == 1 else b.op("Concat", *kept, axis=axis)
+
+
+def _stack(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
+    axis, old = eqn.params["axis"], eqn.invars[0].aval.shape
+    parts = [b.reshape(x, (*old[:axis], 1, *old[axis:])) for x in inputs]
+    return b.op("Concat", *parts, axis=axis)
 
 
 def _slice(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
@@ -127,8 +174,25 @@ def _cut(b: Builder, value: Value, starts: Sequence, ends: Sequence, strides: Se
     axes = [
         i for i, n in enumerate(old) if not (starts[i] == 0 and ends[i] == n and strides[i] == 1)
     ]
-    parts = [integers(values[i] for i in axes) for values in (starts, ends)]
+    if not axes:
+        return value
+    parts = [integers(_place(values[i], old[i]) for i in axes) for values in (starts, ends)]
     return b.op("Slice", value, *parts, integers(axes), integers(strides[i] for i in axes))
+
+
+def _place(place: Any, size: Any) -> int:
+    """A place on an axis as a number; counted from the end where that depends on the batch."""
+    if isinstance(place, int):
+        return place
+    from_end = size - place
+    if not isinstance(from_end, int):
+        raise ExportError("--format=onnx knows no slice at places that depend on the batch")
+    return -from_end if from_end else np.iinfo(np.int64).max
+
+
+def _is_finite(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
+    zero = b.op("Sub", *inputs, *inputs)  # of what is not finite NaN, which equals nothing
+    return b.op("Equal", zero, zero)
 
 
 def _split(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> list[str]:
@@ -136,67 +200,123 @@ def _split(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> list[str]:
     return b.op("Split", *inputs, integers(sizes), outputs=len(sizes), axis=axis)
 
 
-def _gather(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
-    """x[..., i] at a known i, or table[t]."""
-    (operand, where), p = inputs, eqn.params
-    old, new, numbers = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape, p["dimension_numbers"]
+def _gather(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> Value:
+    """x[..., i] at a known i, and x[:, i] or x[i, j] at indices of any shape."""
+    (operand, where), p, numbers = inputs, eqn.params, eqn.params["dimension_numbers"]
+    old, new, axes = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape, numbers.start_index_map
     if isinstance(where, np.ndarray) and where.ndim == 1:
         starts = [0] * len(old)
-        for axis, start in zip(numbers.start_index_map, where.tolist(), strict=True):
+        for axis, start in zip(axes, where.tolist(), strict=True):
             starts[axis] = start
         ends = [s + n for s, n in zip(starts, p["slice_sizes"], strict=True)]
         return b.reshape(_cut(b, operand, starts, ends, (1,) * len(old), old), new)
-    if len(old) == 1 and len(new) == 1:
-        return b.op("Gather", operand, b.reshape(where, new))
-    raise ExportError("--format=onnx knows array[..., i] at a constant i, and table[t], alone")
+    indices = eqn.invars[1].aval.shape[:-1]
+    batch = [i for i in range(len(new)) if i not in numbers.offset_dims]
+    rest = all(n == old[i] for i, n in enumerate(p["slice_sizes"]) if i not in axes)
+    if rest and tuple(axes) == numbers.collapsed_slice_dims:
+        if len(axes) == 1 and batch == list(range(axes[0], axes[0] + len(indices))):
+            return b.op("Gather", operand, b.reshape(where, indices), axis=axes[0])
+        if axes == tuple(range(len(axes))) and batch == list(range(len(indices))):
+            where = b.op("Cast", where, to=onnx.TensorProto.INT64)
+            return b.op("GatherND", operand, where)
+    raise ExportError("--format=onnx knows array[..., i], array[:, indices] and array[i, j] alone")
+
+
+def _iota(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> Value:
+    aval = eqn.outvars[0].aval
+    if len(aval.shape) != 1:
+        raise ExportError("--format=onnx knows no iota of several axes that depend on the batch")
+    end, zero, one = b.reshape(b.sizes(aval.shape), ()), np.array(0), np.array(1)
+    return _cast(b, b.op("Range", zero, end, one), aval.dtype)
+
+
+def _dim_as_value(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> Value:
+    size = b.reshape(b.sizes([eqn.params["dim"]]), ())
+    return _cast(b, size, eqn.outvars[0].aval.dtype)
 
 
 def _reduce(kind: str) -> Rule:
     return lambda b, eqn, inputs: b.op(kind, *inputs, integers(eqn.params["axes"]), keepdims=0)
 
 
-def _window_sum(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
-    """Sums over a window of a [b, h, w] map, zeros beyond its border."""
-    p, old = eqn.params, eqn.invars[0].aval.shape
-    begins, ends = zip(*p["padding"][1:], strict=True)
-    mean = b.op(
-        "AveragePool",
-        b.reshape(inputs[0], (old[0], 1, *old[1:])),
-        kernel_shape=p["window_dimensions"][1:],
-        pads=(*begins, *ends),
-        strides=p["window_strides"][1:],
-        count_include_pad=1,
-    )
-    total = b.op("Mul", mean, _float(math.prod(p["window_dimensions"])))
-    return b.reshape(total, eqn.outvars[0].aval.shape)
+def _arg(kind: str) -> Rule:
+    def rule(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
+        (axis,) = eqn.params["axes"]
+        return _cast(b, b.op(kind, *inputs, axis=axis, keepdims=0), eqn.params["index_dtype"])
+
+    return rule
 
 
-def _conv(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
+def _sort(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
+    """By the first operand; of equal ones TopK takes the first, so it is stable."""
+    axis, shape = eqn.params["dimension"], eqn.invars[0].aval.shape
+    if eqn.params["num_keys"] != 1 or eqn.invars[0].aval.dtype != np.float32:
+        raise ExportError("--format=onnx knows how to sort by one row of float32 numbers alone")
+    count = b.sizes([shape[axis]])
+    _, order = b.op("TopK", inputs[0], count, axis=axis, largest=0, outputs=2)
+    return [b.op("GatherElements", x, order, axis=axis) for x in inputs]
+
+
+def _window(kind: str) -> Rule:
+    """Over windows of a [b, h, w] or [b, h, w, c] map: maxima, or sums with zeros beyond it."""
+
+    def rule(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> Value:
+        p, old, new = eqn.params, eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
+        has_channels = len(old) == 4
+        size, begins_ends = p["window_dimensions"][1:3], p["padding"][1:3]
+        begins, ends = zip(*begins_ends, strict=True)
+        pool = dict(kernel_shape=size, pads=(*begins, *ends), strides=p["window_strides"][1:3])
+        (x,) = inputs
+        x = b.transpose(x, (0, 3, 1, 2)) if has_channels else b.reshape(x, (old[0], 1, *old[1:]))
+        if kind == "AveragePool":
+            mean = b.op(kind, x, **pool, count_include_pad=1)
+            found = b.op("Mul", mean, _float(math.prod(size)))
+        else:
+            found = b.op(kind, x, **pool)
+        return b.transpose(found, (0, 2, 3, 1)) if has_channels else b.reshape(found, new)
+
+    return rule
+
+
+def _conv(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> Value:
     p = eqn.params
     image, kernel, out = p["dimension_numbers"]
     begins, ends = zip(*p["padding"], strict=True)
     result = b.op(
         "Conv",
-        b.op("Transpose", inputs[0], perm=image),
-        b.op("Transpose", inputs[1], perm=kernel),
+        b.transpose(inputs[0], image),
+        b.transpose(inputs[1], kernel),
         strides=p["window_strides"],
         pads=(*begins, *ends),
+        dilations=p["rhs_dilation"],
         group=p["feature_group_count"],
     )
-    return b.op("Transpose", result, perm=np.argsort(out).tolist())
+    return b.transpose(result, np.argsort(out))
 
 
-def _dot(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
+def _dot(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> Value:
     (left_summed, right_summed), (left_batch, right_batch) = eqn.params["dimension_numbers"]
+    left, right = inputs
+    left_free, right_free = (
+        [i for i in range(len(v.aval.shape)) if i not in (*summed, *batch)]
+        for v, summed, batch in zip(eqn.invars, (left_summed, right_summed),
+                                    (left_batch, right_batch), strict=True)
+    )  # fmt: skip
+    if len(left_summed) == 1 and len(right_free) == 1 and (not left_batch or len(left_free) == 1):
+        left = b.transpose(left, (*left_batch, *left_free, *left_summed))
+        return b.op("MatMul", left, b.transpose(right, (*right_batch, *right_summed, *right_free)))
+    if len(left_summed) == 1 and len(left_free) == 1 and not left_batch:
+        right = b.transpose(right, (*right_free, *right_summed))
+        found = b.op("MatMul", right, b.transpose(left, (*left_summed, *left_free)))
+        last = len(right_free)
+        return b.transpose(found, (last, *range(last)))
     letters = iter(string.ascii_letters)
-    left, right = ([next(letters) for _ in v.aval.shape] for v in eqn.invars)
+    names = [[next(letters) for _ in v.aval.shape] for v in eqn.invars]
     for i, j in zip((*left_summed, *left_batch), (*right_summed, *right_batch), strict=True):
-        right[j] = left[i]
-    out = [left[i] for i in left_batch]
-    out += [x for i, x in enumerate(left) if i not in (*left_summed, *left_batch)]
-    out += [x for j, x in enumerate(right) if j not in (*right_summed, *right_batch)]
-    equation = f"{''.join(left)},{''.join(right)}->{''.join(out)}"
-    return b.op("Einsum", *inputs, equation=equation)
+        names[1][j] = names[0][i]
+    out = [names[0][i] for i in (*left_batch, *left_free)] + [names[1][j] for j in right_free]
+    equation = f"{''.join(names[0])},{''.join(names[1])}->{''.join(out)}"
+    return b.op("Einsum", left, right, equation=equation)
 
 
 def _random_seed(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
@@ -235,13 +355,16 @@ def _float(value: float) -> np.ndarray:
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(ELEMENT_WISE, _element_wise),
-    **dict.fromkeys(_UNARY, _unary),
+    **dict.fromkeys(UNARY, _unary),
+    "ne": lambda b, eqn, inputs: b.op("Not", b.op("Equal", *inputs)),
     "and": _bits("And", "BitwiseAnd"),
     "or": _bits("Or", "BitwiseOr"),
     "xor": _bits("Xor", "BitwiseXor"),
-    "shift_left": _shift("LEFT"),
-    "shift_right_logical": _shift("RIGHT"),
+    "shift_left": _shift_left,
+    "shift_right_logical": _shift_right,
     "rsqrt": _rsqrt,
+    "integer_pow": _integer_pow,
+    "is_finite": _is_finite,
     "erf_inv": _erf_inv,
     "convert_element_type": _convert,
     "bitcast_convert_type": _bitcast,
@@ -251,13 +374,23 @@ RULES: dict[str, Rule] = {
     "broadcast_in_dim": _broadcast,
     "transpose": _transpose,
     "concatenate": _concatenate,
+    "stack": _stack,
     "slice": _slice,
     "split": _split,
     "gather": _gather,
+    "iota": _iota,
+    "dim_as_value": _dim_as_value,
     "reduce_sum": _reduce("ReduceSum"),
     "reduce_max": _reduce("ReduceMax"),
-    "reduce_window_sum": _window_sum,
+    "reduce_min": _reduce("ReduceMin"),
+    "argmax": _arg("ArgMax"),
+    "argmin": _arg("ArgMin"),
+    "sort": _sort,
+    "reduce_window_sum": _window("AveragePool"),
+    "reduce_window_max": _window("MaxPool"),
     "conv_general_dilated": _conv,
     "dot_general": _dot,
     "random_seed": _random_seed,
 }
+# By the name of a function that is not inlined.
+FUNCTIONS: dict[str, Rule] = {}

@@ -9,6 +9,7 @@ FORMATS: dict[str, Format] = {
     "stablehlo": stablehlo.FORMAT,
     "saved_model": saved_model.FORMAT,
     "onnx": onnx.FORMAT,
+    "onnx_seeded": onnx.SEEDED,
     "safetensors": safetensors.FORMAT,
 }
 

@@ -56,6 +56,7 @@ def load_or_choose(
     detector: Detector,
     tile: bool = False,
     threshold: float | None = None,
+    variant: str = "",
 ) -> Calibration:
     """The calibration by the photos that were held out when training began.
 
@@ -67,7 +68,7 @@ def load_or_choose(
     What the detector says of the photos is stored beside the weights: so another
     ``config.evaluation.false_alarm_rate`` needs no photos. It is made again where the weights, the
     photos or what scores depend on have changed. A photo in tiles scores otherwise than a resized
-    one, so ``tile`` has a file of its own.
+    one, so ``tile`` has a file of its own, and so has a ``variant`` of the detector.
 
     A ``threshold`` of the user's own takes the place of the chosen one. Then the photos may be
     gone: the map's range of distances is from 0 to twice the threshold.
@@ -80,7 +81,8 @@ def load_or_choose(
     if threshold is not None:
         return _with_threshold(config, workdir, category, detector, tile, threshold)
     method, directory = get_method(config), workdir / category
-    path = directory / ("threshold_tile.json" if tile else "threshold.json")
+    names = ["threshold", *(["tile"] if tile else []), *([variant] if variant else [])]
+    path = directory / f"{'_'.join(names)}.json"
     photos = load_split(config, directory, category)
     fixed = method.map_range(config)
     if not photos.held_out and fixed:

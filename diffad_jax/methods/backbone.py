@@ -116,7 +116,7 @@ def upsampled_and_smoothed(distances: jax.Array, size: int, sigma: float) -> jax
     Returns:
       [b, size, size].
     """
-    large = jax.image.resize(distances, (len(distances), size, size), "linear", antialias=False)
+    large = jax.image.resize(distances, (distances.shape[0], size, size), "linear", antialias=False)
     reach = int(4.0 * sigma + 0.5)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     # As a matrix, which mirrors at the border too: row i holds the weights that make pixel i.

@@ -121,7 +121,7 @@ def features(params: Params, images: jax.Array, *, config: Config) -> jax.Array:
     total = jnp.zeros((1, 1, 1, 1))
     for layer, matrix in zip(layers, projections(config), strict=True):
         part = jnp.einsum("bhwc,cd->bhwd", layer, jnp.asarray(matrix), precision="highest")
-        size = (len(part), *backbone.largest(layers), part.shape[-1])
+        size = (part.shape[0], *backbone.largest(layers), part.shape[-1])
         total += jax.image.resize(part, size, "nearest")
     return total
 

@@ -54,7 +54,7 @@ def patches(params: Params, images: jax.Array, *, config: Config) -> jax.Array:
     layers = backbone.maps(params, images, config=config)
     averaged = [nn.avg_pool(x, (3, 3), padding="SAME") for x in layers]
     size = backbone.largest(averaged)
-    shapes = [(len(x), *size, x.shape[-1]) for x in averaged]
+    shapes = [(x.shape[0], *size, x.shape[-1]) for x in averaged]
     return jnp.concatenate(
         [jax.image.resize(x, s, "linear", antialias=False)
          for x, s in zip(averaged, shapes, strict=True)],
@@ -94,7 +94,7 @@ def nearest(queries: jax.Array, bank: jax.Array) -> tuple[jax.Array, jax.Array]:
         closer = value < best[0]
         return (jnp.where(closer, value, best[0]), jnp.where(closer, index, best[1])), None
 
-    start = jnp.full(len(queries), jnp.inf), jnp.zeros(len(queries), jnp.int32)
+    start = jnp.full(queries.shape[:1], jnp.inf), jnp.zeros(queries.shape[:1], jnp.int32)
     firsts = jnp.arange(blocks.shape[0], dtype=jnp.int32) * _BLOCK
     (value, index), _ = jax.lax.scan(closer, start, (firsts, blocks, exists))
     # Not from ‖a‖² + value, which would leave rounding where the two nearly cancel.
@@ -120,7 +120,8 @@ def reweighted(
     if neighbours < 2:
         return distance
     bank = bank.astype(jnp.float32)
-    around = jax.vmap(lambda i: jax.lax.top_k(-_length(bank - bank[i][None]), neighbours)[1])(index)
+    # Sorted, as TensorFlow cannot yet read a graph that JAX writes of top_k.
+    around = jax.vmap(lambda x: jnp.argsort(_length(bank - x[None]))[:neighbours])(bank[index])
     to_all = _length(patch[:, None] - bank[around])
     return (1.0 - jnp.exp(distance - jax.nn.logsumexp(to_all, axis=-1))) * distance
 
