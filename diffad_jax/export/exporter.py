@@ -60,7 +60,7 @@ def _export(
     detector = Detector.from_workdir(config, workdir, category)
     if chosen.dtype and chosen.dtype != config.training.compute_dtype:
         # Scores differ, so the threshold is chosen again.
-        config, variant = _computing_in(config, chosen.dtype), chosen.dtype
+        config, variant = computing_in(config, chosen.dtype), chosen.dtype
         detector = Detector(config, detector.weights)
     calibration = load_or_choose(config, workdir, category, detector, variant=variant)
     model = Model(detector.config, workdir, category, weights_by_name(detector))
@@ -73,7 +73,8 @@ def _export(
         _carry(folder, chosen.load)
 
 
-def _computing_in(config: ml_collections.ConfigDict, dtype: str) -> ml_collections.ConfigDict:
+def computing_in(config: ml_collections.ConfigDict, dtype: str) -> ml_collections.ConfigDict:
+    """A copy with another compute dtype, which fits the same weights."""
     changed = ml_collections.ConfigDict(config)
     with changed.unlocked():
         changed.training.compute_dtype = dtype

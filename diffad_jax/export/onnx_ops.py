@@ -5,7 +5,6 @@ cancels what meets.
 """
 
 import math
-import string
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,18 +24,34 @@ ELEMENT_WISE = {
     "le": "LessOrEqual", "eq": "Equal",
 }  # fmt: skip
 UNARY = {
-    "exp": "Exp", "log": "Log", "neg": "Neg", "abs": "Abs", "sign": "Sign", "floor": "Floor", "sqrt": "Sqrt",
-    "cos": "Cos", "sin": "Sin", "logistic": "Sigmoid", "stop_gradient": "Identity",
+    "exp": "Exp", "log": "Log", "neg": "Neg", "abs": "Abs", "sign": "Sign", "floor": "Floor",
+    "sqrt": "Sqrt", "cos": "Cos", "sin": "Sin", "logistic": "Sigmoid", "stop_gradient": "Identity",
 }  # fmt: skip
 
 
 def _element_wise(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
     kind = ELEMENT_WISE[eqn.primitive.name]
     if kind == "Max" and any(isinstance(x, np.ndarray) and not x.any() for x in inputs):
-        return b.op("Relu", next(x for x in inputs if isinstance(x, str)))
+        inputs, kind = [x for x in inputs if isinstance(x, str)], "Relu"
     if kind == "Add" and (biased := _biased(b, *inputs)):
         return biased
-    return b.op(kind, *inputs)
+    return _before_transposing(b, inputs, lambda _, *x: b.op(kind, *x))
+
+
+def _before_transposing(
+    b: Builder, inputs: list[Value], emit: Callable[..., str], axis: int = 0
+) -> Value:
+    """What ``emit(axis, *inputs)`` gives, transposed operands being transposed after it instead, so
+    that later transposes meet this one and cancel."""
+    nodes = [b.maker(x, "Transpose") for x in inputs if isinstance(x, str)]
+    orders = {tuple(onnx.helper.get_node_attr_value(n, "perm")) if n else () for n in nodes}
+    order = orders.pop()
+    known = [x for x in inputs if not isinstance(x, str)]
+    if orders or not order or any(x.ndim not in (0, len(order)) for x in known):
+        return emit(axis, *inputs)
+    back = np.argsort(order)
+    before = [b.transpose(x, back) if isinstance(x, str) or x.ndim else x for x in inputs]
+    return b.transpose(emit(order[axis], *before), order)
 
 
 def _biased(b: Builder, left: Value, right: Value) -> str | None:
@@ -57,7 +72,7 @@ def _biased(b: Builder, left: Value, right: Value) -> str | None:
 
 
 def _unary(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
-    return b.op(UNARY[eqn.primitive.name], *inputs)
+    return _before_transposing(b, inputs, lambda _, x: b.op(UNARY[eqn.primitive.name], x))
 
 
 def _integer_pow(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
@@ -78,10 +93,25 @@ def _shift_left(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
 
 
 def _shift_right(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
-    """Of uint32; the mask is for runtimes that take it as int32 and repeat the sign."""
-    value, bits = inputs
-    shifted = b.op("BitShift", value, bits, direction="RIGHT")
-    return b.op("BitwiseAnd", shifted, np.uint32(0xFFFFFFFF) >> bits)
+    return _shifted(b, *inputs)
+
+
+def _shifted(b: Builder, value: Value, bits: Value) -> str:
+    """Of uint32, without its highest bit, which OpenVINO would take for a sign; then with it."""
+    rest = b.op("BitShift", b.op("BitwiseAnd", value, np.uint32(2**31 - 1)), bits,
+                direction="RIGHT")  # fmt: skip
+    is_zero = b.op("Equal", b.op("BitwiseAnd", value, np.uint32(2**31)), np.uint32(0))
+    return b.op("BitwiseOr", rest, b.op("Where", is_zero, np.uint32(0), np.uint32(2**31) >> bits))
+
+
+def _rem(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
+    """Of uint32 by a known number below 2³⁰, in parts that no runtime takes for negative."""
+    value, by = inputs
+    if eqn.invars[0].aval.dtype != np.uint32 or isinstance(by, str):
+        return _element_wise(b, eqn, inputs)
+    half = b.op("Mod", _shifted(b, value, np.uint32(1)), by)
+    odd = b.op("BitwiseAnd", value, np.uint32(1))
+    return b.op("Mod", b.op("Add", b.op("Add", half, half), odd), by)
 
 
 def _rsqrt(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
@@ -153,7 +183,9 @@ def _transpose(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> Value:
 def _concatenate(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> Value:
     axis = eqn.params["dimension"]
     kept = [x for v, x in zip(eqn.invars, inputs, strict=True) if v.aval.shape[axis] != 0]
-    return kept[0] if len(kept) == 1 else b.op("Concat", *kept, axis=axis)
+    if len(kept) == 1:
+        return kept[0]
+    return _before_transposing(b, kept, lambda i, *x: b.op("Concat", *x, axis=i), axis)
 
 
 def _stack(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
@@ -250,8 +282,9 @@ def _arg(kind: str) -> Rule:
 def _sort(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
     """By the first operand; of equal ones TopK takes the first, so it is stable."""
     axis, shape = eqn.params["dimension"], eqn.invars[0].aval.shape
-    if eqn.params["num_keys"] != 1 or eqn.invars[0].aval.dtype != np.float32:
-        raise ExportError("--format=onnx knows how to sort by one row of float32 numbers alone")
+    key = eqn.invars[0].aval.dtype
+    if eqn.params["num_keys"] != 1 or key != np.float32:
+        raise ExportError(f"--format=onnx does not know how to sort {key}")
     count = b.sizes([shape[axis]])
     _, order = b.op("TopK", inputs[0], count, axis=axis, largest=0, outputs=2)
     return [b.op("GatherElements", x, order, axis=axis) for x in inputs]
@@ -310,13 +343,34 @@ def _dot(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> Value:
         found = b.op("MatMul", right, b.transpose(left, (*left_summed, *left_free)))
         last = len(right_free)
         return b.transpose(found, (last, *range(last)))
-    letters = iter(string.ascii_letters)
-    names = [[next(letters) for _ in v.aval.shape] for v in eqn.invars]
-    for i, j in zip((*left_summed, *left_batch), (*right_summed, *right_batch), strict=True):
-        names[1][j] = names[0][i]
-    out = [names[0][i] for i in (*left_batch, *left_free)] + [names[1][j] for j in right_free]
-    equation = f"{''.join(names[0])},{''.join(names[1])}->{''.join(out)}"
-    return b.op("Einsum", left, right, equation=equation)
+    # Several axes become one, and again several in the result.
+    old = [v.aval.shape for v in eqn.invars]
+    batch = [old[0][i] for i in left_batch]
+    rows, columns = [old[0][i] for i in left_free], [old[1][i] for i in right_free]
+    inner = math.prod(old[0][i] for i in left_summed)
+    left = b.transpose(left, (*left_batch, *left_free, *left_summed))
+    right = b.transpose(right, (*right_batch, *right_summed, *right_free))
+    left = b.reshape(left, (*batch, math.prod(rows), inner))
+    right = b.reshape(right, (*batch, inner, math.prod(columns)))
+    return b.reshape(b.op("MatMul", left, right), (*batch, *rows, *columns))
+
+
+def _group_norm(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> Value:
+    """(x - mean) / deviation of each group, times a scale, plus a bias: [b, h, w, c]."""
+    x, scale, bias, groups, epsilon = inputs
+    batch, height, width, channels = eqn.outvars[0].aval.shape
+    ones = np.ones(groups, np.float32)
+    grouped = (batch, len(ones), height * width * channels // len(ones))
+    found = b.op(
+        "InstanceNormalization",
+        b.reshape(b.transpose(x, (0, 3, 1, 2)), grouped),
+        ones,
+        np.zeros_like(ones),
+        epsilon=float(epsilon),
+    )
+    found = b.op("Mul", b.reshape(found, (batch, channels, height, width)),
+                 scale.reshape(-1, 1, 1))  # fmt: skip
+    return b.transpose(b.op("Add", found, bias.reshape(-1, 1, 1)), (0, 2, 3, 1))
 
 
 def _random_seed(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
@@ -357,6 +411,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(ELEMENT_WISE, _element_wise),
     **dict.fromkeys(UNARY, _unary),
     "ne": lambda b, eqn, inputs: b.op("Not", b.op("Equal", *inputs)),
+    "rem": _rem,
     "and": _bits("And", "BitwiseAnd"),
     "or": _bits("Or", "BitwiseOr"),
     "xor": _bits("Xor", "BitwiseXor"),
@@ -393,4 +448,4 @@ RULES: dict[str, Rule] = {
     "random_seed": _random_seed,
 }
 # By the name of a function that is not inlined.
-FUNCTIONS: dict[str, Rule] = {}
+FUNCTIONS: dict[str, Rule] = {"_group_norm": _group_norm}

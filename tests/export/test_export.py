@@ -28,16 +28,15 @@ from diffad_jax.data import images, listing, photo, pictures
 from diffad_jax.export import (
     artifact,
     exporter,
-    onnx,
+    onnx_builder,
     onnx_jaxpr,
     onnx_ops,
     registry,
     run,
 )
 from diffad_jax.export.errors import ExportError
-from diffad_jax.export.graph import Model
+from diffad_jax.inference import calibration
 from diffad_jax.inference.detector import Detector
-from diffad_jax.methods.diffad import STAGES
 
 ROOT = Path(__file__).parents[2]
 TOLERANCE = 1e-5  # of scores and maps in [0, 1]
@@ -136,7 +135,7 @@ def test_a_moved_folder_needs_its_runtime_alone(trained, exported, tmp_path, nam
         assert_scored(output, files, predicted.score, limit)
 
 
-@pytest.mark.parametrize("name", ["stablehlo", "onnx"])
+@pytest.mark.parametrize("name", ["stablehlo", "onnx_seeded"])
 def test_maps_and_seeds(trained, exported, name):
     config, _, _, pixels, predicted = trained
     card = artifact.read_card(exported(name))
@@ -152,11 +151,14 @@ def test_maps_and_seeds(trained, exported, name):
     np.testing.assert_allclose(detect(pixels[:2], 2**32 - 5)["score"], seeded, atol=TOLERANCE)
 
 
-def test_onnx_has_a_default_seed(trained, exported):
+def test_onnx_has_the_seed_inside(trained, exported):
     _, _, _, pixels, predicted = trained
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(exported("onnx") / "model.onnx", options)
+    card = artifact.read_card(exported("onnx"))
+    assert "seed" not in card["inputs"] and artifact.seed(card, None) == card["seed"]
+    with pytest.raises(artifact.ArtifactError, match="has the seed 0 inside: export one"):
+        artifact.seed(card, 5)
+    session = onnxruntime.InferenceSession(exported("onnx") / "model.onnx")
+    assert [x.name for x in session.get_inputs()] == ["image"]
     (score,) = session.run(["score"], {"image": pixels})
     np.testing.assert_allclose(score, predicted.score, atol=TOLERANCE)
 
@@ -357,40 +359,32 @@ def test_a_missing_package_is_named(trained, tmp_path, monkeypatch, name, packag
     assert not any(tmp_path.iterdir())
 
 
-def test_onnx_refuses_what_it_cannot_do(trained, tmp_path):
-    config = ml_collections.ConfigDict(trained[0])
+def test_onnx_refuses_what_it_does_not_know():
+    unknown = jax.make_jaxpr(jax.numpy.cumsum)(np.zeros(3, np.float32))
+    with pytest.raises(ExportError, match="does not know JAX's operation 'cumsum'"):
+        onnx_jaxpr.add(onnx_builder.Builder("image", None), unknown, ["x"])
+
+
+def test_a_bfloat16_detector_becomes_a_float32_graph(trained, tmp_path):
+    """With a threshold of its own; the work directory keeps that of bfloat16."""
+    config, workdir, _, pixels, _ = trained
+    config = ml_collections.ConfigDict(config)
     config.training.compute_dtype = "bfloat16"
-    model = Model(ml_collections.FrozenConfigDict(config), tmp_path, "tiles", {})
-    with pytest.raises(ExportError, match="compute_dtype = 'bfloat16'.*choose another format"):
-        onnx.write(model, tmp_path)
-    unknown = jax.make_jaxpr(jax.numpy.sort)(np.zeros(3, np.float32))
-    with pytest.raises(ExportError, match="does not know JAX's operation 'sort'"):
-        onnx_jaxpr.add(None, unknown, ["x"])
-
-
-def test_onnx_of_the_small_recipes_choices(tiny_config, tmp_path):
-    """Patches, v, differences, several interpolations, a noisy condition, relative maps."""
-    tiny_config.reconstruction.condition = "noisy"
-    tiny_config.reconstruction.interpolation = (0.3, 0.7)
-    config, shapes = ml_collections.FrozenConfigDict(tiny_config), {}
-    for stage in STAGES:
-        shapes[stage.name] = stage.weights_shapes(config, shapes)
-    shapes["normal_level"] = {"level": jax.ShapeDtypeStruct((16, 16), np.float32)}
-    rng = np.random.default_rng(0)
-    weights = {
-        "/".join(key.key for key in path): rng.uniform(0.1, 0.3, leaf.shape).astype(np.float32)
-        * (1 if path[-1].key in ("var", "scale", "level") else rng.choice([-1, 1], leaf.shape))
-        for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)
-    }
-    weights = {name: np.float32(value) for name, value in weights.items()}
-    model = Model(config, tmp_path, "tiles", weights)
-    onnx.write(model, tmp_path)
-    pixels = rng.integers(0, 256, (2, 16, 16, 3), np.uint8)
-    expected = jax.jit(model.__call__)(weights, pixels, np.uint32(5))
-    found = registry.load(tmp_path, {"format": "onnx"})(pixels, 5)
-    assert expected["anomaly_map"].std() > 100 * TOLERANCE
-    for name in ("score", "anomaly_map"):
-        np.testing.assert_allclose(found[name], expected[name], atol=TOLERANCE)
+    for name in ("denoiser.ckpt", "segmenter.pckl"):
+        import_file(config, tmp_path / "run", workdir / name)
+    rounded = Detector.from_workdir(config, tmp_path / "run", "tiles")
+    stored = calibration.load_or_choose(config, tmp_path / "run", "tiles", rounded)
+    before = (tmp_path / "run" / "tiles" / "threshold.json").read_bytes()
+    exporter.export(config, tmp_path / "run", tmp_path / "exported", "onnx")
+    assert (tmp_path / "run" / "tiles" / "threshold.json").read_bytes() == before
+    folder = tmp_path / "exported" / "tiles"
+    card = artifact.read_card(folder)
+    assert card["config"]["training"]["compute_dtype"] == "float32"
+    assert card["threshold"]["value"] != stored.threshold
+    found = registry.load(folder, card)(pixels, card["seed"])
+    wanted = Detector(exporter.computing_in(config, "float32"), rounded.weights).predict(pixels)
+    assert np.abs(rounded.predict(pixels).score - wanted.score).max() > 10 * TOLERANCE
+    np.testing.assert_allclose(found["score"], wanted.score, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (1, 3, 2)])

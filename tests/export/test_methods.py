@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from diffad_jax.export import artifact, registry
+from diffad_jax.export.errors import ExportError
 
 FORMATS = [name for name, written in registry.FORMATS.items() if written.load]
 METHODS = sorted(method_cases.CONFIGS)
@@ -53,3 +54,22 @@ def test_scores_maps_and_verdicts_are_those_of_predict(method, name, exported):
     middle = np.sort(wanted["score"])[:-1] + np.diff(np.sort(wanted["score"])) / 2
     for threshold in middle:
         np.testing.assert_array_equal(found["score"] > threshold, wanted["score"] > threshold)
+
+
+def test_a_seeded_onnx_graph_of_riads_squares_is_refused(tmp_path):
+    with pytest.raises(ExportError, match="does not know JAX's operation 'random_fold_in'"):
+        method_cases.export(method_cases.model("riad"), "onnx_seeded", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["onnx", "onnx_seeded"])
+def test_diffads_choices(name, tmp_path):
+    """Several interpolations, a noisy condition; another seed draws otherwise."""
+    changes = {"reconstruction.condition": "noisy", "reconstruction.interpolation": (0.3, 0.7)}
+    model = method_cases.model("diffad", **changes)
+    method_cases.export(model, name, tmp_path)
+    card, pixels = artifact.read_card(tmp_path), method_cases.photos(16, 2)
+    detect, run = registry.load(tmp_path, card), jax.jit(model.__call__)
+    for seed in (model.seed, 4_000_000_005) if name == "onnx_seeded" else (model.seed,):
+        wanted, found = run(model.weights, pixels, np.uint32(seed)), detect(pixels, seed)
+        for key, values in wanted.items():
+            np.testing.assert_allclose(found[key], values, rtol=1e-4)
