@@ -15,9 +15,7 @@ from diffad_jax.export import artifact
 from diffad_jax.export.graph import Model
 from diffad_jax.export.registry import FORMATS
 from diffad_jax.methods import backbone
-from diffad_jax.methods.contract import is_fitted
 from diffad_jax.methods.registry import get_method
-from diffad_jax.training import checkpoint
 
 FITTED = {"image_size": 32, "backbone.name": "resnet18", "backbone.layers": ("layer2", "layer3")}
 CHANGES = {
@@ -60,12 +58,12 @@ def model(method: str, **changes) -> Model:
     frozen = ml_collections.FrozenConfigDict(config(method, **changes))
     weights, rng = {}, np.random.default_rng(1)
     for stage in get_method(frozen).stages(frozen):
-        if not is_fitted(stage):
-            weights[stage.NAME] = stage.weights(checkpoint.abstract_state(stage, frozen, weights))
+        if not stage.fit:
+            weights[stage.name] = stage.weights_shapes(frozen, weights)
         elif method == "diffad":
-            weights[stage.NAME] = {"level": jax.ShapeDtypeStruct((frozen.image_size,) * 2, float)}
+            weights[stage.name] = {"level": jax.ShapeDtypeStruct((frozen.image_size,) * 2, float)}
         else:
-            weights[stage.NAME] = _fitted(stage, frozen)
+            weights[stage.name] = _fitted(stage, frozen)
     named = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
         name = "/".join(key.key for key in path)
