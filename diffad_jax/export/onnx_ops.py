@@ -96,22 +96,31 @@ def _shift_right(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
     return _shifted(b, *inputs)
 
 
-def _shifted(b: Builder, value: Value, bits: Value) -> str:
-    """Of uint32, without its highest bit, which OpenVINO would take for a sign; then with it."""
-    rest = b.op("BitShift", b.op("BitwiseAnd", value, np.uint32(2**31 - 1)), bits,
-                direction="RIGHT")  # fmt: skip
-    is_zero = b.op("Equal", b.op("BitwiseAnd", value, np.uint32(2**31)), np.uint32(0))
-    return b.op("BitwiseOr", rest, b.op("Where", is_zero, np.uint32(0), np.uint32(2**31) >> bits))
+def _shifted(b: Builder, value: Value, bits: np.ndarray) -> str:
+    """Of uint32, to the right.
+
+    OpenVINO takes the highest bit for a sign, divides in float32 and saturates constants: so no
+    constant has that bit, and what is shifted has at most 16 others.
+    """
+    bits = np.uint32(bits)
+    low = b.op("BitwiseAnd", value, np.uint32(2**31 - 1))
+    is_low = b.op("Equal", b.op("BitwiseXor", value, low), np.uint32(0))
+    found = b.op("Where", is_low, np.uint32(0), np.uint32(2**31) >> bits)
+    for part in (np.uint32(0x7FFF0000), np.uint32(0xFFFF)):
+        if mask := part >> bits << bits:
+            shifted = b.op("BitShift", b.op("BitwiseAnd", value, mask), bits, direction="RIGHT")
+            found = b.op("BitwiseOr", found, shifted)
+    return found
 
 
 def _rem(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
-    """Of uint32 by a known number below 2³⁰, in parts that no runtime takes for negative."""
+    """Of uint32 by a small known number, in halves that float32 holds, for the same reason."""
     value, by = inputs
-    if eqn.invars[0].aval.dtype != np.uint32 or isinstance(by, str):
+    if eqn.invars[0].aval.dtype != np.uint32 or isinstance(by, str) or by.max() > 4096:
         return _element_wise(b, eqn, inputs)
-    half = b.op("Mod", _shifted(b, value, np.uint32(1)), by)
-    odd = b.op("BitwiseAnd", value, np.uint32(1))
-    return b.op("Mod", b.op("Add", b.op("Add", half, half), odd), by)
+    high = b.op("Mod", _shifted(b, value, np.uint32(16)), by)
+    low = b.op("BitwiseAnd", value, np.uint32(0xFFFF))
+    return b.op("Mod", b.op("Add", b.op("Mul", high, np.uint32(2**16) % by), low), by)
 
 
 def _rsqrt(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:

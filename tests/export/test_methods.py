@@ -5,12 +5,17 @@ import functools
 import jax
 import method_cases
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
+from onnx.reference import ReferenceEvaluator
 
-from diffad_jax.export import artifact, registry
+from diffad_jax.export import artifact, onnx_builder, onnx_jaxpr, registry
+from diffad_jax.export import onnx as onnx_format
 from diffad_jax.export.errors import ExportError
 
 FORMATS = [name for name, written in registry.FORMATS.items() if written.load]
+OUTPUTS = ("score", "anomaly_map")
 METHODS = sorted(method_cases.CONFIGS)
 
 
@@ -54,6 +59,67 @@ def test_scores_maps_and_verdicts_are_those_of_predict(method, name, exported):
     middle = np.sort(wanted["score"])[:-1] + np.diff(np.sort(wanted["score"])) / 2
     for threshold in middle:
         np.testing.assert_array_equal(found["score"] > threshold, wanted["score"] > threshold)
+
+
+def by_onnxruntime(path, names, feeds):
+    return onnxruntime.InferenceSession(path).run(names, feeds)
+
+
+def by_reference(path, names, feeds):
+    return ReferenceEvaluator(str(path)).run(names, feeds)
+
+
+def by_openvino(path, names, feeds):
+    openvino = pytest.importorskip("openvino")
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    found = openvino.Core().compile_model(str(path), "CPU", exact)(feeds)
+    return [found[name] for name in names]
+
+
+RUNTIMES = [by_onnxruntime, by_reference, by_openvino]
+
+
+@pytest.mark.parametrize("run", RUNTIMES)
+@pytest.mark.parametrize("method", METHODS)
+def test_onnx_in_every_runtime(method, run, exported):
+    """Fewer of its operations are the same in all of them than one would think."""
+    size = method_cases.model(method).config.image_size
+    pixels, wanted = method_cases.photos(size), predicted(method)
+    path = exported(method, "onnx") / "model.onnx"
+    found = run(path, OUTPUTS, {"image": pixels[-2:]})
+    for name, values in zip(OUTPUTS, found, strict=True):
+        scale = np.abs(wanted[name]).max()
+        np.testing.assert_allclose(values, wanted[name][-2:], rtol=1e-4, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize("run", RUNTIMES)
+@pytest.mark.parametrize("seed", [0, 7, 2**31, 4_000_000_005])
+def test_random_numbers_are_those_of_jax_in_every_runtime(seed, run, tmp_path):
+    def draw(seed):
+        keys = jax.random.split(jax.random.key(seed), 3)
+        t = jax.random.randint(keys[1], (1,), 3, 900)
+        bits = jax.random.bits(keys[0], (100,)) >> 9  # positive in any runtime's integers
+        return t, bits, jax.random.normal(keys[2], (100,))
+
+    builder = onnx_builder.Builder("image", None)
+    shape = jax.ShapeDtypeStruct((), np.uint32)
+    for value, name in zip(
+        onnx_jaxpr.add(builder, jax.make_jaxpr(draw)(shape), ["seed"]), "tbn", strict=True
+    ):
+        builder.nodes.append(onnx.helper.make_node("Identity", [value], [name]))
+    nodes, constants = builder.used("tbn")
+    types = {"t": onnx.TensorProto.INT32, "b": onnx.TensorProto.UINT32, "n": 1}
+    outputs = [onnx.helper.make_tensor_value_info(n, t, None) for n, t in types.items()]
+    inputs = [onnx.helper.make_tensor_value_info("seed", onnx.TensorProto.UINT32, [])]
+    graph = onnx.helper.make_graph(nodes, "draw", inputs, outputs, constants)
+    opset = [onnx.helper.make_opsetid("", onnx_format.OPSET)]
+    made = onnx.helper.make_model(graph, opset_imports=opset, ir_version=onnx_format.IR_VERSION)
+    onnx.save(made, tmp_path / "draw.onnx")
+    wanted = draw(np.uint32(seed))
+    found = run(tmp_path / "draw.onnx", list("tbn"), {"seed": np.array(seed, np.uint32)})
+    for ours, theirs in zip(found[:2], wanted[:2], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_allclose(found[2], wanted[2], rtol=1e-5, atol=1e-6)
 
 
 def test_a_seeded_onnx_graph_of_riads_squares_is_refused(tmp_path):
