@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
-from diffad_jax.export import onnx_ops
+from diffad_jax.export import onnx_ops, onnx_random
 from diffad_jax.export.errors import ExportError
 from diffad_jax.export.onnx_builder import Builder, Value
 
@@ -135,10 +135,10 @@ def _random(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
     counts = np.arange(np.prod(shape), dtype=np.uint32).reshape(shape)
 
     def keys(key: jax.Array) -> jax.Array:
-        return jnp.concatenate([x[:, None] for x in onnx_ops.threefry(key, counts)], axis=1)
+        return jnp.concatenate([x[:, None] for x in onnx_random.threefry(key, counts)], axis=1)
 
     def bits(key: jax.Array) -> jax.Array:
-        return jnp.bitwise_xor(*onnx_ops.threefry(key, counts))
+        return jnp.bitwise_xor(*onnx_random.threefry(key, counts))
 
     drawn = keys if eqn.primitive.name == "random_split" else bits
     return add(b, jax.make_jaxpr(drawn)(jax.ShapeDtypeStruct((2,), np.uint32)), inputs)

@@ -30,7 +30,7 @@ from diffad_jax.export import (
     exporter,
     onnx_builder,
     onnx_jaxpr,
-    onnx_ops,
+    onnx_random,
     registry,
     run,
 )
@@ -390,7 +390,7 @@ def test_a_bfloat16_detector_becomes_a_float32_graph(trained, tmp_path):
 @pytest.mark.parametrize("shape", [(), (5,), (1, 3, 2)])
 def test_threefry_draws_the_bits_of_jax_random(shape):
     counts = np.arange(np.prod(shape), dtype=np.uint32).reshape(shape)
-    x, y = onnx_ops.threefry(np.array([7, 4_000_000_000], np.uint32), counts)
+    x, y = onnx_random.threefry(np.array([7, 4_000_000_000], np.uint32), counts)
     key = jax.random.wrap_key_data(np.array([7, 4_000_000_000], np.uint32))
     np.testing.assert_array_equal(x ^ y, jax.random.bits(key, shape))
 
