@@ -16,6 +16,7 @@ from configs import draem, mvtec_small
 
 def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config = mvtec_small.small_photos(draem.get_config(category), 128)
+    config.data.textures = "procedural"  # nothing to download
     config.draem.reconstructor_channels = 64
     config.draem.reconstructor_multipliers = (1, 2, 2, 2)
     config.draem.segmenter_channels = 32

@@ -64,6 +64,7 @@ def few_steps(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """``config`` with what lets all three stages learn in thousands of steps."""
     # Else colour alone tells an anomaly from a grey photo, and foreign texture alone from any;
     # what only changes the light of a part is copied, and other light on the whole is an anomaly.
+    config.data.textures = "procedural"  # nothing to download
     config.synthesis.grey_as_photo = True
     config.synthesis.own_texture_probability = 0.3
     config.synthesis.shade_probability = 0.4
@@ -97,6 +98,7 @@ def few_steps(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.reconstruction.training_steps = 1
     config.reconstruction.test_steps = 1
     config.reconstruction.spacing = "trailing"
+    config.reconstruction.clip = True
 
     config.segmentation.input = "differences"
     config.segmentation.decay = "cosine"

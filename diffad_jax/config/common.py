@@ -224,8 +224,8 @@ def steps(
         "warmup_steps": Field(0, "in which the rate rises from 0", NATURAL),
         "decay": Field(
             decay,
-            "constant | cosine (to a hundredth) | steps: x 0.2 at 80 %, again at 90 %",
-            choices=("constant", "cosine", "steps"),
+            "constant | cosine (to 1/100) | steps: x 0.2 at 80 %, again at 90 % | late: x 0.1 at 5/6",
+            choices=("constant", "cosine", "steps", "late"),
         ),
     }
 

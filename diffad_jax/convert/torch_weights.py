@@ -58,7 +58,8 @@ def convert(config: Config, tensors: dict[str, np.ndarray], source: str) -> dict
         _require_one_autoencoder(tensors, source)
         _require_schedule(config, tensors, source)
         parts["scale"] = _latent_scale(config, tensors, source)
-        parts.setdefault("average", parts["denoiser"])  # trained without one
+        if "average" not in parts or not config.diffusion.ema_decay:
+            parts["average"] = parts["denoiser"]  # as the published scripts sample
         for part in ("denoiser", "average"):
             parts[part] = scale_condition(parts[part], 1.0 / parts["scale"])
     return parts

@@ -86,7 +86,7 @@ def learning_rate(stage: ml_collections.ConfigDict, updates: int) -> optax.Sched
     """Linear warm-up, then the stage's ``decay`` over ``updates`` optimiser steps.
 
     Raises:
-      ValueError: ``decay`` is none of constant, cosine, steps.
+      ValueError: ``decay`` is none of constant, cosine, steps, late.
     """
     rate, warmup = stage.learning_rate, stage.warmup_steps
     rest = max(updates - warmup, 1)
@@ -98,8 +98,10 @@ def learning_rate(stage: ml_collections.ConfigDict, updates: int) -> optax.Sched
         after = optax.piecewise_constant_schedule(
             rate, {int(0.8 * updates) - warmup: 0.2, int(0.9 * updates) - warmup: 0.2}
         )
+    elif stage.decay == "late":
+        after = optax.piecewise_constant_schedule(rate, {updates * 5 // 6 - warmup: 0.1})
     else:
-        raise ValueError(f"decay must be constant, cosine or steps, got {stage.decay!r}")
+        raise ValueError(f"decay must be constant, cosine, steps or late, got {stage.decay!r}")
     if not warmup:
         return after
     return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), after], [warmup])

@@ -282,7 +282,7 @@ def with_steps(
 ) -> Config:
     """The config with the stage's length in steps, where it has it in epochs.
 
-    An epoch is as many examples as there are normal photos. The length is settled when a stage
+    An epoch is ceil(photos / batch size) steps, as published. The length is settled when a stage
     begins: photos that are added later do not make a finished stage unfinished.
 
     Args:
@@ -300,7 +300,7 @@ def with_steps(
         if newest := checkpoints.newest_sound_step():
             steps = checkpoints.planned_steps(newest)
         checkpoints.close()
-    steps = steps or math.ceil(c.epochs * num_photos() / c.batch_size)
+    steps = steps or c.epochs * math.ceil(num_photos() / c.batch_size)
     settled = ml_collections.ConfigDict(config)
     with settled.unlocked():
         stage.settings(settled).steps = steps

@@ -5,9 +5,10 @@ import importlib
 import ml_collections
 import pytest
 
-from configs import mvtec
+from configs import mvtec, mvtec_small, riad
 from diffad_jax.errors import ConfigError
 from diffad_jax.methods.registry import check_config
+from diffad_jax.methods.train_state import learning_rate
 
 NAMES = ("mvtec", "mvtec_fast", "mvtec_small", "demo", "folder")
 OTHERS = ("draem", "draem_small", "riad", "riad_small", "padim", "patchcore")
@@ -118,3 +119,17 @@ def test_sampling_never_meets_noise_that_training_left_out():
         check_config(config)
     config.diffusion.trained_timesteps = (0, 1000)
     check_config(config)
+
+
+def test_the_published_recipe_samples_with_the_weights_themselves_and_clips_nothing():
+    published, small = mvtec.get_config(), mvtec_small.get_config()
+    assert published.diffusion.ema_decay == 0.0 and not published.reconstruction.clip
+    assert published.data.textures == "dtd" and published.data.resize == "bilinear"
+    assert small.diffusion.ema_decay == 0.995 and small.reconstruction.clip
+    assert small.data.textures == "procedural"
+
+
+def test_riads_rate_falls_to_a_tenth_at_epoch_250_of_300():
+    section = ml_collections.ConfigDict(riad.get_config().riad)
+    rate = learning_rate(section, updates=300)
+    assert float(rate(249)) == pytest.approx(1e-4) and float(rate(250)) == pytest.approx(1e-5)

@@ -104,7 +104,10 @@ DIFFUSION = trained(
     ),
     **steps(epochs=4000, batch_size=32, learning_rate=2e-6 * 32, decay="constant"),
     weight_decay=Field(0.01, "of AdamW", NATURAL),
-    ema_decay=Field(0.9999, "with warm-up min(ema_decay, (1 + n) / (10 + n))", SHARE),
+    # The published training keeps an average (0.9999) that no later script of it samples with.
+    ema_decay=Field(
+        0.0, "of the average that samples, warmed up; 0: the last weights (published)", SHARE
+    ),
 )
 RECONSTRUCTION = section(
     "reconstruction",
@@ -127,6 +130,7 @@ RECONSTRUCTION = section(
     condition_timesteps=Field(
         (400, 500), "a noisy one's timestep, from the first to below the last", NATURAL, pair=True
     ),
+    clip=Field(False, "both pictures to [0, 1] before the segmenter; published: as decoded"),
     interpolation=Field(
         (0.5,), "lambda: z_inter = lambda c + (1 - lambda) z_r, a channel each", SHARE, empty=True
     ),

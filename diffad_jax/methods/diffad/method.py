@@ -1,6 +1,7 @@
 """DiffAD as a method: its stages, and how it predicts."""
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 
 from diffad_jax.config import common
@@ -47,8 +48,8 @@ def judge(
     return Prediction(
         score=filters.image_score(anomaly_map, c.smoothing, c.smoothing_power),
         anomaly_map=anomaly_map,
-        reconstruction=repaired.reconstruction,
-        interpolated=repaired.interpolated,
+        reconstruction=jnp.clip(repaired.reconstruction, 0.0, 1.0),
+        interpolated=jnp.clip(repaired.interpolated, 0.0, 1.0),
     )
 
 

@@ -13,7 +13,7 @@ Config = ml_collections.FrozenConfigDict
 
 @flax.struct.dataclass
 class Reconstruction:
-    """float32 in [0, 1]."""
+    """float32, in [0, 1] where ``config.reconstruction.clip`` is set, else as decoded."""
 
     reconstruction: jax.Array  # [b, h, w, 3]: x_r = D(z_r)
     interpolated: jax.Array  # [b, k, h, w, 3]: x_inter = D(λ c + (1 − λ) z_r) for each of k λ
@@ -40,7 +40,7 @@ def reconstruct(
         neighbours in the batch; training draws it for each.
 
     Returns:
-      x_r and x_inter, clipped to [0, 1].
+      x_r and x_inter.
     """
     latent, gain = encode(weights, image, config=config)
     z_r = denoise(
@@ -82,8 +82,6 @@ def denoise(
 
     condition, start, last = latent, normal(noise_key), config.diffusion.timesteps
     if config.diffusion.condition_noise == "hidden":
-        timestep = jnp.full(latent.shape[:1], c.start_timestep)
-        start = schedule.q_sample(latent, timestep, start, alpha_bar)
         condition, last = jnp.zeros_like(latent), c.start_timestep + 1
     elif c.condition == "noisy":
         s = jax.random.randint(timestep_key, (drawn,), *c.condition_timesteps)
@@ -96,13 +94,17 @@ def denoise(
         return schedule.predicted_noise(config.diffusion.prediction, output, z_t, t, alpha_bar)
 
     visited = ddim.sampling_timesteps(last, num_steps, c.spacing)
+    if config.diffusion.condition_noise == "hidden":
+        # Leading spacing begins below ``start_timestep``: as much noise as the sampler expects.
+        first = jnp.full(latent.shape[:1], visited[0])
+        start = schedule.q_sample(latent, first, start, alpha_bar)
     return ddim.ddim_sample(predict_noise, start, visited, alpha_bar)
 
 
 def decode(
     weights: dict, latent: jax.Array, z_r: jax.Array, gain: jax.Array, *, config: Config
 ) -> Reconstruction:
-    """x_r = D(z_r) and x_inter = D(λ c + (1 − λ) z_r) in the photo's light, clipped to [0, 1].
+    """x_r = D(z_r) and x_inter = D(λ c + (1 − λ) z_r) in the photo's light.
 
     Args:
       weights: of the stages ``autoencoder`` and ``denoiser``.
@@ -116,5 +118,7 @@ def decode(
     latents = jnp.concatenate([z_r, *mixed]) / weights["denoiser"]["scale"]
     decoded = networks.autoencoder(config).apply(weights["autoencoder"], latents, method="decode")
     decoded = decoded.reshape(1 + len(mixed), *z_r.shape[:1], *decoded.shape[1:])
-    decoded = jnp.clip(decoded / gain[None], 0.0, 1.0)
+    decoded = decoded / gain[None]
+    if config.reconstruction.clip:
+        decoded = jnp.clip(decoded, 0.0, 1.0)
     return Reconstruction(reconstruction=decoded[0], interpolated=jnp.moveaxis(decoded[1:], 0, 1))

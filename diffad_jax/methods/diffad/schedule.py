@@ -32,7 +32,7 @@ def target(
 ) -> jax.Array:
     """What the denoiser is to predict: ε, or v = √ᾱ_t ε − √(1 − ᾱ_t) z (Salimans & Ho 2022).
 
-    An error of ε at the noisiest step is 77 times as large in the clean latent that it stands for
+    An error of ε at the noisiest step is 92 times as large in the clean latent that it stands for
     (published schedule), which a sampler of few steps cannot mend; one of v is not magnified.
 
     Args:

@@ -159,3 +159,27 @@ def test_without_a_condition_it_starts_at_the_photos_own_noised_latent(weights):
     began = (denoise(latent) - denoise(0.0 * latent)) / signal
     np.testing.assert_allclose(began, latent, rtol=1e-4, atol=1e-4)
     assert not np.allclose(denoise(latent), latent, atol=1e-3)
+
+
+def test_without_a_condition_the_noise_is_that_of_the_first_step_that_is_visited(weights):
+    """Leading spacing of 2 steps below 501 begins at 251: a latent noised to 500 is no such one."""
+    config = ml_collections.ConfigDict(small_config(start_timestep=500, spacing="leading"))
+    config.diffusion.condition_noise = "hidden"
+    config.diffusion.prediction = "epsilon"
+    config = ml_collections.FrozenConfigDict(config)
+    latent, _ = reconstruct.encode(weights, PHOTOS, config=config)
+    silent = weights | {"denoiser": jax.tree.map(jnp.zeros_like, weights["denoiser"])}
+    silent["denoiser"]["scale"] = weights["denoiser"]["scale"]
+    denoise = functools.partial(reconstruct.denoise, silent, key=KEY, config=config, num_steps=2)
+    # A denoiser that finds no noise multiplies what began by one number.
+    alpha_bar = reconstruct.noise_schedule(config)
+    began = (denoise(latent) - denoise(0.0 * latent)) / np.sqrt(alpha_bar[0])
+    np.testing.assert_allclose(began, latent, rtol=1e-4, atol=1e-4)
+
+
+def test_pictures_are_clipped_only_where_the_config_says_so(weights):
+    free, clipped = (run(weights, clip=clip) for clip in (False, True))
+    assert free.reconstruction.max() > 1.0 or free.reconstruction.min() < 0.0
+    for name in ("reconstruction", "interpolated"):
+        expected = np.clip(getattr(free, name), 0.0, 1.0)
+        np.testing.assert_allclose(getattr(clipped, name), expected, atol=1e-6)
