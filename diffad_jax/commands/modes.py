@@ -46,6 +46,7 @@ def _import(config: ml_collections.ConfigDict, workdir: Path, *files: Path) -> N
 def _compare_with_trained(config: ml_collections.ConfigDict, workdir: Path) -> None:
     """Names what the config says otherwise than the one that its categories were trained with."""
     for category in config.categories:
+        stored.refuse_other_method(config, workdir / category)
         locking, free = stored.differences(config, sections(get_method(config)), workdir / category)
         if locking:
             raise ConfigError(

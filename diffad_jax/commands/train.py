@@ -23,7 +23,7 @@ from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.registry import get_method, sections
 from diffad_jax.methods.sizes import check_sizes
 from diffad_jax.methods.train_state import Params
-from diffad_jax.runtime import console, files, lock
+from diffad_jax.runtime import console, files, lock, sharding
 from diffad_jax.training import checkpoint, fit, loop
 from diffad_jax.training.fingerprint import describe_photos
 from diffad_jax.training.held_out import load_split
@@ -67,6 +67,7 @@ def train_and_evaluate(
       lock.LockedError: another training writes to a category's folder.
     """
     prepare(config)
+    _check_devices(config)
     if not all(_is_begun(config, workdir / category) for category in config.categories):
         check_sizes(config)
     if config.data.recorded:
@@ -78,6 +79,16 @@ def train_and_evaluate(
         evaluate(config, workdir)
     elif jax.process_index() == 0:
         console.note("trained by several processes; to evaluate, start a single one")
+
+
+def _check_devices(config: ml_collections.ConfigDict) -> None:
+    """Raises ConfigError if a stage, perhaps the last one, cannot share its batches out."""
+    frozen_config = ml_collections.FrozenConfigDict(config)
+    mesh = sharding.make_mesh(frozen_config)
+    for stage in get_method(config).stages(frozen_config):
+        if not stage.fit:
+            size = stage.settings(frozen_config).batch_size
+            sharding.check_batch_size(mesh, size, f"config.{stage.section}.batch_size")
 
 
 def _is_begun(config: ml_collections.ConfigDict, directory: Path) -> bool:
@@ -95,6 +106,7 @@ def train_category(
     """
     frozen_config = ml_collections.FrozenConfigDict(config)
     stages = get_method(config).stages(frozen_config)
+    stored.refuse_other_method(config, directory)
     for stage in stages:
         checkpoint.refuse_other_config(stage, frozen_config, directory)
     if jax.process_index() == 0:

@@ -75,6 +75,17 @@ def of_workdir(workdir: Path, chosen: Sequence[str]) -> ml_collections.ConfigDic
     return config
 
 
+def refuse_other_method(config: Config, directory: Path) -> None:
+    """Raises ConfigError if a category's folder keeps the config of another method."""
+    if not (directory / _FILE).exists():
+        return
+    if (method := read(directory).method) != config.method:
+        raise ConfigError(
+            f"{directory} holds a detector of config.method = {method!r}, not {config.method!r}: "
+            "choose another --workdir, or leave --config away to use what is there"
+        )
+
+
 def differences(
     config: Config, sections: Iterable[Section], directory: Path
 ) -> tuple[list[str], list[str]]:

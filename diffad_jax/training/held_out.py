@@ -101,5 +101,5 @@ def forget(directory: Path) -> None:
     for folder in directory.iterdir():
         if folder.is_dir() and any(child.name.isdigit() for child in folder.iterdir()):
             shutil.rmtree(folder)
-    for name in ("stages.json", "threshold.json", "threshold_tile.json", split.FILE):
+    for name in ("stages.json", "threshold.json", "threshold_tile.json", "config.json", split.FILE):
         (directory / name).unlink(missing_ok=True)

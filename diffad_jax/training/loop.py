@@ -75,7 +75,7 @@ def train_stage(
       TrainingError: the loss or a gradient is not finite.
     """
     c, mesh = stage.settings(config), sharding.make_mesh(config)
-    sharding.check_batch_size(mesh, c.batch_size, f"batch_size of the {stage.name}")
+    sharding.check_batch_size(mesh, c.batch_size, f"config.{stage.section}.batch_size")
     frozen = sharding.place(mesh, frozen)
     shapes = stage.state_shapes(config, frozen)
     template = sharding.with_shardings(shapes, sharding.weights_sharding(mesh, shapes))
