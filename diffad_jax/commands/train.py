@@ -11,7 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from diffad_jax.commands.evaluate import evaluate
+from diffad_jax.commands.evaluate import evaluate, load_inception
 from diffad_jax.config import stored
 from diffad_jax.convert import pretrained
 from diffad_jax.data import advice, images, inspect_text, layouts, recorded, split, toy
@@ -67,11 +67,7 @@ def train_and_evaluate(
       lock.LockedError: another training writes to a category's folder.
     """
     prepare(config)
-    _check_devices(config)
-    if not all(_is_begun(config, workdir / category) for category in config.categories):
-        check_sizes(config)
-    if config.data.recorded:
-        recorded.Recording(config.data.recorded)  # it is there, and whole
+    _check(config, workdir)
     for category in config.categories:
         with lock.hold(workdir / category):
             train_category(config, workdir / category, category, profile)
@@ -81,20 +77,31 @@ def train_and_evaluate(
         console.note("trained by several processes; to evaluate, start a single one")
 
 
-def _check_devices(config: ml_collections.ConfigDict) -> None:
-    """Raises ConfigError if a stage, perhaps the last one, cannot share its batches out."""
+def _check(config: ml_collections.ConfigDict, workdir: Path) -> None:
+    """Raises UserError for what would end the work later, perhaps after hours."""
     frozen_config = ml_collections.FrozenConfigDict(config)
+    stages = get_method(config).stages(frozen_config)
     mesh = sharding.make_mesh(frozen_config)
-    for stage in get_method(config).stages(frozen_config):
+    for stage in stages:
         if not stage.fit:
             size = stage.settings(frozen_config).batch_size
             sharding.check_batch_size(mesh, size, f"config.{stage.section}.batch_size")
+    folders = [workdir / category for category in config.categories]
+    for folder in folders:
+        _refuse_other_work(config, folder)
+    if not all((folder / stage.name).is_dir() for folder in folders for stage in stages):
+        check_sizes(config)
+    if config.data.recorded:
+        recorded.Recording(config.data.recorded)  # it is there, and whole
+    load_inception(config)  # for evaluation, at the end
 
 
-def _is_begun(config: ml_collections.ConfigDict, directory: Path) -> bool:
-    """Whether every stage has weights, whose networks have shown that they fit."""
-    stages = get_method(config).stages(ml_collections.FrozenConfigDict(config))
-    return all((directory / stage.name).is_dir() for stage in stages)
+def _refuse_other_work(config: ml_collections.ConfigDict, directory: Path) -> None:
+    """Raises UserError if a category's folder holds weights of another method or config."""
+    frozen_config = ml_collections.FrozenConfigDict(config)
+    stored.refuse_other_method(config, directory)
+    for stage in get_method(config).stages(frozen_config):
+        checkpoint.refuse_other_config(stage, frozen_config, directory)
 
 
 def train_category(
@@ -105,17 +112,14 @@ def train_category(
     Metrics on held-out photos, seconds and memory go to ``stages.json``.
     """
     frozen_config = ml_collections.FrozenConfigDict(config)
-    stages = get_method(config).stages(frozen_config)
-    stored.refuse_other_method(config, directory)
-    for stage in stages:
-        checkpoint.refuse_other_config(stage, frozen_config, directory)
+    _refuse_other_work(config, directory)
     if jax.process_index() == 0:
         stored.write(config, sections(get_method(config)), directory, category)
     photos = load_split(frozen_config, directory, category)
     report_file = directory / "stages.json"
     report = files.read_json(report_file)
     weights: dict = {}
-    for stage in stages:
+    for stage in get_method(config).stages(frozen_config):
         started = time.monotonic()
         title = f"{category}/{stage.name}"
         if stage.fit:

@@ -5,9 +5,12 @@ import types
 import numpy as np
 import pytest
 
+from configs import padim
 from diffad_jax.commands import train
+from diffad_jax.config import stored
 from diffad_jax.data import split
-from diffad_jax.errors import ConfigError
+from diffad_jax.errors import UserError
+from diffad_jax.methods.registry import get_method, sections
 
 
 def test_without_held_out_photos_a_stage_is_looked_at_on_its_own(tiny_config, photos):
@@ -22,13 +25,28 @@ def test_without_held_out_photos_a_stage_is_looked_at_on_its_own(tiny_config, ph
         assert not np.array_equal(batch["augmented_image"], seen["augmented_image"])
 
 
-def test_batches_that_devices_cannot_share_are_told_at_the_start(tiny_config, monkeypatch):
-    """Of the last stage as well."""
-    mesh = types.SimpleNamespace(size=4)
-    monkeypatch.setattr(train.sharding, "make_mesh", lambda config: mesh)
-    for stage in ("autoencoder", "diffusion"):
-        tiny_config[stage].batch_size = 8
-    with pytest.raises(ConfigError, match="config.segmentation.batch_size = 2 is not a multiple"):
-        train._check_devices(tiny_config)
-    tiny_config.segmentation.batch_size = 8
-    train._check_devices(tiny_config)
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("segmentation.batch_size", 3, "config.segmentation.batch_size = 3 is not a multiple of 2"),
+        ("evaluation.inception_weights", "nowhere", "config.evaluation.inception_weights: .*nowh"),
+        ("data.recorded", "nowhere.zip", "config.data.recorded: there is no nowhere.zip"),
+        ("image_size", 20, "config.image_size = 20 does not suit the network of stage denoiser"),
+    ],
+)
+def test_what_would_end_the_work_after_hours_ends_it_at_the_start(
+    field, value, message, tiny_config, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(train.sharding, "make_mesh", lambda c: types.SimpleNamespace(size=2))
+    section, _, name = field.rpartition(".")
+    (tiny_config[section] if section else tiny_config)[name] = value
+    with pytest.raises(UserError, match=message):
+        train.train_and_evaluate(tiny_config, tmp_path, None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_so_do_weights_of_another_method_in_the_last_category(tiny_config, tmp_path):
+    other = padim.get_config("tiles")
+    stored.write(other, sections(get_method(other)), tmp_path / "tiles", "tiles")
+    with pytest.raises(UserError, match="holds a detector of config.method = 'padim'"):
+        train.train_and_evaluate(tiny_config, tmp_path, None)
