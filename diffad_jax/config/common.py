@@ -224,7 +224,7 @@ def steps(
         "warmup_steps": Field(0, "in which the rate rises from 0", NATURAL),
         "decay": Field(
             decay,
-            "constant | cosine (to 1/100) | steps: x 0.2 at 80 %, again at 90 % | late: x 0.1 at 5/6",
+            "constant | cosine (to 1/100) | steps: x 0.2 at 80 % and 90 % | late: x 0.1 at 5/6",
             choices=("constant", "cosine", "steps", "late"),
         ),
     }
