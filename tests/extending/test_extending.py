@@ -36,7 +36,7 @@ def test_a_method_trains_predicts_and_is_exported(config, tmp_path, photos):
     assert written["categories"]["tiles"]["image_auroc"] == 1.0
     predict_photos(config, tmp_path, f"{photos}/tiles/test/scratch", tmp_path / "out")
     assert len((tmp_path / "out" / "predictions.csv").read_text().splitlines()) == 4
-    exporter.export(config, tmp_path, tmp_path / "exported", "stablehlo")
+    exporter.export(config, tmp_path, tmp_path / "exported", "onnx")
     assert (tmp_path / "exported" / "tiles" / "run.py").exists()
 
 
