@@ -124,10 +124,11 @@ def _overridden(
     for argument in overrides:
         field = re.sub(r"^--?(no)?config\.", "", argument.partition("=")[0])
         if field not in known:
-            near = difflib.get_close_matches(field, known, 1, 0.0)[0]
+            near = difflib.get_close_matches(field, known, 1, 0.75)
+            said = [f"perhaps config.{name} is meant" for name in near]
             raise ConfigError(
                 f"there is no config.{field} where config.method = {config.method!r}: "
-                f"perhaps config.{near} is meant"
+                f"{[*said, '--help lists all fields'][0]}"
             )
     of_config = flags.FlagValues()
     argv = ["", *overrides]
