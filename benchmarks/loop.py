@@ -24,6 +24,7 @@ from configs import mvtec
 from diffad_jax.methods import train_state
 from diffad_jax.methods.contract import Stage
 from diffad_jax.training import loop
+from diffad_jax.training.data import Data
 from diffad_jax.types import Validation
 
 RUNS = {  # name -> (log_every, checkpoint_every); none of them before the last step
@@ -105,7 +106,13 @@ def measure(
     config.autoencoder.steps = steps
     config.training.log_every, config.training.checkpoint_every = log_every, checkpoint_every
     batch = {"image": np.zeros((8, 16, 16, 3), np.uint8)}
-    data = loop.Data(lambda start, size: itertools.repeat(batch), lambda: batch, "none")
+    data = Data(
+        batches=lambda start, size: itertools.repeat(batch),
+        held_out=lambda: batch,
+        normal_photos=lambda: iter(()),
+        num_photos=8,
+        photos="none",
+    )
     stage = Sleeper(seconds, state_mib)
     with tempfile.TemporaryDirectory() as folder:
         frozen_config = ml_collections.FrozenConfigDict(config)

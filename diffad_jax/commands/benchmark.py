@@ -15,12 +15,11 @@ import numpy as np
 
 from diffad_jax.evaluation.metrics_file import versions
 from diffad_jax.inference import detector
-from diffad_jax.methods.diffad import method, reconstruct
+from diffad_jax.methods.registry import get_method
 from diffad_jax.runtime import console
 from diffad_jax.runtime.files import write_whole
 from diffad_jax.types import to_float
 
-PARTS = ("encode", "denoise", "decode", "segment")
 _PERCENTILES = (50, 90, 99)
 _WARM_UPS = 2  # after the call that compiles
 
@@ -62,21 +61,18 @@ def measure(trained: detector.Detector, batch_size: int, num_runs: int) -> dict[
     side = config.image_size
     rng = np.random.default_rng(config.seed)
     photos = rng.integers(0, 256, (batch_size, side, side, 3), np.uint8)
-    compiled = parts(config) if config.method == "diffad" else None
-    names = ("whole", *PARTS) if compiled else ("whole",)
-    taken: dict[str, list[float]] = {name: [] for name in names}
+    compiled = parts(config)
+    taken: dict[str, list[float]] = {name: [] for name in ("whole", *compiled)}
     first: dict[str, float] = {}
     difference = 0.0
     for i in range(1 + _WARM_UPS + num_runs):
         ms: dict[str, float] = {}
         whole = _timed(ms, "whole", trained.predict_all, photos, batch_size)
         if compiled:
-            image = jax.block_until_ready(to_float(photos))
-            latent, gain = _timed(ms, "encode", compiled["encode"], weights, image)
-            z_r = _timed(ms, "denoise", compiled["denoise"], weights, latent)
-            repaired = _timed(ms, "decode", compiled["decode"], weights, latent, z_r, gain)
-            judged = _timed(ms, "segment", compiled["segment"], weights, image, repaired)
-            difference = max(difference, float(np.abs(judged.score - whole.score).max()))
+            value = jax.block_until_ready(to_float(photos))
+            for name, part in compiled.items():
+                value = _timed(ms, name, part, weights, value)
+            difference = max(difference, float(np.abs(value.score - whole.score).max()))
         if i == 0:
             first = ms
         if i > _WARM_UPS:
@@ -96,35 +92,23 @@ def measure(trained: detector.Detector, batch_size: int, num_runs: int) -> dict[
 
 
 def parts(config: ml_collections.FrozenConfigDict) -> dict[str, Callable]:
-    """The detector in four compiled parts, which together are ``method.predict``.
-
-    encode: (weights, image) -> (latent, gain); denoise: (weights, latent) -> z_r; decode:
-    (weights, latent, z_r, gain) -> Reconstruction; segment: (weights, image, Reconstruction) ->
-    Prediction. ``image`` is [b, h, w, 3] float32 in [0, 1].
-    """
-
-    def denoise(weights, latent):
-        key, num_steps = jax.random.key(config.seed), config.reconstruction.test_steps
-        return reconstruct.denoise(weights, latent, key, config=config, num_steps=num_steps)
-
+    """The compiled parts of ``predict``, by name: (weights, value) -> value, see ``Method``."""
     return {
-        "encode": jax.jit(functools.partial(reconstruct.encode, config=config)),
-        "denoise": jax.jit(denoise),
-        "decode": jax.jit(functools.partial(reconstruct.decode, config=config)),
-        "segment": jax.jit(functools.partial(method.judge, config=config)),
+        name: jax.jit(functools.partial(part, seed=config.seed, config=config))
+        for name, part in get_method(config).parts
     }
 
 
 def as_text(title: str, found: dict[str, Any]) -> str:
     """The table of one measurement."""
     medians = {name: ms["p50"] for name, ms in found["milliseconds"].items()}
-    total = sum(ms for name, ms in medians.items() if name in PARTS)
+    total = sum(ms for name, ms in medians.items() if name != "whole")
     header = [f"p{p} ms" for p in _PERCENTILES]
     lines = [f"{title}: batch {found['batch_size']}, {found['images_per_second']:.3g} images/s"]
     lines.append(f"{'':10}{''.join(f'{h:>10}' for h in header)}{'share':>8}{'first ms':>12}")
     for name, ms in found["milliseconds"].items():
         cells = "".join(f"{value:10.1f}" for value in ms.values())
-        share = f"{100 * medians[name] / total:6.0f} %" if name in PARTS else " " * 8
+        share = f"{100 * medians[name] / total:6.0f} %" if name != "whole" else " " * 8
         lines.append(f"{name:10}{cells}{share}{found['first_call_milliseconds'][name]:12.0f}")
     if total:
         difference = found["parts_score_difference"]

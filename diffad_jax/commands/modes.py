@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 import ml_collections
 from absl import flags
 
-from diffad_jax.commands import train
 from diffad_jax.commands.benchmark import benchmark
 from diffad_jax.commands.evaluate import evaluate
+from diffad_jax.commands.inspect import inspect
 from diffad_jax.commands.predict import predict_photos
+from diffad_jax.commands.record import record
+from diffad_jax.commands.train import train_and_evaluate
 from diffad_jax.config import stored
 from diffad_jax.convert.importer import import_file
 from diffad_jax.errors import ConfigError
@@ -99,9 +101,7 @@ _OVERWRITE = flags.DEFINE_bool(
 )
 
 MODES = {
-    "train": Mode(
-        train.train_and_evaluate, (_WORKDIR,), (_PROFILE,), "what is missing, then evaluate"
-    ),
+    "train": Mode(train_and_evaluate, (_WORKDIR,), (_PROFILE,), "what is missing, then evaluate"),
     "evaluate": Mode(evaluate, (_WORKDIR,), (_COMPARE,), "metrics, tables and reports"),
     "predict": Mode(
         predict_photos,
@@ -110,8 +110,8 @@ MODES = {
         "score photos",
     ),
     "benchmark": Mode(benchmark, (_WORKDIR,), (_RUNS,), "latency and throughput of the detector"),
-    "inspect": Mode(train.inspect, (_OUTPUT,), (), "report on the data"),
-    "record": Mode(train.record, (_OUTPUT, _NUM), (), "write training examples to a file"),
+    "inspect": Mode(inspect, (_OUTPUT,), (), "report on the data"),
+    "record": Mode(record, (_OUTPUT, _NUM), (), "write training examples to a file"),
     "import": Mode(
         _import, (_WORKDIR, _INPUT), (_SECOND_INPUT,), "published weights become trained stages"
     ),

@@ -115,8 +115,9 @@ class Method:
       predict: (weights of the stages, images [b, s, s, 3] RGB in 0 … 255, uint8 or float32; seed of
         what is drawn, if anything, uint32 where it is an array; static config). Pure: a photo's
         result depends neither on its batch nor on the run.
-      parts: what ``predict`` does, in turn, by name, for timing: the first takes the images in
-        [0, 1], each other one what the part before it returns, the last returns the prediction.
+      parts: what ``predict`` does, by name and in turn, each (weights, value, *, seed, config) ->
+        value: the first takes the images in [0, 1], the last returns the prediction. Empty where
+        there is no telling them apart.
       score_map: (anomaly_map [b, h, w] of any size, *, config) -> what the score is the largest
         value of, [b, h, w]; None where the score is no value of a map, so that photos cannot be
         put together from windows, and no mask fits the threshold.

@@ -60,3 +60,12 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             "learns from the photos themselves; leave it empty"
         )
     method.check(ml_collections.FrozenConfigDict(config))
+
+
+def require_synthesis(config: ml_collections.ConfigDict) -> None:
+    """Raises ConfigError where the method learns without synthetic anomalies."""
+    if not get_method(config).needs_synthesis:
+        raise ConfigError(
+            f"config.method = {config.method!r} learns without synthetic anomalies, so its config "
+            "says nothing of them: take another one, such as configs/mvtec.py"
+        )

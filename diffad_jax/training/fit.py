@@ -1,58 +1,54 @@
 """Fits the stages that take no gradient steps; saves them like those that do."""
 
-from collections.abc import Callable, Iterator
+import contextlib
 from pathlib import Path
 
 import jax
 import ml_collections
-import numpy as np
 
 from diffad_jax.errors import ConfigError
 from diffad_jax.methods.contract import Stage
-from diffad_jax.methods.train_state import Params
+from diffad_jax.methods.train_state import Weights
 from diffad_jax.training.checkpoint import Checkpoints
+from diffad_jax.training.data import Data, Outcome
 from diffad_jax.training.fingerprint import STAGES_BEFORE, fingerprint, weights_hash
 
 
 def fit_stage(
     stage: Stage,
     config: ml_collections.FrozenConfigDict,
-    before: dict[str, Params],
-    outside: Callable[[], dict[str, Params]],
+    earlier_weights: Weights,
     directory: Path,
-    photos: Callable[[], Iterator[np.ndarray]],
-    described: str,
-) -> bool:
-    """Fits ``stage`` unless its folder holds it already; says whether there was anything to do.
+    data: Data,
+) -> Outcome:
+    """Fits ``stage`` unless its folder holds it already.
 
     Where a stage before has been trained on since, it is fitted again.
 
     Args:
       stage: what to fit.
       config: the whole config.
-      before: weights of the stages before, by name.
-      outside: loads what else ``stage.fit`` stands on, if there is anything to do.
+      earlier_weights: those of the stages before, by name.
       directory: the category's folder; the checkpoint goes to ``directory / NAME``, as step 1 of 1.
-      photos: reads the normal training photos, see ``Stage.fit``.
-      described: names them, see ``fingerprint.describe_photos``.
+      data: the normal photos.
 
     Raises:
       ConfigError: there are several processes.
+      checkpoint.CheckpointError: the folder holds a checkpoint of another config.
     """
     if jax.process_count() > 1:
         raise ConfigError(
             f"config.method = {config.method!r} is fitted by one process: start a single one"
         )
-    checkpoints = Checkpoints(directory / stage.name, writes=True)
-    try:
+    with contextlib.closing(Checkpoints(directory / stage.name, writes=True)) as checkpoints:
         step = checkpoints.newest_sound_step()
-        if step and checkpoints.fingerprint(step)[STAGES_BEFORE] == weights_hash(before):
-            return False
-        frozen = before | outside()
-        weights = stage.fit(config, photos(), frozen)
-        mark = fingerprint(stage, config, frozen, described)
+        if step and checkpoints.fingerprint(step)[STAGES_BEFORE] == weights_hash(earlier_weights):
+            wanted = fingerprint(stage, config, earlier_weights)
+            weights = checkpoints.restore(step, "weights", None, wanted, for_training=False)
+            return Outcome(weights, {}, trained=False)
+        stands_on = earlier_weights | data.pretrained(stage)
+        weights = stage.fit(config, data.normal_photos(), stands_on)
+        made_of = fingerprint(stage, config, stands_on, data.photos)
         checkpoints.remove_after(0)
-        checkpoints.save(1, None, weights, mark, planned_steps=1, metrics={}, best_by="")
-        return True
-    finally:
-        checkpoints.close()
+        checkpoints.save(1, None, weights, made_of, planned_steps=1, metrics={}, best_by="")
+        return Outcome(weights, {}, trained=True)

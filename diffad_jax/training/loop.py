@@ -16,10 +16,11 @@ import numpy as np
 
 from diffad_jax.errors import UserError
 from diffad_jax.methods.contract import Stage
-from diffad_jax.methods.train_state import Params, TrainState
+from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.runtime import flops, sharding
 from diffad_jax.runtime.signals import Stopped, StopSignal
 from diffad_jax.training.checkpoint import Checkpoints, chosen_step
+from diffad_jax.training.data import Data, Outcome
 from diffad_jax.training.fingerprint import fingerprint
 from diffad_jax.training.journal import Journal
 from diffad_jax.training.profiling import Profiler, Steps
@@ -35,38 +36,25 @@ class TrainingError(UserError):
     """Training went wrong; the message names stage and step."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """Where a stage's examples come from."""
-
-    batches: Callable[[int, int], Iterator[Batch]]  # (first step, batch size) -> own share of each
-    held_out: Callable[[], Batch]  # examples on held-out photos, whole in every process
-    photos: str  # names the training photos, see ``fingerprint.describe_photos``
-
-
 def train_stage(
     stage: Stage,
     config: Config,
-    frozen: dict[str, Params],
+    earlier_weights: Weights,
     directory: Path,
     data: Data,
     title: str,
     profile: Steps | None = None,
-) -> tuple[Params, dict[str, float], bool]:
+) -> Outcome:
     """Trains ``stage`` from its newest sound checkpoint (or from nothing) to its last step.
 
     Args:
-      stage: of a method, see ``contracts``.
+      stage: of a method.
       config: the whole config.
-      frozen: what ``stage.train_step`` stands on: the weights of the stages before.
+      earlier_weights: those of the stages before, by name.
       directory: the category's folder; checkpoints go to ``directory / NAME``.
       data: training and held-out examples.
       title: for the progress bar.
       profile: steps to trace, into ``directory / "profile" / NAME``.
-
-    Returns:
-      The stage's weights; their metrics on held-out photos (none for imported weights); whether any
-      step was left to do.
 
     Raises:
       checkpoint.CheckpointError: the folder holds a checkpoint of another config.
@@ -74,37 +62,41 @@ def train_stage(
       Stopped: a signal asked to stop; all is saved.
       TrainingError: the loss or a gradient is not finite.
     """
-    c, mesh = stage.settings(config), sharding.make_mesh(config)
-    sharding.check_batch_size(mesh, c.batch_size, f"config.{stage.section}.batch_size")
-    frozen = sharding.place(mesh, frozen)
-    shapes = stage.state_shapes(config, frozen)
-    template = sharding.with_shardings(shapes, sharding.weights_sharding(mesh, shapes))
-    mark = fingerprint(stage, config, frozen, data.photos)
-    folder, keep = directory / stage.name, config.training.keep_checkpoints
-    checkpoints = Checkpoints(folder, keep=keep, writes=True)
+    mesh, batch_size = sharding.make_mesh(config), stage.settings(config).batch_size
+    sharding.check_batch_size(mesh, batch_size, f"config.{stage.section}.batch_size")
+    keep = config.training.keep_checkpoints
+    checkpoints = Checkpoints(directory / stage.name, keep=keep, writes=True)
     start = checkpoints.newest_sound_step()
-    if trains := start < c.steps:
+    planned = checkpoints.planned_steps(start) if start else 0
+    config = with_steps(stage, config, planned, data.num_photos)
+    num_steps = stage.num_steps(config)
+    earlier_weights = sharding.place(mesh, earlier_weights)
+    shapes = stage.state_shapes(config, earlier_weights)
+    template = sharding.with_shardings(shapes, sharding.weights_sharding(mesh, shapes))
+    if start < num_steps:
+        stands_on = earlier_weights | sharding.place(mesh, data.pretrained(stage))
         checkpoints.remove_after(start)
-        stream = _to_devices(data.batches(start, c.batch_size), sharding.batch_sharding(mesh))
+        stream = _to_devices(data.batches(start, batch_size), sharding.batch_sharding(mesh))
         first = next(stream)
+        made_of = fingerprint(stage, config, stands_on, data.photos + data.recording)
         if start:
-            state = checkpoints.restore(start, "state", template, mark, for_training=True)
+            state = checkpoints.restore(start, "state", template, made_of, for_training=True)
         else:
-            state = _born_sharded(stage, config, template, frozen, first)
+            state = _born_sharded(stage, config, template, stands_on, first)
         held_out = sharding.to_global(data.held_out(), sharding.replicated(mesh))
         journal = Journal(directory, title, stage.name, start)
         profiler = Profiler(profile, directory / "profile" / stage.name)
         with contextlib.closing(journal), profiler:
             _Run(
-                stage, config, frozen, checkpoints, mark, held_out, title, journal, profiler
+                stage, config, stands_on, checkpoints, made_of, held_out, title, journal, profiler
             ).train(state, itertools.chain([first], stream), first)
-    step = chosen_step(checkpoints, max(start, c.steps), config)
-    weights = checkpoints.restore(
-        step, "weights", stage.weights(template), mark, for_training=False
-    )
-    held_out = checkpoints.metrics(step)
+    step = chosen_step(checkpoints, max(start, num_steps), config)
+    wanted = fingerprint(stage, config, earlier_weights)
+    template = stage.weights(template)
+    weights = checkpoints.restore(step, "weights", template, wanted, for_training=False)
+    metrics = checkpoints.metrics(step)
     checkpoints.close()
-    return weights, held_out, trains
+    return Outcome(weights, metrics, trained=start < num_steps)
 
 
 class PendingStep(NamedTuple):
@@ -123,9 +115,9 @@ class _Run:
 
     stage: Stage
     config: Config
-    frozen: dict[str, Params]
+    stands_on: Weights  # the earlier ones, and the pretrained network's
     checkpoints: Checkpoints
-    mark: dict
+    made_of: dict  # the fingerprint
     held_out: dict[str, jax.Array]
     title: str
     journal: Journal
@@ -137,22 +129,22 @@ class _Run:
         The device always has a step to do: what is to be shown or saved of a step is fetched when
         the next one is on its way. It never has two, so a stop takes no longer than that.
         """
-        c, due = self.stage.settings(self.config), None
-        start, total = int(state.step), c.steps
+        settings, due = self.stage.settings(self.config), None
+        start, total = int(state.step), settings.steps
         progress = Progress(
-            self.title, start, total, c.batch_size, self.config.training.compute_dtype
+            self.title, start, total, settings.batch_size, self.config.training.compute_dtype
         )
         with progress, StopSignal() as stop:
             with progress.compiling():
                 jitted = self._jitted(state)
-                step_fn = jitted.lower(state, self.frozen, first).compile()
+                step_fn = jitted.lower(state, self.stands_on, first).compile()
                 validate = self._validation().lower(self._together(state), self.held_out).compile()
-                progress.count_work(flops.count(jitted, state, self.frozen, first))
+                progress.count_work(flops.count(jitted, state, self.stands_on, first))
             for step in range(start + 1, total + 1):
                 with progress.waiting_for_data():
                     batch = next(stream)
                 self.profiler.before(step)
-                state, metrics = step_fn(state, self.frozen, batch)
+                state, metrics = step_fn(state, self.stands_on, batch)
                 self.profiler.after(step, metrics)
                 if due:
                     self._finish(due, progress)
@@ -178,13 +170,14 @@ class _Run:
         """Pictures are of the first few examples."""
 
         def validate(weights: dict[str, Params], batch: dict) -> Validation:
-            found = self.stage.validate(weights, batch, config=self.config)
-            return found.replace(pictures={k: v[:_SHOWN] for k, v in found.pictures.items()})
+            validation = self.stage.validate(weights, batch, config=self.config)
+            few = {title: images[:_SHOWN] for title, images in validation.pictures.items()}
+            return validation.replace(pictures=few)
 
         return jax.jit(validate)
 
     def _together(self, state: TrainState) -> dict[str, Params]:
-        return self.frozen | {self.stage.name: self.stage.weights(state)}
+        return self.stands_on | {self.stage.name: self.stage.weights(state)}
 
     def _begin(
         self, step: int, state: TrainState, metrics: Metrics, validate: Callable, stopped: bool
@@ -215,7 +208,7 @@ class _Run:
             due.step,
             due.state,
             self.stage.weights(due.state),
-            self.mark,
+            self.made_of,
             planned_steps=self.stage.settings(self.config).steps,
             metrics=held_out,
             best_by=self.stage.best_by,
@@ -249,8 +242,8 @@ def skipping_nonfinite(step: Callable) -> Callable:
     ``skipped`` among the metrics is 1 for such a step; its other metrics are 0.
     """
 
-    def guarded(state: TrainState, frozen: dict, batch: dict) -> tuple[TrainState, Metrics]:
-        moved, metrics = step(state, frozen, batch)
+    def guarded(state: TrainState, stands_on: Weights, batch: dict) -> tuple[TrainState, Metrics]:
+        moved, metrics = step(state, stands_on, batch)
         finite = jnp.all(jnp.isfinite(jnp.stack([*metrics.values()])))
         kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, state)
         metrics = {k: jnp.where(finite, v, 0.0) for k, v in metrics.items()}
@@ -260,14 +253,14 @@ def skipping_nonfinite(step: Callable) -> Callable:
 
 
 def _born_sharded(
-    stage: Stage, config: Config, template: TrainState, frozen: dict, first: dict
+    stage: Stage, config: Config, template: TrainState, stands_on: Weights, first: dict
 ) -> TrainState:
     """A fresh state of which no device ever holds more than its share."""
     init = jax.jit(
         functools.partial(stage.init_state, config),
         out_shardings=jax.tree.map(lambda x: x.sharding, template),
     )
-    return init(stage_key(config, stage.name), frozen, first)
+    return init(stage_key(config, stage.name), stands_on, first)
 
 
 def _to_devices(
@@ -277,34 +270,27 @@ def _to_devices(
         yield sharding.to_global(batch, where)
 
 
-def with_steps(
-    stage: Stage, config: Config, directory: Path, num_photos: Callable[[], int]
-) -> Config:
+def with_steps(stage: Stage, config: Config, planned_steps: int, num_photos: int) -> Config:
     """The config with the stage's length in steps, where it has it in epochs.
 
     An epoch is ceil(photos / batch size) steps, as published. The length is settled when a stage
     begins: photos that are added later do not make a finished stage unfinished.
 
     Args:
-      stage: of a method, see ``contracts``.
+      stage: of a method.
       config: the whole config.
-      directory: the category's folder.
-      num_photos: counts the normal photos; asked only where the length is not settled.
+      planned_steps: when the stage began; 0 where it has not.
+      num_photos: normal ones.
     """
-    c = stage.settings(config)
-    if c.steps:
+    settings = stage.settings(config)
+    if settings.steps:
         return config
-    steps = 0
-    if (directory / stage.name).is_dir():
-        checkpoints = Checkpoints(directory / stage.name)
-        if newest := checkpoints.newest_sound_step():
-            steps = checkpoints.planned_steps(newest)
-        checkpoints.close()
-    steps = steps or c.epochs * math.ceil(num_photos() / c.batch_size)
-    settled = ml_collections.ConfigDict(config)
-    with settled.unlocked():
-        stage.settings(settled).steps = steps
-    return Config(settled)
+    changed = ml_collections.ConfigDict(config)
+    with changed.unlocked():
+        stage.settings(changed).steps = planned_steps or settings.epochs * math.ceil(
+            num_photos / settings.batch_size
+        )
+    return Config(changed)
 
 
 def stage_key(config: Config, name: str) -> jax.Array:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from diffad_jax.commands import train
+from diffad_jax.commands.record import record
 from diffad_jax.data import pipeline, recorded
 from diffad_jax.data.recorded import RecordingError
 
@@ -14,7 +15,7 @@ from diffad_jax.data.recorded import RecordingError
 @pytest.fixture
 def config(tiny_config, tmp_path):
     tiny_config.training.validation_examples = 3
-    train.record(tiny_config, tmp_path / "tiles.zip", 8)
+    record(tiny_config, tmp_path / "tiles.zip", 8)
     tiny_config.data.recorded = str(tmp_path / "tiles.zip")
     return tiny_config
 
@@ -29,7 +30,7 @@ def test_examples_equal_the_live_ones_bit_for_bit(tiny_config, tmp_path, shade_p
     """Soft shades reach beyond their masks."""
     tiny_config.synthesis.shade_probability = shade_probability
     tiny_config.synthesis.shade_softness = 0.6
-    train.record(tiny_config, tmp_path / "tiles.zip", 8)
+    record(tiny_config, tmp_path / "tiles.zip", 8)
     recording = recorded.Recording(tmp_path / "tiles.zip")
     live = pipeline.batches(tiny_config, "tiles", split="train", batch_size=1)
     anomalous = beyond = 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffad_jax.commands import train
+from diffad_jax.commands.record import record
 from diffad_jax.data import recorded, split
 from diffad_jax.data.layouts import DataError
 from diffad_jax.inference.calibration import load_or_choose, threshold_at_rate
@@ -118,7 +118,7 @@ def test_a_damaged_split_is_refused(folder):
 def test_a_recording_holds_its_split(folder, tmp_path):
     config = folder.config
     before = split.draw(config, "tiles")
-    train.record(config, tmp_path / "tiles.zip", 2)
+    record(config, tmp_path / "tiles.zip", 2)
     folder.add("added.png", 250)
     config.data.recorded = str(tmp_path / "tiles.zip")
     assert folder.split() == before

@@ -9,6 +9,8 @@ import pytest
 from configs import padim, patchcore
 from diffad_jax.commands import train
 from diffad_jax.commands.evaluate import evaluate
+from diffad_jax.commands.inspect import inspect
+from diffad_jax.commands.record import record
 from diffad_jax.convert import pretrained, torch_file
 from diffad_jax.convert.backbone import torch_names
 from diffad_jax.errors import ConfigError
@@ -148,6 +150,6 @@ def test_a_config_of_another_method_is_refused(make):
 
 
 def test_modes_that_need_synthetic_anomalies_say_so(make, tmp_path):
-    for mode in (train.inspect, lambda c, out: train.record(c, out, 1)):
+    for mode in (inspect, lambda c, out: record(c, out, 1)):
         with pytest.raises(ConfigError, match="learns without synthetic anomalies"):
             mode(make("padim"), tmp_path / "out")

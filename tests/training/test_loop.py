@@ -8,9 +8,12 @@ import pytest
 
 from configs import mvtec
 from diffad_jax.methods import train_state
-from diffad_jax.methods.diffad import STAGES, autoencoder, latent_diffusion
+from diffad_jax.methods.contract import Stage
+from diffad_jax.methods.diffad import STAGES, autoencoder
 from diffad_jax.training import loop
 from diffad_jax.training.checkpoint import Checkpoints
+from diffad_jax.training.data import Data
+from diffad_jax.types import Validation
 
 
 def config(**changes) -> ml_collections.FrozenConfigDict:
@@ -20,28 +23,14 @@ def config(**changes) -> ml_collections.FrozenConfigDict:
     return ml_collections.FrozenConfigDict(mutable)
 
 
-def photos_must_not_be_counted():
-    raise AssertionError("counted the photos although the length is settled")
-
-
-def begin(directory, planned_steps):
-    checkpoints = Checkpoints(directory / autoencoder.NAME)
-    content = {"x": np.zeros(1)}
-    checkpoints.save(
-        2, content, content, {}, planned_steps=planned_steps, metrics={}, best_by="none"
-    )
-    checkpoints.wait()
-    checkpoints.close()
-
-
 @pytest.mark.parametrize(
     ("epochs", "photos", "batch_size", "steps"),
     # The published bottle: 7 steps an epoch of stage 3, 4,900 in all, and 28,000 of stage 2.
     [(3, 16, 8, 6), (3, 10, 8, 6), (700, 209, 32, 4900), (4000, 209, 32, 28000), (1, 1, 8, 1)],
 )
-def test_epochs_become_steps_rounded_up(epochs, photos, batch_size, steps, tmp_path):
+def test_epochs_become_steps_rounded_up(epochs, photos, batch_size, steps):
     before = config(epochs=epochs, batch_size=batch_size)
-    settled = loop.with_steps(autoencoder.STAGE, before, tmp_path, lambda: photos)
+    settled = loop.with_steps(autoencoder.STAGE, before, 0, photos)
     assert settled.autoencoder.steps == steps
     assert before.autoencoder.steps == 0
     changed = ml_collections.ConfigDict(settled)
@@ -51,30 +40,80 @@ def test_epochs_become_steps_rounded_up(epochs, photos, batch_size, steps, tmp_p
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
-def test_each_stage_has_its_own_length(stage, tmp_path):
-    settled = loop.with_steps(stage, config(), tmp_path, lambda: 100)
+def test_each_stage_has_its_own_length(stage):
+    settled = loop.with_steps(stage, config(), 0, 100)
     for other in STAGES:
         assert bool(other.settings(settled).steps) == (other is stage)
 
 
-def test_explicit_steps_win(tmp_path):
-    begin(tmp_path, planned_steps=40)
+def test_explicit_steps_win():
     explicit = config(steps=7, epochs=3)
-    settled = loop.with_steps(autoencoder.STAGE, explicit, tmp_path, photos_must_not_be_counted)
-    assert settled == explicit
+    assert loop.with_steps(autoencoder.STAGE, explicit, 40, 64) == explicit
+
+
+class Counter:
+    """A stage that adds 1 at each step; what it calls is counted."""
+
+    def __init__(self):
+        self.loaded = 0
+        self.stage = Stage(
+            name="counter",
+            sections=autoencoder.STAGE.sections,
+            section="autoencoder",
+            init_state=lambda config, key, earlier, batch: train_state.create(
+                {"x": jnp.zeros(2)}, (), key
+            ),
+            train_step=self.step,
+            weights=lambda state: state.params,
+            validate=lambda weights, batch, config: Validation(
+                {"quality": weights["counter"]["x"].sum()}, {}
+            ),
+            best_by="quality",
+        )
+
+    @staticmethod
+    def step(state, earlier_weights, batch, *, config):
+        params = jax.tree.map(lambda x: x + 1.0, state.params)
+        return state.replace(step=state.step + 1, params=params), {"loss": params["x"].sum()}
+
+    def train(self, directory, num_photos, **changes):
+        data = Data(
+            batches=lambda start, batch_size: iter([examples(batch_size)] * 99),
+            held_out=lambda: examples(2),
+            normal_photos=lambda: iter(()),
+            num_photos=num_photos,
+            photos="some",
+            pretrained=self.pretrained,
+        )
+        settings = config(epochs=1, batch_size=2, **changes)
+        return loop.train_stage(self.stage, settings, {}, directory, data, "counter")
+
+    def pretrained(self, stage):
+        self.loaded += 1
+        return {}
 
 
 def test_the_length_is_settled_when_the_stage_begins(tmp_path):
-    begin(tmp_path, planned_steps=40)
-    settled = loop.with_steps(autoencoder.STAGE, config(), tmp_path, photos_must_not_be_counted)
-    assert settled.autoencoder.steps == 40
-    other = loop.with_steps(latent_diffusion.STAGE, config(), tmp_path, lambda: 64)
-    assert other.diffusion.steps == 4000 * 64 / 32  # that stage has not begun
+    counter = Counter()
+    first = counter.train(tmp_path, 8)
+    assert first.trained and first.weights["x"].tolist() == [4.0, 4.0]
+    assert first.metrics == {"quality": 8.0}
+    again = counter.train(tmp_path, 30)  # more photos than it began with
+    assert not again.trained and again.weights["x"].tolist() == [4.0, 4.0]
+    assert counter.loaded == 1  # a finished stage needs nothing that it has learned with
+    assert counter.train(tmp_path, 30, steps=6).weights["x"].tolist() == [6.0, 6.0]
 
 
-def test_looking_for_the_length_leaves_no_folder_behind(tmp_path):
-    loop.with_steps(autoencoder.STAGE, config(), tmp_path, lambda: 1)
-    assert list(tmp_path.iterdir()) == []
+def test_a_stage_opens_its_checkpoints_once(tmp_path, monkeypatch):
+    opened = []
+
+    def counted(*args, **kwargs):
+        opened.append(args)
+        return Checkpoints(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "Checkpoints", counted)
+    Counter().train(tmp_path, 8)
+    assert len(opened) == 1
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -93,9 +132,11 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(bad):
 
 def test_training_ends_where_the_loss_is_not_finite(tiny_config, tmp_path):
     tiny_config.autoencoder.learning_rate = 1e30
-    data = loop.Data(
+    data = Data(
         batches=lambda start, batch_size: iter([examples(batch_size)] * 9),
         held_out=lambda: examples(2),
+        normal_photos=lambda: iter(()),
+        num_photos=2,
         photos="",
     )
     frozen_config = ml_collections.FrozenConfigDict(tiny_config)

@@ -8,7 +8,13 @@ from diffad_jax.config import common
 from diffad_jax.methods import filters
 from diffad_jax.methods.contract import Method, Stage
 from diffad_jax.methods.diffad import STAGES, fields, normal_level
-from diffad_jax.methods.diffad.reconstruct import Reconstruction, reconstruct
+from diffad_jax.methods.diffad.reconstruct import (
+    Reconstruction,
+    decode,
+    denoise,
+    encode,
+    reconstruct,
+)
 from diffad_jax.methods.diffad.segment import probabilities
 from diffad_jax.types import Prediction, to_float
 
@@ -53,6 +59,29 @@ def judge(
     )
 
 
+def _encode(weights: dict, image: jax.Array, *, seed: int, config: Config) -> dict:
+    del seed
+    latent, gain = encode(weights, image, config=config)
+    return {"image": image, "latent": latent, "gain": gain}
+
+
+def _denoise(weights: dict, made: dict, *, seed: int, config: Config) -> dict:
+    key, num_steps = jax.random.key(seed), config.reconstruction.test_steps
+    z_r = denoise(weights, made["latent"], key, config=config, num_steps=num_steps)
+    return made | {"z_r": z_r}
+
+
+def _decode(weights: dict, made: dict, *, seed: int, config: Config) -> dict:
+    del seed
+    result = decode(weights, made["latent"], made["z_r"], made["gain"], config=config)
+    return {"image": made["image"], "reconstruction": result}
+
+
+def _segment(weights: dict, made: dict, *, seed: int, config: Config) -> Prediction:
+    del seed
+    return judge(weights, made["image"], made["reconstruction"], config=config)
+
+
 def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
     """See ``contract.Method``."""
     c = config.evaluation
@@ -89,6 +118,7 @@ METHOD = Method(
     check=fields.check,
     stages=stages,
     predict=predict,
+    parts=(("encode", _encode), ("denoise", _denoise), ("decode", _decode), ("segment", _segment)),
     score_map=score_map,
     map_range=map_range,
     reconstructs=True,

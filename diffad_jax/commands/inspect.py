@@ -1,0 +1,25 @@
+"""``--mode=inspect``: what the data are."""
+
+from pathlib import Path
+
+import ml_collections
+
+from diffad_jax.data import inspect as data_inspect
+from diffad_jax.data import inspect_text
+from diffad_jax.data.examples import write_toy
+from diffad_jax.methods.registry import require_synthesis
+from diffad_jax.runtime import console
+
+
+def inspect(config: ml_collections.ConfigDict, output: Path) -> None:
+    """Prints what each category holds; writes its summary and contact sheet below ``output``.
+
+    Raises:
+      layouts.DataError: a category is missing or empty.
+    """
+    require_synthesis(config)
+    write_toy(config)
+    for category in config.categories:
+        summary = data_inspect.inspect_category(config, category, output / category)
+        console.say(inspect_text.as_text(summary))
+        console.say(f"{category}: summary.json and contact_sheet.png are in {output / category}\n")

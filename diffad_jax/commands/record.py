@@ -1,0 +1,30 @@
+"""``--mode=record``: training examples in a file."""
+
+from pathlib import Path
+
+import ml_collections
+
+from diffad_jax.data import examples, layouts, recorded, split
+from diffad_jax.methods.registry import require_synthesis
+from diffad_jax.runtime import console
+
+
+def record(config: ml_collections.ConfigDict, output: Path, num_examples: int) -> None:
+    """Writes training examples, and ``training.validation_examples`` held-out ones, to a file.
+
+    Raises:
+      layouts.DataError: several categories are configured, or the category is missing.
+    """
+    if len(config.categories) != 1:
+        raise layouts.DataError(
+            f"a recording holds one category: --config.categories={config.categories[0]}"
+        )
+    require_synthesis(config)
+    examples.prepare(config)
+    category = config.categories[0]
+    counts = {"train": num_examples, "validation": config.training.validation_examples}
+    config.data.recorded = ""  # from the photos, whatever training would use
+    photos = split.draw(config, category)
+    streams = {s: (n, examples.batches(config, category, photos, s, 1)) for s, n in counts.items()}
+    recorded.write(config, category, output, photos, streams)
+    console.say(f"{num_examples} examples in {output}, {output.stat().st_size / 2**20:.1f} MiB")

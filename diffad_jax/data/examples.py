@@ -1,0 +1,62 @@
+"""Where a config's photos and training examples come from."""
+
+import logging
+from collections.abc import Iterator
+
+import ml_collections
+
+from diffad_jax.data import advice, layouts, recorded, split, toy
+from diffad_jax.data.split import Split
+from diffad_jax.types import Batch
+
+logger = logging.getLogger(__name__)
+Config = ml_collections.ConfigDict | ml_collections.FrozenConfigDict
+
+
+def prepare(config: Config) -> None:
+    """Looks at every category before hours are spent on the first; writes the toy category.
+
+    Raises:
+      layouts.DataError: a category is missing or empty.
+    """
+    write_toy(config)
+    c = config.data
+    for category in config.categories:
+        records = layouts.read_category(c.root, category, c.layout)
+        normal = [r for r in records if r.split == "train"]
+        held_out = layouts.split_validation(normal, c.validation_share, config.seed)[1]
+        rate = config.evaluation.false_alarm_rate
+        for sentence in advice.few_photos(len(normal), len(held_out), rate):
+            logger.warning("%s: %s", category, sentence)
+
+
+def write_toy(config: Config) -> None:
+    """Writes the toy category, where the config asks for it."""
+    if config.data.layout == "toy":
+        toy.write_category(config.data.root, seed=0, image_size=config.image_size)
+
+
+def batches(
+    config: Config, category: str, photos: Split, part: str, batch_size: int, **share: int
+) -> Iterator[Batch]:
+    """Examples from the recording that the config names, or else made of the photos.
+
+    Args:
+      config: the whole config.
+      category: its name.
+      photos: its normal photos.
+      part: ``train`` or ``validation``.
+      batch_size: of all processes together.
+      **share: ``start_step``, ``process_index`` and ``process_count``, see ``pipeline.batches``.
+    """
+    if config.data.recorded:
+        return recorded.batches(config, category, split=part, batch_size=batch_size, **share)
+    # Imported here: evaluation and recorded training run where TensorFlow is not installed.
+    from diffad_jax.data import pipeline
+
+    # Where none is held out, a stage is looked at on the photos that it trains on.
+    held_out = photos.held_out or photos.train
+    files = split.paths(config, photos.train if part == "train" else held_out)
+    return pipeline.batches(
+        config, category, split=part, batch_size=batch_size, files=files, **share
+    )

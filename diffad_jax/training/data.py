@@ -1,0 +1,32 @@
+"""What the training of a stage takes and gives."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from diffad_jax.methods.contract import Stage
+from diffad_jax.methods.train_state import Params, Weights
+from diffad_jax.types import Batch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data:
+    """What the stages of a category learn from."""
+
+    batches: Callable[[int, int], Iterator[Batch]]  # (first step, batch size) -> own share of each
+    held_out: Callable[[], Batch]  # examples on held-out photos, whole in every process
+    normal_photos: Callable[[], Iterator[np.ndarray]]  # for ``Stage.fit``
+    num_photos: int  # normal ones, on which an epoch's length depends
+    photos: str  # names them, for the fingerprint
+    recording: str = ""  # names the recording that examples come from, if they do
+    pretrained: Callable[[Stage], Weights] = lambda stage: {}  # loads what the stage learns with
+
+
+class Outcome(NamedTuple):
+    """A stage that is finished."""
+
+    weights: Params
+    metrics: dict[str, float]  # on held-out photos; none for imported and for fitted weights
+    trained: bool  # whether anything was left to do
