@@ -86,6 +86,8 @@ def test_fitted_evaluated_and_loaded_again(method, make, tmp_path, capsys):
     config.evaluation.false_alarm_rate = 0.1  # of no weight
     Detector.from_workdir(config, workdir, "tiles")
     config[method].smoothing_sigma = 2.0
+    if method == "patchcore":
+        config.patchcore.neighbours = 3
     smoother = Detector.from_workdir(config, workdir, "tiles").predict_all(images, 3)
     assert smoother.anomaly_map.std() > together.anomaly_map.std()
     name, value = {"padim": ("regularisation", 0.02), "patchcore": ("max_bank", 7)}[method]
