@@ -1,5 +1,7 @@
 """The methods that ``config.method`` can name."""
 
+import os
+
 import ml_collections
 
 from diffad_jax.config import common, fields
@@ -42,7 +44,7 @@ def default_config(name: str) -> ml_collections.ConfigDict:
 def check_config(config: ml_collections.ConfigDict) -> None:
     """Raises ConfigError for the first field that cannot be right.
 
-    A comma list of categories becomes a tuple.
+    A comma list of categories becomes a tuple, and a leading ~ of a path the user's home folder.
     """
     for field, choices in {"method": METHODS, "data.layout": LAYOUTS}.items():
         if (value := fields.value_of(config, field)) not in list(choices):
@@ -54,6 +56,9 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         raise ConfigError("config.categories is empty: name one, e.g. --config.categories=bottle")
     method = get_method(config)
     fields.check(config, sections(method))
+    for name in (n for part in sections(method) for n, f in part.dotted() if f.place):
+        section, _, key = name.rpartition(".")
+        config[section][key] = os.path.expanduser(config[section][key])
     if config.data.recorded and not method.needs_synthesis:
         raise ConfigError(
             f"config.data.recorded = {config.data.recorded!r}: config.method = {method.name!r} "

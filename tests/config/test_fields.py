@@ -6,7 +6,7 @@ from pathlib import Path
 import ml_collections
 import pytest
 
-from diffad_jax.commands import fields_page
+from diffad_jax.commands import command_line, fields_page
 from diffad_jax.config import fields, recipes, stored
 from diffad_jax.config.fields import Field
 from diffad_jax.errors import ConfigError
@@ -143,3 +143,37 @@ def test_the_page_of_all_fields_is_that_of_the_code():
     """python -m diffad_jax.commands.fields_page > docs/fields.md"""
     page = Path(__file__).parents[2] / "docs" / "fields.md"
     assert page.read_text(encoding="utf-8") == fields_page.page() + "\n"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_path_may_begin_at_home(method, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    config = config_of(method)
+    places = [n for part in sections(METHODS[method]) for n, f in part.dotted() if f.place]
+    for name in places:
+        if name != "data.recorded":
+            section, _, key = name.rpartition(".")
+            config[section][key] = "~/somewhere"
+    check_config(config)
+    for name in places:
+        assert fields.value_of(config, name) in ("", "/home/me/somewhere")
+    assert config.data.root == config.data.textures == "/home/me/somewhere"
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("1", ("1",)),
+        ("01,02", ("01", "02")),
+        ("my part", ("my part",)),
+        ("my part,2", ("my part", "2")),
+        ("('a, b',)", ("a, b",)),
+        ("(1, 2)", ("1", "2")),
+        ("None", ("None",)),
+    ],
+)
+def test_categories_of_any_name(text, names):
+    command = ["diffad", "--config=folder", f"--config.categories={text}"]
+    config, _ = command_line.parse(command)
+    check_config(config)
+    assert config.categories == names
