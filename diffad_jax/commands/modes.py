@@ -1,5 +1,6 @@
 """What ``--mode`` can be: what to call, and with which flags."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,10 +71,27 @@ class _Parser(flags.ArgumentParser):
 
 
 def _define_path(name: str, text: str) -> flags.FlagHolder[Path]:
-    return flags.DEFINE(_Parser(lambda path: Path(path).expanduser()), name, None, text)
+    return flags.DEFINE(_Parser(_path), name, None, text)
 
 
-_WORKDIR = _define_path("workdir", "Checkpoints, metrics and pictures go here.")
+def _path(text: str) -> Path:
+    path = os.path.expanduser(text)
+    if path.startswith("~"):
+        raise ValueError("no home folder is known for it: name the whole path")
+    return Path(path)
+
+
+def _workdir(text: str) -> Path:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it is no UTF-8, which checkpoints need: choose another name") from None
+    return _path(text)
+
+
+_WORKDIR = flags.DEFINE(
+    _Parser(_workdir), "workdir", None, "Checkpoints, metrics and pictures go here."
+)
 _INPUT = _define_path(
     "input", "predict: a folder or a glob of photos, or - for a list on stdin; import: a file."
 )

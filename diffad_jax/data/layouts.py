@@ -88,6 +88,11 @@ def survey(root: str | os.PathLike[str], category: str, layout: str) -> Survey:
         raise DataError(
             f"no category {category!r} in {root}; there is {', '.join(names) or 'no folder at all'}"
         )
+    if not _is_text(category):
+        raise DataError(
+            f"the folder {category!r} in {root} has a name that is no UTF-8, which checkpoints "
+            "cannot have: rename it"
+        )
     reader = CategoryReader(os.path.join(root, name), place)
     if table is not None:
         reader.take_listed([row for row in table if row.category == name])
@@ -155,6 +160,14 @@ def normal_photos(
     c = config.data
     normal = [r for r in survey(c.root, category, c.layout).records if r.split == "train"]
     return split_validation(normal, c.validation_share, config.seed)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _layout(name: str) -> Layout:

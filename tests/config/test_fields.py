@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import absl.flags
 import ml_collections
 import pytest
 
@@ -177,3 +178,13 @@ def test_categories_of_any_name(text, names):
     config, _ = command_line.parse(command)
     check_config(config)
     assert config.categories == names
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [("--workdir=\udcff", "no UTF-8"), ("--workdir=~nobody-at-all/a", "no home folder is known"),
+     ("--output=~nobody-at-all/a", "no home folder is known")],
+)  # fmt: skip
+def test_paths_that_cannot_be(flag, said):
+    with pytest.raises(absl.flags.Error, match=said):
+        command_line.parse(["diffad", "--config=folder", flag])

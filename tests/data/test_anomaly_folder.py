@@ -1,6 +1,8 @@
 """The TFDS builder: splits, features, photos as they are, and prepared anew when files change."""
 
 import os
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -136,3 +138,15 @@ def test_names_that_are_no_utf_8(tmp_path):
     builder = AnomalyFolder(config=config, data_dir=tmp_path / "prepared")
     (example,) = tfds.as_numpy(builder.as_dataset(split="test"))
     assert (example["file"], example["defect_type"]) == (b"c/test/\xfe/\xff.png", b"\xfe")
+
+
+def test_the_use_that_the_docs_show(tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "photos" / "bottles").mkdir(parents=True)
+    for i in range(2):
+        Image.fromarray(RGB).save(tmp_path / "photos" / "bottles" / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    exec(shown, {})
+    (line,) = capsys.readouterr().out.strip().splitlines()
+    assert re.fullmatch(r"bottles/[01]\.png \(12, 16, 3\) 0", line)

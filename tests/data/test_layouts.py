@@ -1,5 +1,6 @@
 """Where photos and masks lie; what is wrong is said in one sentence that names the place."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -362,3 +363,13 @@ def test_all_missing_masks_are_faults(tmp_path):
     assert len(layouts.survey(tmp_path, "c", "mvtec").faults) == 3
     with pytest.raises(DataError, match="1.png has no mask.*2 more such faults"):
         layouts.read_category(tmp_path, "c", "mvtec")
+
+
+def test_names_that_are_no_utf_8(tmp_path):
+    odd = os.fsdecode(b"\xfc")
+    make(tmp_path, f"c/train/good/{odd}.png", f"c/test/{odd}/{odd}.png")
+    make(tmp_path, f"c/ground_truth/{odd}/{odd}_mask.png", f"{odd}/train/good/0.png")
+    records = layouts.read_category(tmp_path, "c", "mvtec")
+    assert [(r.defect_type, r.mask is not None) for r in records] == [(odd, True), ("good", False)]
+    with pytest.raises(DataError, match="no UTF-8, which checkpoints cannot have: rename it"):
+        layouts.read_category(tmp_path, odd, "mvtec")
