@@ -158,7 +158,7 @@ def test_a_path_may_begin_at_home(method, monkeypatch):
     check_config(config)
     for name in places:
         assert fields.value_of(config, name) in ("", "/home/me/somewhere")
-    assert config.data.root == config.data.textures == "/home/me/somewhere"
+    assert config.data.root == "/home/me/somewhere"
 
 
 @pytest.mark.parametrize(
