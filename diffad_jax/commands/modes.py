@@ -118,8 +118,20 @@ _OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "predict: replace what other weights, settings or photos gave."
 )
 
+_RETRAIN = flags.DEFINE_bool(
+    "retrain", False, "train: where photos or pretrained weights have changed, train anew."
+)
+_RECALIBRATE = flags.DEFINE_bool(
+    "recalibrate", False, "train: photos that were added choose the threshold, without training."
+)
+
 MODES = {
-    "train": Mode(train_and_evaluate, (_WORKDIR,), (_PROFILE,), "what is missing, then evaluate"),
+    "train": Mode(
+        train_and_evaluate,
+        (_WORKDIR,),
+        (_PROFILE, _RETRAIN, _RECALIBRATE),
+        "what is missing, then evaluate",
+    ),
     "evaluate": Mode(evaluate, (_WORKDIR,), (_COMPARE,), "metrics, tables and reports"),
     "predict": Mode(
         predict_photos,

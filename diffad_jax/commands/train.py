@@ -22,18 +22,23 @@ from diffad_jax.runtime import console, files, lock, sharding
 from diffad_jax.training import checkpoint, fit, loop
 from diffad_jax.training.data import Data, Outcome
 from diffad_jax.training.fingerprint import describe_photos
-from diffad_jax.training.held_out import load_split
+from diffad_jax.training.held_out import settle
 from diffad_jax.training.profiling import Steps
 from diffad_jax.types import Batch
 
 
 def train_and_evaluate(
-    config: ml_collections.ConfigDict, workdir: Path, profile: Steps | None
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    profile: Steps | None,
+    retrain: bool = False,
+    recalibrate: bool = False,
 ) -> None:
     """Trains the stages that are not finished, evaluates, and prints one table.
 
     Several processes only train: the others would wait for the one that fits and evaluates.
-    ``profile`` names steps to trace, see ``profiling``.
+    ``profile`` names steps to trace, see ``profiling``; ``retrain`` and ``recalibrate`` are for
+    photos that were added since, see ``held_out.settle``.
 
     Raises:
       lock.LockedError: another training writes to a category's folder.
@@ -42,7 +47,7 @@ def train_and_evaluate(
     _check(config, workdir)
     for category in config.categories:
         with lock.hold(workdir / category):
-            train_category(config, workdir / category, category, profile)
+            train_category(config, workdir / category, category, profile, retrain, recalibrate)
     if jax.process_count() == 1:
         evaluate(config, workdir)
     elif jax.process_index() == 0:
@@ -77,7 +82,12 @@ def _refuse_other_work(config: ml_collections.ConfigDict, directory: Path) -> No
 
 
 def train_category(
-    config: ml_collections.ConfigDict, directory: Path, category: str, profile: Steps | None
+    config: ml_collections.ConfigDict,
+    directory: Path,
+    category: str,
+    profile: Steps | None,
+    retrain: bool = False,
+    recalibrate: bool = False,
 ) -> None:
     """Trains or fits the stages of ``config.method``; a finished one is loaded instead.
 
@@ -87,7 +97,7 @@ def train_category(
     _refuse_other_work(config, directory)
     if jax.process_index() == 0:
         stored.write(config, sections(get_method(config)), directory, category)
-    photos = load_split(frozen_config, directory, category)
+    photos = settle(frozen_config, directory, category, retrain, recalibrate)
     report_file = directory / "stages.json"
     report = files.read_json(report_file)
     data = _data(frozen_config, category, photos)
@@ -98,7 +108,7 @@ def train_category(
         started = time.monotonic()
         title = f"{category}/{stage.name}"
         if stage.fit:
-            outcome = fit.fit_stage(stage, frozen_config, weights, directory, data)
+            outcome = fit.fit_stage(stage, frozen_config, weights, directory, data, retrain)
         else:
             outcome = loop.train_stage(
                 stage, frozen_config, weights, directory, data, title, profile

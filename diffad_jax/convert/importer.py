@@ -11,6 +11,7 @@ import ml_collections
 from diffad_jax.convert import sources, torch_weights
 from diffad_jax.convert.errors import ConvertError
 from diffad_jax.convert.sources import AUTOENCODER, DIFFUSERS, LATENT_DIFFUSION, SEGMENTER
+from diffad_jax.data.layouts import DataError
 from diffad_jax.methods import draem
 from diffad_jax.methods.contract import Stage, blank_batch
 from diffad_jax.methods.diffad import STAGES
@@ -18,6 +19,7 @@ from diffad_jax.methods.train_state import Params, Weights
 from diffad_jax.runtime import console, lock
 from diffad_jax.training import checkpoint, loop
 from diffad_jax.training.fingerprint import fingerprint
+from diffad_jax.training.held_out import load_split
 
 Config = ml_collections.FrozenConfigDict
 
@@ -82,6 +84,7 @@ def import_file(
                 weights[stage.name] = checkpoint.load_weights(
                     stage, frozen_config, weights, directory
                 )
+        _hold_out(frozen_config, directory)
 
 
 def _import_draem(config: Config, directory: Path, path: Path, second: Path) -> None:
@@ -94,7 +97,14 @@ def _import_draem(config: Config, directory: Path, path: Path, second: Path) -> 
     with lock.hold(directory):
         _refuse_existing(directory / draem.STAGE.name)
         _save(draem.STAGE, config, {}, directory, parts)
+        _hold_out(config, directory)
     console.say(f"{directory / draem.STAGE.name}: from {files}, read as trained on BGR in [0, 1]")
+
+
+def _hold_out(config: Config, directory: Path) -> None:
+    """Settles which photos choose the threshold, where there are any yet."""
+    with contextlib.suppress(DataError):
+        load_split(config, directory, config.categories[0])
 
 
 def _refuse_existing(folder: Path) -> None:

@@ -33,10 +33,10 @@ class Split(NamedTuple):
     imported: bool = False  # the weights came from elsewhere: what they saw is not known
 
     def describe(self) -> str:
-        """How many photos and which, for a fingerprint."""
-        content = json.dumps([self.train, self.held_out], sort_keys=True).encode()
+        """How many photos are trained on and which, for a fingerprint."""
+        content = json.dumps(self.train, sort_keys=True).encode()
         return (
-            f"{len(self.train)} to train on, {len(self.held_out)} held out, names and contents "
+            f"{len(self.train)} photos, names and contents "
             f"{hashlib.sha256(content).hexdigest()[:16]}"
         )
 

@@ -58,6 +58,12 @@ def config_fields(stage: Stage, config: ml_collections.FrozenConfigDict) -> dict
     return found
 
 
+def pretrained_changed(found: dict, wanted: dict) -> str:
+    """What is said of a pretrained network that differs between fingerprints; empty if none."""
+    names = (n for n in _PRETRAINED.values() if found.get(n) and wanted.get(n))
+    return next((n for n in names if found[n] != wanted[n]), "")
+
+
 def weights_hash(weights: Params) -> str:
     """SHA-256 over names and values of a tree of arrays; all processes must ask for it."""
     sha = hashlib.sha256()

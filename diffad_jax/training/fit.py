@@ -9,9 +9,15 @@ import ml_collections
 from diffad_jax.errors import ConfigError
 from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.train_state import Weights
+from diffad_jax.runtime import console
 from diffad_jax.training.checkpoint import Checkpoints
 from diffad_jax.training.data import Data, Outcome
-from diffad_jax.training.fingerprint import STAGES_BEFORE, fingerprint, weights_hash
+from diffad_jax.training.fingerprint import (
+    STAGES_BEFORE,
+    fingerprint,
+    pretrained_changed,
+    weights_hash,
+)
 
 
 def fit_stage(
@@ -20,6 +26,7 @@ def fit_stage(
     earlier_weights: Weights,
     directory: Path,
     data: Data,
+    retrain: bool = False,
 ) -> Outcome:
     """Fits ``stage`` unless its folder holds it already.
 
@@ -31,6 +38,7 @@ def fit_stage(
       earlier_weights: those of the stages before, by name.
       directory: the category's folder; the checkpoint goes to ``directory / NAME``, as step 1 of 1.
       data: the normal photos.
+      retrain: fit again where the pretrained network is another one by now.
 
     Raises:
       ConfigError: there are several processes.
@@ -42,7 +50,16 @@ def fit_stage(
         )
     with contextlib.closing(Checkpoints(directory / stage.name, writes=True)) as checkpoints:
         step = checkpoints.newest_sound_step()
-        if step and checkpoints.fingerprint(step)[STAGES_BEFORE] == weights_hash(earlier_weights):
+        found = checkpoints.fingerprint(step) if step else {}
+        fits = found.get(STAGES_BEFORE) == weights_hash(earlier_weights)
+        if fits and (changed := _pretrained_changed(stage, config, earlier_weights, data, found)):
+            fits = not retrain
+            if fits:
+                console.note(
+                    f"{directory / stage.name}: the {changed} have changed since; --retrain fits "
+                    "it anew"
+                )
+        if fits:
             wanted = fingerprint(stage, config, earlier_weights)
             weights = checkpoints.restore(step, "weights", None, wanted, for_training=False)
             return Outcome(weights, {}, trained=False)
@@ -52,3 +69,18 @@ def fit_stage(
         checkpoints.remove_after(0)
         checkpoints.save(1, None, weights, made_of, planned_steps=1, metrics={}, best_by="")
         return Outcome(weights, {}, trained=True)
+
+
+def _pretrained_changed(
+    stage: Stage,
+    config: ml_collections.FrozenConfigDict,
+    earlier_weights: Weights,
+    data: Data,
+    found: dict,
+) -> str:
+    """As ``pretrained_changed``; empty where there is no file any more, which is not needed."""
+    try:
+        now = earlier_weights | data.pretrained(stage)
+    except ConfigError:
+        return ""
+    return pretrained_changed(found, fingerprint(stage, config, now))

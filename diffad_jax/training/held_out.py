@@ -1,6 +1,5 @@
 """The normal photos that the work in a category's folder stands on, and those held out of it."""
 
-import logging
 import shutil
 from pathlib import Path
 
@@ -10,10 +9,10 @@ import ml_collections
 from diffad_jax.data import recorded, split
 from diffad_jax.data.layouts import DataError
 from diffad_jax.data.split import Changes, Split, shortened
+from diffad_jax.errors import ConfigError
+from diffad_jax.runtime import console
 from diffad_jax.training.checkpoint import Checkpoints
 from diffad_jax.training.fingerprint import PHOTOS
-
-logger = logging.getLogger(__name__)
 
 
 def load_split(config: ml_collections.ConfigDict, directory: Path, category: str) -> Split:
@@ -87,6 +86,57 @@ def describe_changes(photos: Split, found: Changes) -> str:
     )
 
 
+def settle(
+    config: ml_collections.ConfigDict,
+    directory: Path,
+    category: str,
+    retrain: bool,
+    recalibrate: bool,
+) -> Split:
+    """The split to work with, once it is said, or settled, how the folder differs from it.
+
+    Args:
+      config: the whole config.
+      directory: the category's folder.
+      category: its name.
+      retrain: where photos were added, changed or taken away, forget all and draw a new split.
+      recalibrate: hold out what was added, too, without training.
+    """
+    try:
+        photos = load_split(config, directory, category)
+    except DataError:
+        if not retrain:
+            raise
+        forget(directory)
+        return load_split(config, directory, category)
+    found = split.changes(config, category, photos)
+    said = describe_changes(photos, found)
+    if not said:
+        return photos
+    if retrain:
+        _one_process()
+        console.note(f"{category}: {said}; training anew on what is there")
+        forget(directory)
+        return load_split(config, directory, category)
+    if recalibrate:
+        _one_process()
+        photos = recalibrated(config, photos, found)
+        split.write(directory, photos)
+        console.note(f"{category}: {said}; {len(photos.held_out)} are held out now")
+        return photos
+    console.note(
+        f"{category}: {said}. --retrain trains anew on what is there; --recalibrate chooses the "
+        "threshold with what was added, without training"
+    )
+    return photos
+
+
+def _one_process() -> None:
+    if jax.process_count() > 1:
+        raise ConfigError("--retrain and --recalibrate are for one process: start a single one, "
+                          "and the others when it trains")  # fmt: skip
+
+
 def recalibrated(config: ml_collections.ConfigDict, photos: Split, found: Changes) -> Split:
     """``photos`` whose held-out part is the folder's: with what was added, without what is gone."""
     gone = {*found.gone}
@@ -97,7 +147,6 @@ def recalibrated(config: ml_collections.ConfigDict, photos: Split, found: Change
 
 def forget(directory: Path) -> None:
     """Deletes the trained stages of a category, and what was found with them."""
-    logger.warning("%s: trained stages are deleted, to be trained anew", directory)
     for folder in directory.iterdir():
         if folder.is_dir() and any(child.name.isdigit() for child in folder.iterdir()):
             shutil.rmtree(folder)

@@ -1,6 +1,7 @@
 """Methods that are fitted, through the program's own paths, with a tiny ResNet of noise."""
 
 import json
+import shutil
 
 import ml_collections
 import numpy as np
@@ -13,6 +14,8 @@ from diffad_jax.commands.inspect import inspect
 from diffad_jax.commands.record import record
 from diffad_jax.convert import pretrained, torch_file
 from diffad_jax.convert.backbone import torch_names
+from diffad_jax.data import split
+from diffad_jax.data.layouts import DataError
 from diffad_jax.errors import ConfigError
 from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.detector import Detector
@@ -155,3 +158,104 @@ def test_modes_that_need_synthetic_anomalies_say_so(make, tmp_path):
     for mode in (inspect, lambda c, out: record(c, out, 1)):
         with pytest.raises(ConfigError, match="learns without synthetic anomalies"):
             mode(make("padim"), tmp_path / "out")
+
+
+@pytest.fixture
+def grown(make, tmp_path, photos):
+    """Trains a PaDiM on ten photos; ``add`` puts more beside them."""
+    root = tmp_path / "data"
+    shutil.copytree(photos, root)
+    good = root / "tiles" / "train" / "good"
+
+    class Grown:
+        config, workdir, directory = make("padim"), tmp_path / "run", tmp_path / "run" / "tiles"
+
+        def train(self, **options):
+            train.train_and_evaluate(self.config, self.workdir, None, **options)
+
+        def add(self, count):
+            for i in range(count):
+                shutil.copy(good / f"{i:03d}.png", good / f"more{i}.png")
+
+        def fitted(self):
+            return (self.directory / "padim" / "1").stat().st_mtime_ns
+
+    Grown.config.data.root = str(root)
+    Grown.config.data.validation_share = 0.2
+    Grown().train()
+    return Grown()
+
+
+def test_added_photos_are_named_and_recalibrate_without_training(grown, capsys):
+    before = split.read(grown.directory)
+    assert len(before.held_out) == 2
+    grown.add(5)
+    fitted = grown.fitted()
+    capsys.readouterr()
+    grown.train()
+    said = capsys.readouterr().err
+    assert "trained on 8 photos with 2 held out, 10 in all; the folder has 15: 5 added" in said
+    assert "--retrain" in said and "--recalibrate" in said and "finished before" in said
+    assert split.read(grown.directory) == before
+    grown.train(recalibrate=True)
+    after = split.read(grown.directory)
+    assert after.train == before.train and len(after.held_out) == 7
+    assert grown.fitted() == fitted
+    found = json.loads((grown.workdir / "metrics.json").read_text())["categories"]["tiles"]
+    assert found["verdicts"][0]["chosen_on"] == "7 held-out normal photos"
+    capsys.readouterr()
+    grown.train()
+    assert "added" not in capsys.readouterr().err
+
+
+def test_retraining_on_what_is_there_and_only_once(grown, capsys):
+    grown.add(5)
+    grown.train(retrain=True)
+    after = split.read(grown.directory)
+    assert len(after.train) == 12 and len(after.held_out) == 3
+    fitted = grown.fitted()
+    capsys.readouterr()
+    grown.train(retrain=True)  # such as after a kill
+    assert grown.fitted() == fitted and "finished before" in capsys.readouterr().err
+
+
+def test_a_changed_backbone_is_named_and_fitted_anew_if_asked(grown, weights_file, capsys):
+    fitted = grown.fitted()
+    state = torch_file.read(weights_file)
+    path = grown.workdir / "other.pth"
+    torch_file.write(
+        path, {k: np.asarray(v) * np.float32(0.9) for k, v in state.items()}, bare=True
+    )
+    grown.config.backbone.weights = str(path)
+    capsys.readouterr()
+    grown.train()
+    assert "the backbone's weights have changed since; --retrain" in capsys.readouterr().err
+    assert grown.fitted() == fitted
+    grown.train(retrain=True)
+    assert grown.fitted() != fitted
+
+
+def test_a_split_that_is_lost_is_not_drawn_anew_from_other_photos(grown):
+    (grown.directory / split.FILE).unlink()
+    grown.train()  # the photos are the same
+    assert len(split.read(grown.directory).held_out) == 2
+    (grown.directory / split.FILE).unlink()
+    grown.add(5)
+    with pytest.raises(DataError, match=r"photos\.json is lost, and tiles holds other photos than"):
+        grown.train()
+    grown.train(retrain=True)
+    assert len(split.read(grown.directory).held_out) == 3
+
+
+@pytest.mark.parametrize(("count", "share"), [(2, 0.1), (10, 0.0)])
+def test_without_held_out_photos_it_trains_and_gives_no_verdict(
+    make, tmp_path, photos, count, share
+):
+    config = make("padim")
+    config.data.root, config.data.validation_share = str(tmp_path / "data"), share
+    shutil.copytree(photos, config.data.root)
+    for path in sorted((tmp_path / "data/tiles/train/good").iterdir())[count:]:
+        path.unlink()
+    train.train_and_evaluate(config, tmp_path / "run", None)
+    found = json.loads((tmp_path / "run/metrics.json").read_text())["categories"]["tiles"]
+    assert found["threshold"] is None and "no normal photo was held out" in str(found["reasons"])
