@@ -33,42 +33,52 @@ def _element_wise(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
     kind = ELEMENT_WISE[eqn.primitive.name]
     if kind == "Max" and any(isinstance(x, np.ndarray) and not x.any() for x in inputs):
         inputs, kind = [x for x in inputs if isinstance(x, str)], "Relu"
-    if kind == "Add" and (biased := _biased(b, *inputs)):
-        return biased
+    merges = kind in ("Add", "Sub", "Mul")
+    if merges and (found := _into_convolution(b, kind, *inputs)) is not None:
+        return found
     return _before_transposing(b, inputs, lambda _, *x: b.op(kind, *x))
 
 
 def _before_transposing(
-    b: Builder, inputs: list[Value], emit: Callable[..., str], axis: int = 0
+    b: Builder, inputs: list[Value], emit: Callable[..., str], rank: int = 0
 ) -> Value:
-    """What ``emit(axis, *inputs)`` gives, transposed operands being transposed after it instead, so
-    that later transposes meet this one and cancel."""
+    """What ``emit(order, *inputs)`` gives: transposed operands are transposed after it instead, so
+    that later transposes meet this one and cancel.
+
+    Axis i of what they were is axis ``order[i]`` of what ``emit`` sees; ``rank`` is needed if
+    ``emit`` needs the order.
+    """
     nodes = [b.maker(x, "Transpose") for x in inputs if isinstance(x, str)]
     orders = {tuple(onnx.helper.get_node_attr_value(n, "perm")) if n else () for n in nodes}
     order = orders.pop()
     known = [x for x in inputs if not isinstance(x, str)]
     if orders or not order or any(x.ndim not in (0, len(order)) for x in known):
-        return emit(axis, *inputs)
+        return emit(tuple(range(rank)), *inputs)
     back = np.argsort(order)
     before = [b.transpose(x, back) if isinstance(x, str) or x.ndim else x for x in inputs]
-    return b.transpose(emit(order[axis], *before), order)
+    return b.transpose(emit(order, *before), order)
 
 
-def _biased(b: Builder, left: Value, right: Value) -> str | None:
-    """A convolution's result plus a number for each channel is a convolution with a bias."""
-    value, bias = (left, right) if isinstance(left, str) else (right, left)
+def _into_convolution(b: Builder, kind: str, left: Value, right: Value) -> Value | None:
+    """A convolution's result plus, minus or times a number for each channel, as a convolution."""
+    value, number = (left, right) if isinstance(left, str) else (right, left)
     turned = b.maker(value, "Transpose")
     conv = turned and b.maker(turned.input[0], "Conv")
-    if not conv or isinstance(bias, str) or bias.shape[-1] != bias.size:
+    if not conv or isinstance(number, str):
         return None
-    image, kernel, *before = conv.input
-    if before:
-        bias = bias.reshape(-1) + b.constant(before[0])
-    p = {a.name: onnx.helper.get_attribute_value(a) for a in conv.attribute}
     order = onnx.helper.get_node_attr_value(turned, "perm")
-    if order[-1] != 1 or bias.size != b.constant(kernel).shape[0]:
+    image, *before = conv.input
+    kernel, *bias = (b.constant(name) for name in before)
+    fits = kernel is not None and number.shape[-1:] == (number.size,) == kernel.shape[:1]
+    if not fits or order[-1] != 1 or (kind == "Sub" and value is not left):
         return None
-    return b.transpose(b.op("Conv", image, kernel, bias.reshape(-1), **p), order)
+    number, bias = number.reshape(-1), bias[0] if bias else np.zeros(number.size, np.float32)
+    if kind == "Mul":
+        kernel, bias = kernel * number.reshape(-1, 1, 1, 1), bias * number
+    else:
+        bias = bias + number if kind == "Add" else bias - number
+    settings = {a.name: onnx.helper.get_attribute_value(a) for a in conv.attribute}
+    return b.transpose(b.op("Conv", image, kernel, bias, **settings), order)
 
 
 def _unary(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
@@ -125,7 +135,22 @@ def _concatenate(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> Value:
     kept = [x for v, x in zip(eqn.invars, inputs, strict=True) if v.aval.shape[axis] != 0]
     if len(kept) == 1:
         return kept[0]
-    return _before_transposing(b, kept, lambda i, *x: b.op("Concat", *x, axis=i), axis)
+    rank = len(eqn.outvars[0].aval.shape)
+    return _before_transposing(
+        b, kept, lambda order, *x: b.op("Concat", *x, axis=order[axis]), rank
+    )
+
+
+def _pad(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> Value:
+    (value, filler), sizes = inputs, eqn.params["padding_config"]
+    if any(low < 0 or high < 0 or inner for low, high, inner in sizes):
+        raise ExportError("--format=onnx knows no padding that cuts off or spreads")
+
+    def emit(order: Sequence[int], x: str) -> str:
+        lows, highs = ([sizes[order.index(i)][k] for i in range(len(sizes))] for k in (0, 1))
+        return b.op("Pad", x, integers([*lows, *highs]), filler)
+
+    return _before_transposing(b, [value], emit, len(sizes))
 
 
 def _stack(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
@@ -341,6 +366,7 @@ RULES: dict[str, Rule] = {
     "broadcast_in_dim": _broadcast,
     "transpose": _transpose,
     "concatenate": _concatenate,
+    "pad": _pad,
     "stack": _stack,
     "slice": _slice,
     "split": _split,

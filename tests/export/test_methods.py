@@ -2,17 +2,29 @@
 
 import functools
 
+import flax.traverse_util
 import jax
 import method_cases
+import ml_collections
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from onnx.reference import ReferenceEvaluator
+from PIL import Image
 
-from diffad_jax.export import artifact, onnx_builder, onnx_jaxpr, registry
+from diffad_jax.export import (
+    artifact,
+    card,
+    exporter,
+    onnx_builder,
+    onnx_jaxpr,
+    registry,
+    run,
+)
 from diffad_jax.export import onnx as onnx_format
 from diffad_jax.export.errors import ExportError
+from diffad_jax.inference import calibration, detector
 
 FORMATS = [name for name, written in registry.FORMATS.items() if written.load]
 OUTPUTS = ("score", "anomaly_map")
@@ -47,11 +59,11 @@ def test_scores_maps_and_verdicts_are_those_of_predict(method, name, exported):
         pytest.skip("refused, see below")
     folder, wanted = exported(method, name), predicted(method)
     assert np.ptp(wanted["score"]) > 1e-4 * wanted["score"].max()
-    card = artifact.read_card(folder)
-    detect = registry.load(folder, card)
+    model_card = artifact.read_card(folder)
+    detect = registry.load(folder, model_card)
     pixels = method_cases.photos(method_cases.model(method).config.image_size)
     for count in (1, len(pixels)):  # any number of photos
-        found = detect(pixels[:count], card["seed"])
+        found = detect(pixels[:count], model_card["seed"])
         for key, values in wanted.items():
             scale = np.abs(values[:count]).max()
             np.testing.assert_allclose(found[key], values[:count], rtol=1e-4, atol=1e-4 * scale)
@@ -133,9 +145,52 @@ def test_diffads_choices(name, tmp_path):
     changes = {"reconstruction.condition": "noisy", "reconstruction.interpolation": (0.3, 0.7)}
     model = method_cases.model("diffad", **changes)
     method_cases.export(model, name, tmp_path)
-    card, pixels = artifact.read_card(tmp_path), method_cases.photos(16, 2)
-    detect, run = registry.load(tmp_path, card), jax.jit(model.__call__)
+    detect = registry.load(tmp_path, artifact.read_card(tmp_path))
+    predict, pixels = jax.jit(model.__call__), method_cases.photos(16, 2)
     for seed in (model.seed, 4_000_000_005) if name == "onnx_seeded" else (model.seed,):
-        wanted, found = run(model.weights, pixels, np.uint32(seed)), detect(pixels, seed)
+        wanted, found = predict(model.weights, pixels, np.uint32(seed)), detect(pixels, seed)
         for key, values in wanted.items():
             np.testing.assert_allclose(found[key], values, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "size"),
+    [
+        ("efficientnet_lite0", ("stage2", "stage3"), 40),
+        ("inception_v3", ("conv_4", "mixed"), 80),
+    ],
+)
+def test_onnx_of_other_backbones(name, layers, size, tmp_path):
+    changes = {"backbone.name": name, "backbone.layers": layers, "image_size": size}
+    model, pixels = method_cases.model("padim", **changes), method_cases.photos(size, 2)
+    method_cases.export(model, "onnx", tmp_path)
+    found = registry.load(tmp_path, artifact.read_card(tmp_path))(pixels, model.seed)
+    wanted = jax.jit(model.__call__)(model.weights, pixels, np.uint32(model.seed))
+    for key, values in wanted.items():
+        np.testing.assert_allclose(found[key], values, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_exporter_and_its_card_take_every_method(method, tmp_path, monkeypatch, capsys):
+    """From the work directory's weights to the verdicts of ``run.py``'s command."""
+    model = method_cases.model(method)
+    weights = flax.traverse_util.unflatten_dict(dict(model.weights), sep="/")
+    trained = detector.Detector(model.config, weights)
+    chosen = calibration.Calibration(1.5, (0.0, 3.0), 0.05, 7, 1)
+    monkeypatch.setattr(detector.Detector, "from_workdir", lambda *_: trained)
+    monkeypatch.setattr(exporter, "load_or_choose", lambda *_, **__: chosen)
+    monkeypatch.setattr(card, "_photos", lambda model: "drawn ones")
+    config = ml_collections.ConfigDict(model.config)
+    config.categories = ("tiles",)
+    exporter.export(config, tmp_path, tmp_path / "out", "onnx")
+    folder, pixels = tmp_path / "out" / "tiles", method_cases.photos(model.config.image_size)
+    for i, photo in enumerate(pixels):
+        Image.fromarray(photo).save(tmp_path / f"{i}.png")
+    monkeypatch.setattr("sys.argv", ["run.py", str(tmp_path)])
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        run.main(folder, registry.FORMATS["onnx"].load)
+    rows = [line.split(",") for line in capsys.readouterr().out.splitlines()[1:]]
+    scores = predicted(method)["score"]
+    np.testing.assert_allclose([float(row[1]) for row in rows], scores, rtol=1e-4)
+    assert [row[3] == "anomalous" for row in rows] == (scores > 1.5).tolist()
