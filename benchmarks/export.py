@@ -3,7 +3,9 @@
     python -m benchmarks.export --config=configs/mvtec_small.py:bottle --workdir=runs/small
 
 Every format is exported to a temporary folder and run in this process on the category's test
-photos. Rounds are interleaved: each times every format once. The last line is one JSON object.
+photos. Rounds are interleaved: each times every format once. ``ratio`` is a format's time of the
+processor to that of ``predict``; ``taskset -c 1`` gives it for one core. The last line is one JSON
+object.
 """
 
 import json
@@ -61,10 +63,14 @@ def main(_) -> None:
         exporter.export(config, workdir, Path(root) / "safetensors", "safetensors")
         report["safetensors"] = {"mib": _mib(Path(root) / "safetensors" / category)}
     for size in (1, _BATCH.value):
-        for name, seconds in _time(detect, photos[:size]).items():
+        timed = _time(detect, photos[:size])
+        for name, seconds in timed.items():
             metrics = report.setdefault(name, {})
-            metrics[f"batch_{size}_median_ms"] = 1000 * float(np.median(seconds))
-            metrics[f"batch_{size}_best_ms"] = 1000 * min(seconds)
+            for kind, values in zip(("", "_processor"), zip(*seconds, strict=True), strict=True):
+                metrics[f"batch_{size}{kind}_median_ms"] = 1000 * float(np.median(values))
+                metrics[f"batch_{size}{kind}_best_ms"] = 1000 * min(values)
+            key = f"batch_{size}_processor_median_ms"
+            metrics[f"batch_{size}_ratio"] = metrics[key] / report["predict"][key]
     for name, metrics in report.items():
         print(name, metrics)
     print(json.dumps(report))
@@ -107,16 +113,16 @@ def _from_bytes(folder: Path, files: list[str], wanted, limit: float) -> dict[st
     return _differences(wanted, [{k: v.numpy() for k, v in found.items()}], limit)
 
 
-def _time(detect: dict[str, Callable], image: np.ndarray) -> dict[str, list[float]]:
-    """Seconds of each call, after one that compiles."""
-    seconds: dict[str, list[float]] = {name: [] for name in detect}
+def _time(detect: dict[str, Callable], image: np.ndarray) -> dict[str, list[tuple[float, float]]]:
+    """Seconds of each call by the clock and of the processor, after one that compiles."""
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in detect}
     for run in detect.values():
         run(image)
     for _ in range(_ROUNDS.value):
         for name, run in detect.items():
-            started = time.perf_counter()
+            started, busy = time.perf_counter(), time.process_time()
             run(image)
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append((time.perf_counter() - started, time.process_time() - busy))
     return seconds
 
 

@@ -91,6 +91,7 @@ def by_openvino(path, names, feeds):
 RUNTIMES = [by_onnxruntime, by_reference, by_openvino]
 
 
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # OpenVINO forks when imported
 @pytest.mark.parametrize("run", RUNTIMES)
 @pytest.mark.parametrize("method", METHODS)
 def test_onnx_in_every_runtime(method, run, exported):
@@ -104,6 +105,7 @@ def test_onnx_in_every_runtime(method, run, exported):
         np.testing.assert_allclose(values, wanted[name][-2:], rtol=1e-4, atol=1e-4 * scale)
 
 
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # OpenVINO forks when imported
 @pytest.mark.parametrize("run", RUNTIMES)
 @pytest.mark.parametrize("seed", [0, 7, 2**31, 4_000_000_005])
 def test_random_numbers_are_those_of_jax_in_every_runtime(seed, run, tmp_path):
