@@ -43,7 +43,7 @@ def main(_) -> None:
     files = [r.file for r in records if r.split == "test"]
     chosen = np.linspace(0, len(files) - 1, _PHOTOS.value).astype(int)
     files = [files[i] for i in dict.fromkeys(chosen.tolist())]
-    photos, _, _ = images.read_images(files, config.image_size, config.data.resize)
+    photos, _, _ = images.read_images(files, config.image_size, images.rules(config.data))
     detector = Detector.from_workdir(config, workdir, category)
     limit = load_or_choose(config, workdir, category, detector).threshold
     wanted = detector.predict_all(photos, _BATCH.value)

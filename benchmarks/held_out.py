@@ -114,7 +114,8 @@ def print_table(category: str, metrics: dict[str, dict[str, float]]) -> None:
 
 def held_out_photos(config: ml_collections.FrozenConfigDict, files: Sequence[str]) -> np.ndarray:
     """[n, s, s, 3] uint8 with s = ``defect_kinds.SIZE``."""
-    return np.stack([images.read_image(f, defect_kinds.SIZE, config.data.resize) for f in files])
+    rules = images.rules(config.data)
+    return np.stack([images.read_image(f, defect_kinds.SIZE, rules) for f in files])
 
 
 def _run(weights: dict, pixels: jax.Array, normal: jax.Array, *, config) -> dict[str, jax.Array]:

@@ -16,7 +16,7 @@ from ml_collections import config_flags
 from PIL import Image, ImageFilter
 
 from benchmarks import last_line
-from diffad_jax.data import images, layouts, pictures
+from diffad_jax.data import images, layouts, masks, pictures
 from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.registry import check_config
@@ -50,7 +50,9 @@ def draw(
     config = detector.config
     records = layouts.read_category(config.data.root, category, config.data.layout)
     records = [r for r in records if r.split == "test"]
-    photos = [images.read_image(r.file, config.image_size, config.data.resize) for r in records]
+    rules = images.rules(config.data)
+    mask_set, _ = masks.survey([r.mask for r in records if r.mask], rules)
+    photos = [images.read_image(r.file, config.image_size, rules) for r in records]
     found = detector.predict_all(np.stack(photos), config.evaluation.batch_size)
     labels = np.array([r.is_anomalous for r in records])
     rows, shown = [], {}
@@ -59,7 +61,7 @@ def draw(
     for kind in ("defect", "normal"):
         chosen = [i for what, i in cases if what.endswith(kind)]
         scores = ", ".join(f"{found.score[i]:.2f}" for i in chosen)
-        tiles = [_tile(found.anomaly_map[i], records[i], colours, config) for i in chosen]
+        tiles = [_tile(found.anomaly_map[i], records[i], colours, mask_set, config) for i in chosen]
         rows.append(pictures.Row(f"{category}, {kind}, scores {scores}{_threshold(limit)}", tiles))
         shown[kind] = [records[i].file for i in chosen]
     pictures.contact_sheet(output, ranks, rows)
@@ -74,12 +76,13 @@ def _tile(
     anomaly_map: np.ndarray,
     record: layouts.Record,
     colours: tuple[float, float],
+    mask_set: masks.MaskSet,
     config: ml_collections.FrozenConfigDict,
 ) -> np.ndarray:
     coloured = Image.fromarray(pictures.heat_map(anomaly_map, colours))
     shown = np.array(coloured.resize((_SIDE, _SIDE), Image.Resampling.NEAREST))
     if record.mask is not None:
-        mask = images.read_mask(record.mask, _SIDE, config.evaluation.mask_rule)
+        mask = mask_set.read(record.mask, _SIDE, config.evaluation.mask_rule)
         grown = Image.fromarray(255 * mask).filter(ImageFilter.MaxFilter(3))
         shown[(np.asarray(grown) > 0) & (mask == 0)] = 255
     return shown

@@ -60,7 +60,7 @@ def _ours_parts(config: ml_collections.ConfigDict, args: argparse.Namespace) -> 
     c, size = config.synthesis, config.image_size
     source = textures.texture_source(config)
     files = listing.find_photos(args.texture_files)[0]
-    texture = tf.constant(images.read_image(files[0], size, "antialias"), tf.float32)
+    texture = tf.constant(images.read_image(files[0], size, images.Rules("antialias")), tf.float32)
 
     def mask_of(seed: tf.Tensor) -> tf.Tensor:
         return tf.cast(
@@ -136,8 +136,8 @@ def _read(config: ml_collections.ConfigDict, args: argparse.Namespace) -> dict:
     from diffad_jax.data import images
 
     files = iter(_photo_files(config) * 10_000)
-    size, rule = config.image_size, config.data.resize
-    return _rate(lambda: images.read_image(next(files), size, rule), 1, args.seconds)
+    size, rules = config.image_size, images.rules(config.data)
+    return _rate(lambda: images.read_image(next(files), size, rules), 1, args.seconds)
 
 
 def _write_textures(config: ml_collections.ConfigDict, args: argparse.Namespace) -> dict:

@@ -11,7 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from diffad_jax.data import layouts, pictures
+from diffad_jax.data import bit_depth, layouts, pictures
 from diffad_jax.data.listing import expanded
 from diffad_jax.errors import ConfigError
 from diffad_jax.evaluation import (
@@ -108,6 +108,7 @@ def evaluate_category(
       category: its name.
       inception: parameters for FID; None leaves it undefined.
     """
+    config = bit_depth.stored(config, workdir / category)
     detector = Detector.from_workdir(config, workdir, category)
     calibration = load_or_choose(config, workdir, category, detector)
     results, measured = measure(config, workdir, category, detector, inception)

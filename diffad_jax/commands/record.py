@@ -4,7 +4,7 @@ from pathlib import Path
 
 import ml_collections
 
-from diffad_jax.data import examples, layouts, recorded, split
+from diffad_jax.data import bit_depth, examples, images, layouts, recorded, split
 from diffad_jax.methods.registry import require_synthesis
 from diffad_jax.runtime import console
 
@@ -25,6 +25,9 @@ def record(config: ml_collections.ConfigDict, output: Path, num_examples: int) -
     counts = {"train": num_examples, "validation": config.training.validation_examples}
     config.data.recorded = ""  # from the photos, whatever training would use
     photos = split.draw(config, category)
+    normal_files = split.paths(config, photos.train | photos.held_out)
+    rules = images.rules(config.data)
+    config = bit_depth.stated(config, lambda: bit_depth.detect(normal_files, rules))
     streams = {s: (n, examples.batches(config, category, photos, s, 1)) for s, n in counts.items()}
     recorded.write(config, category, output, photos, streams)
     console.say(f"{num_examples} examples in {output}, {output.stat().st_size / 2**20:.1f} MiB")

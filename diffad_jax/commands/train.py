@@ -12,7 +12,7 @@ import numpy as np
 from diffad_jax.commands.evaluate import evaluate, load_inception
 from diffad_jax.config import stored
 from diffad_jax.convert import pretrained
-from diffad_jax.data import examples, images, recorded, split
+from diffad_jax.data import bit_depth, examples, images, recorded, split
 from diffad_jax.data.split import Split
 from diffad_jax.evaluation import cost
 from diffad_jax.methods.registry import get_method, sections
@@ -98,6 +98,17 @@ def train_category(
     if jax.process_index() == 0:
         stored.write(config, sections(get_method(config)), directory, category)
     photos = settle(frozen_config, directory, category, retrain, recalibrate)
+
+    def find_bit_depth() -> int:
+        if "recorded" in config.data and config.data.recorded:
+            return recorded.Recording(config.data.recorded).bit_depth
+        normal_files = split.paths(config, photos.train | photos.held_out)
+        return bit_depth.detect(normal_files, images.rules(config.data))
+
+    keep = bit_depth.settle if jax.process_index() == 0 else bit_depth.stored_or
+    frozen_config = keep(frozen_config, directory, find_bit_depth)
+    if frozen_config.data.bit_depth > 8:
+        console.note(f"{category}: photos fill {frozen_config.data.bit_depth} bits a channel")
     report_file = directory / "stages.json"
     report = files.read_json(report_file)
     data = _data(frozen_config, category, photos)
@@ -158,7 +169,7 @@ def _data(config: ml_collections.FrozenConfigDict, category: str, photos: Split)
     def normal_photos() -> Iterator[np.ndarray]:
         c, size = config.data, config.evaluation.batch_size
         paths = split.paths(config, photos.train)
-        return images.read_batches(paths, size, config.image_size, c.resize, c.on_bad_image)
+        return images.read_batches(paths, size, config.image_size, images.rules(c), c.on_bad_image)
 
     recording = config.data.recorded
     return Data(

@@ -35,9 +35,16 @@ PHOTOS = section(
         "bilinear (cv2's, no antialiasing, as published) | antialias",
         choices=("bilinear", "antialias"),
     ),
+    bit_depth=Field(
+        0,
+        "bits that the camera fills in photos with more than 8; 0: found before training, and kept",
+        choices=(0, 8, 10, 12, 14, 16),
+        use=RUN,
+    ),
+    # 179 megapixels: 10,922 lines of a line-scan camera with 16,384 pixels.
     photo_mib=Field(
         512,
-        "memory for photos that are decoded at once; predict holds up to four times as much",
+        "memory for photos decoded at once, and so for the largest; predict holds up to 4 times it",
         COUNT,
         use=RUN,
     ),

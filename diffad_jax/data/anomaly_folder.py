@@ -18,7 +18,8 @@ import tensorflow_datasets as tfds
 from etils import epath
 from PIL import Image
 
-from diffad_jax.data import images, layouts
+from diffad_jax.data import bit_depth, images, layouts, masks, photo
+from diffad_jax.data.photo import Rules
 
 # What TensorFlow decodes to the same pixels as read_image (JPEG: up to the decoder's rounding).
 _COPIED = {"PNG": {"1", "L", "LA", "RGB", "RGBA", "P"}, "JPEG": {"L", "RGB"}}
@@ -90,16 +91,21 @@ class AnomalyFolder(tfds.core.GeneratorBasedBuilder):
         c = self.builder_config
         normal = [r for r in c.records if r.split == "train"]
         train, held_out = layouts.split_validation(normal, c.validation_share, c.seed)
+        depth = bit_depth.detect([r.file for r in normal], Rules("bilinear"))
+        rules = Rules("bilinear", depth)
+        mask_set, _ = masks.survey([r.mask for r in c.records if r.mask is not None], rules)
         parts = {
             "train": train,
             "validation": held_out,
             "test": [r for r in c.records if r.split == "test"],
         }
         # TFDS refuses to prepare a split without examples.
-        return {name: self._generate_examples(part) for name, part in parts.items() if part}
+        return {
+            name: self._generate_examples(part, mask_set) for name, part in parts.items() if part
+        }
 
     def _generate_examples(
-        self, records: list[layouts.Record]
+        self, records: list[layouts.Record], mask_set: masks.MaskSet
     ) -> Iterator[tuple[bytes, dict[str, Any]]]:
         """One example a record.
 
@@ -109,10 +115,10 @@ class AnomalyFolder(tfds.core.GeneratorBasedBuilder):
         for record in records:
             # As bytes: a name may be no text.
             file = os.fsencode(os.path.relpath(record.file, self.builder_config.root))
-            encoded, size = _encode_photo(record.file)
+            encoded, size = _encode_photo(record.file, mask_set.rules)
             mask = np.zeros((size[1], size[0]), np.uint8)
             if record.mask is not None:
-                mask = images.mask_levels(record.mask, size)
+                mask = mask_set.levels(record.mask, size)
             yield (
                 file,
                 {
@@ -131,19 +137,21 @@ class AnomalyFolder(tfds.core.GeneratorBasedBuilder):
         return super().as_dataset(*args, **kwargs)
 
 
-def _encode_photo(file: str) -> tuple[bytes, tuple[int, int]]:
+def _encode_photo(file: str, rules: Rules) -> tuple[bytes, tuple[int, int]]:
     """(bytes that TensorFlow decodes, (width, height)): the file's own where it decodes them.
 
     Raises:
       images.ImageError: the photo cannot be decoded; found here, where its name is known.
     """
-    pixels = images.read_image(file, None, "bilinear")
+    pixels = images.read_image(file, None, rules)
     size = (pixels.shape[1], pixels.shape[0])
-    data = epath.Path(file).read_bytes()
-    with Image.open(io.BytesIO(data)) as image:
-        as_it_is = image.mode in _COPIED.get(image.format or "", ())
-        if as_it_is and image.getexif().get(_ORIENTATION, 1) == 1:
-            return data, size
+
+    def is_copied(image: Image.Image, rules: Rules) -> bool:
+        plain = photo.deep_levels(image) is None and image.getexif().get(_ORIENTATION, 1) == 1
+        return plain and image.mode in _COPIED.get(image.format or "", ())
+
+    if images.decode(file, rules, is_copied):
+        return epath.Path(file).read_bytes(), size
     png = io.BytesIO()
     Image.fromarray(pixels).save(png, "PNG")
     return png.getvalue(), size

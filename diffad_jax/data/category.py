@@ -5,10 +5,8 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from etils import epath
-from PIL import Image
-
-from diffad_jax.data import photo, photo_table
+from diffad_jax.data import masks, photo_table
+from diffad_jax.data.images import ImageError
 from diffad_jax.data.listing import (
     DataError,
     Folder,
@@ -19,6 +17,7 @@ from diffad_jax.data.listing import (
     list_folder,
     matching,
 )
+from diffad_jax.data.photo import Rules
 
 NORMAL = "good"
 _ANOMALOUS_NAMES = (
@@ -249,13 +248,10 @@ def _by_stem(files: Sequence[str]) -> Callable[[str], str | None]:
 
 
 def _is_black(file: str) -> bool:
-    def is_black(image: Image.Image) -> bool:
-        return image.convert("RGB").getbbox() is None
-
     try:
-        return photo.decode(epath.Path(file).read_bytes(), is_black)
-    except Exception as error:  # each kind of storage has its own errors
-        raise DataError(f"cannot read the label {file}: {error}; restore it") from error
+        return masks.is_black(file, Rules("bilinear"))
+    except ImageError as error:
+        raise DataError(f"cannot read the label {file}: {error}") from error
 
 
 def _stem(file: str) -> str:

@@ -1,24 +1,29 @@
 """Files to pixels: one decoder (Pillow) and one resize rule, for training and for use."""
 
+import contextlib
 import dataclasses
 import hashlib
+import io
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import ml_collections
 import numpy as np
 from etils import epath
 from PIL import Image
 
 from diffad_jax.data import photo
-from diffad_jax.data.photo import bilinear, resized, to_rgb
+from diffad_jax.data.photo import Rules, resized
 from diffad_jax.errors import UserError
+from diffad_jax.runtime.regular import open_regular
 
 T = TypeVar("T")
 _ORIENTATION = 0x0112  # EXIF tag; 5 … 8 swap width and height
 _QUARTER_TURNS = (5, 6, 7, 8)
-_WHITE_FLOOR = 32  # a mask that stays below holds class numbers; so much colour is not noise
+_FILE_TO_PIXELS = 4  # an uncompressed file of 16-bit colours is twice as large as its RGB pixels
 
 
 class ImageError(UserError):
@@ -36,110 +41,58 @@ class PhotoFacts:
     brightness: float  # mean of these pixels, 0 … 255
 
 
-def read_image(path: str | os.PathLike[str], image_size: int | None, resize: str) -> np.ndarray:
+def rules(data: ml_collections.ConfigDict) -> Rules:
+    """What ``config.data`` says of reading photos; its bit depth is found by ``bit_depth``."""
+    return Rules(data.resize, data.bit_depth, data.photo_mib)
+
+
+def read_image(path: str | os.PathLike[str], image_size: int | None, rules: Rules) -> np.ndarray:
     """Decodes a photo to RGB: [h, w, 3] uint8.
 
-    Grey becomes three equal channels, 16-bit grey is divided by 257, transparency is dropped (the
-    colour stored below it is taken, as cv2 does), and the camera's orientation tag is obeyed. Of
-    several pages the first is read. JPEG is decoded at full size, never by its draft mode.
+    Grey becomes three equal channels, more than 8 bits a channel are divided as
+    ``rules.bit_depth`` says, transparency is dropped (the colour stored below it is taken, as cv2
+    does), and the camera's orientation tag is obeyed. Of several pages the first is read. JPEG is
+    decoded at full size, never by its draft mode.
 
     Args:
-      path: PNG, JPEG, BMP or TIFF; local or any path that etils.epath reads.
-      image_size: h = w to resize to; None keeps the size.
-      resize: ``bilinear`` samples the four nearest pixels (cv2.INTER_LINEAR, as published);
-        ``antialias`` weighs all pixels that an output pixel covers (Pillow's BILINEAR).
+      path: PNG, JPEG, BMP, TIFF or HEIC; local or any path that etils.epath reads.
+      image_size: h = w to resize to, by ``rules.resize``; None keeps the size.
+      rules: of ``config.data``.
+
+    Raises:
+      ImageError: not an image, damaged, too large, or outside the rules.
+    """
+
+    def read(image: Image.Image, rules: Rules) -> np.ndarray:
+        return resized(photo.rgb_pixels(image, rules), image_size, rules.resize)
+
+    return decode(path, rules, read)
+
+
+def photo_size(path: str | os.PathLike[str], rules: Rules) -> tuple[int, int]:
+    """(width, height) of a photo, orientation obeyed; the header alone is decoded.
 
     Raises:
       ImageError: not an image, damaged, or too large.
     """
-    pixels = _decode(path, photo.rgb_pixels)
-    return resized(pixels, image_size, resize)
+
+    def size(image: Image.Image, rules: Rules) -> tuple[int, int]:
+        turned = image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
+        return image.size[::-1] if turned else image.size  # of a TIFF Pillow has turned it
+
+    return decode(path, rules, size)
 
 
-def read_mask(
-    path: str | os.PathLike[str],
-    image_size: int | None,
-    rule: str,
-    photo_size: tuple[int, int] | None = None,
-) -> np.ndarray:
-    """Decodes a ground-truth mask: [h, w] uint8, 1 where anomalous, 0 elsewhere.
-
-    Args:
-      path: a grey image, white where anomalous, or one of the kinds that ``mask_levels`` reads.
-      image_size: resized bilinearly (as published) to this height and width; None keeps the size.
-      rule: which resized pixels count: ``full`` those that are still white when rounded to 8 bit
-        (the published code truncates its 8-bit mask / 255), ``half`` those above half (right for
-        masks with compression noise), ``any`` all that are not black.
-      photo_size: (width, height) of the photo that it belongs to; None does not compare.
-
-    Raises:
-      ImageError: damaged, or of another size than its photo.
-      ValueError: no such rule.
-    """
-    if rule not in ("full", "half", "any"):
-        raise ValueError(f"config.evaluation.mask_rule = {rule!r}: choose full, half or any")
-    level = mask_levels(path, photo_size)
-    if image_size is not None and level.shape != (image_size, image_size):
-        level = bilinear(level[..., None], image_size)[..., 0]
-    if rule == "full":
-        return (np.floor(level + 0.5) >= 255).astype(np.uint8)
-    return (level > (127.5 if rule == "half" else 0)).astype(np.uint8)
-
-
-def mask_levels(
-    path: str | os.PathLike[str], photo_size: tuple[int, int] | None = None
-) -> np.ndarray:
-    """Decodes a ground-truth mask at its own size: [h, w] uint8, 0 normal … 255 anomalous.
-
-    Besides grey masks it reads class numbers (no value reaches 32, as in VisA) and coloured masks:
-    there, all that is not black is anomalous.
-
-    Args:
-      path: the mask's file.
-      photo_size: (width, height) of the photo that it belongs to; None does not compare.
-
-    Raises:
-      ImageError: damaged, or of another size than its photo.
-    """
-    pixels = _decode(path, lambda image: np.asarray(to_rgb(image, class_numbers=True)))
-    height, width = pixels.shape[:2]
-    if photo_size is not None and (width, height) != photo_size:
-        raise ImageError(
-            f"{path} is {width} × {height}, its photo {photo_size[0]} × {photo_size[1]}: "
-            "a mask must be as large as its photo"
-        )
-    brightest, darkest = pixels.max(axis=-1), pixels.min(axis=-1)
-    if brightest.max() < _WHITE_FLOOR:
-        return np.where(brightest > 0, np.uint8(255), np.uint8(0))
-    if (brightest - darkest).max() >= _WHITE_FLOOR:
-        return np.where(brightest >= _WHITE_FLOOR, np.uint8(255), np.uint8(0))
-    return brightest
-
-
-def photo_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """(width, height) of a photo, orientation obeyed; only the header is decoded where it can be.
-
-    Raises:
-      ImageError: not an image, or damaged.
-    """
-
-    def size(image: Image.Image) -> tuple[int, int]:
-        turned = image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
-        return (image.height, image.width) if turned else (image.width, image.height)
-
-    return _decode(path, size)
-
-
-def photo_facts(path: str | os.PathLike[str]) -> PhotoFacts:
+def photo_facts(path: str | os.PathLike[str], rules: Rules) -> PhotoFacts:
     """Size, mode, format and digest of a photo, which is decoded whole.
 
     Raises:
-      ImageError: not an image, damaged, or too large.
+      ImageError: not an image, damaged, too large, or outside the rules.
     """
 
-    def facts(image: Image.Image) -> PhotoFacts:
+    def facts(image: Image.Image, rules: Rules) -> PhotoFacts:
         mode, file_format = image.mode, str(image.format)  # before the conversion drops them
-        pixels = np.ascontiguousarray(to_rgb(image))
+        pixels = np.ascontiguousarray(photo.rgb_pixels(image, rules))
         digest = hashlib.sha256(repr(pixels.shape).encode())
         digest.update(pixels)
         height, width = pixels.shape[:2]
@@ -147,13 +100,67 @@ def photo_facts(path: str | os.PathLike[str]) -> PhotoFacts:
             (width, height), mode, file_format, digest.hexdigest(), float(pixels.mean())
         )
 
-    return _decode(path, facts)
+    return decode(path, rules, facts)
+
+
+def decode(
+    path: str | os.PathLike[str], rules: Rules, convert: Callable[[Image.Image, Rules], T]
+) -> T:
+    """``photo.decode`` of a file. Of all threads, as many decode at once as fit ``photo_mib``.
+
+    Raises:
+      ImageError: not an image, damaged, too large, or outside the rules.
+    """
+
+    def in_turn(image: Image.Image, rules: Rules) -> T:
+        with _memory(3 * image.width * image.height, rules.photo_mib * 2**20):
+            return convert(image, rules)
+
+    most_bytes = int(_FILE_TO_PIXELS * rules.photo_mib * 2**20)
+    with contextlib.ExitStack() as stack:
+        try:
+            if "://" in os.fspath(path):
+                if epath.Path(path).stat().length > most_bytes:
+                    raise OSError(f"larger than {most_bytes / 2**20:g} MiB")
+                file = io.BytesIO(epath.Path(path).read_bytes())
+            else:
+                file = stack.enter_context(open_regular(path, most_bytes))
+        except Exception as error:  # each kind of storage has its own errors
+            reason = getattr(error, "strerror", None) or error
+            raise ImageError(f"cannot read {path}: {reason}") from error
+        try:
+            return photo.decode(file, rules, in_turn)
+        except photo.BadImage as error:
+            raise ImageError(f"{path} {error}") from error
+
+
+class _Memory:
+    """Lets threads go on while what they hold together fits; one alone always goes on."""
+
+    def __init__(self) -> None:
+        self._held = 0
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def __call__(self, num_bytes: int, most: float) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held or self._held + num_bytes <= most)
+            self._held += num_bytes
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= num_bytes
+                self._changed.notify_all()
+
+
+_memory = _Memory()
 
 
 def read_images(
-    paths: Sequence[str], image_size: int, resize: str, on_bad_image: str = "fail"
+    paths: Sequence[str], image_size: int, rules: Rules, on_bad_image: str = "fail"
 ) -> tuple[np.ndarray, list[int], list[tuple[str, str]]]:
-    """Decodes many photos on all cores; beside the result, one photo a core is in memory.
+    """Decodes many photos on all cores; beside the result, at most one photo a core is in memory.
 
     Returns:
       [n, image_size, image_size, 3] uint8, the indices of the paths read, and (path, reason) of
@@ -162,7 +169,7 @@ def read_images(
     Raises:
       ImageError: a bad image and ``on_bad_image`` is ``fail``, or no good one.
     """
-    pixels, reasons = _read_all(paths, image_size, resize, on_bad_image)
+    pixels, reasons = _read_all(paths, image_size, rules, on_bad_image)
     kept = [i for i, reason in enumerate(reasons) if reason is None]
     skipped = [(paths[i], reason) for i, reason in enumerate(reasons) if reason is not None]
     if not kept:
@@ -171,7 +178,11 @@ def read_images(
 
 
 def read_batches(
-    paths: Sequence[str], batch_size: int, image_size: int, resize: str, on_bad_image: str = "fail"
+    paths: Sequence[str],
+    batch_size: int,
+    image_size: int,
+    rules: Rules,
+    on_bad_image: str = "fail",
 ) -> Iterator[np.ndarray]:
     """As ``read_images``, at most ``batch_size`` photos at a time: [b, s, s, 3] uint8, b > 0.
 
@@ -181,7 +192,7 @@ def read_batches(
     first_reason, any_good = "", False
     for start in range(0, len(paths), batch_size):
         part = paths[start : start + batch_size]
-        pixels, reasons = _read_all(part, image_size, resize, on_bad_image)
+        pixels, reasons = _read_all(part, image_size, rules, on_bad_image)
         good = np.array([reason is None for reason in reasons])
         first_reason = first_reason or next(filter(None, reasons), "")
         if good.any():
@@ -197,14 +208,14 @@ def _none_read(count: int, first_reason: str) -> ImageError:
 
 
 def _read_all(
-    paths: Sequence[str], image_size: int, resize: str, on_bad_image: str
+    paths: Sequence[str], image_size: int, rules: Rules, on_bad_image: str
 ) -> tuple[np.ndarray, list[str | None]]:
     """All photos, and for each why it could not be read."""
     pixels = np.empty((len(paths), image_size, image_size, 3), np.uint8)
 
     def read(i: int) -> str | None:
         try:
-            pixels[i] = read_image(paths[i], image_size, resize)
+            pixels[i] = read_image(paths[i], image_size, rules)
         except ImageError as error:
             if on_bad_image == "fail":
                 raise
@@ -213,15 +224,3 @@ def _read_all(
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return pixels, list(pool.map(read, range(len(paths))))
-
-
-def _decode(path: str | os.PathLike[str], convert: Callable[[Image.Image], T]) -> T:
-    try:
-        data = epath.Path(path).read_bytes()
-    except Exception as error:  # each kind of storage has its own errors
-        reason = getattr(error, "strerror", None) or error
-        raise ImageError(f"cannot read {path}: {reason}") from error
-    try:
-        return photo.decode(data, convert)
-    except photo.BadImage as error:
-        raise ImageError(f"{path} {error}") from error

@@ -15,7 +15,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from diffad_jax.data import advice, images, layouts, pictures
+from diffad_jax.data import advice, bit_depth, images, layouts, masks, pictures
 from diffad_jax.runtime.files import write_whole
 
 logger = logging.getLogger(__name__)
@@ -59,9 +59,14 @@ def inspect_category(
       layouts.DataError: no such category, or no normal photo.
     """
     found = layouts.survey(config.data.root, category, config.data.layout)
+    normal_files = [r.file for r in found.records if r.split == "train"]
+    rules = images.rules(config.data)
+    config = bit_depth.stated(config, lambda: bit_depth.detect(normal_files, rules))
     examples = _examples(config, category)
+    mask_files = [r.mask for r in found.records if r.mask is not None]
+    mask_set, problems = masks.survey(mask_files, images.rules(config.data))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looks = pool.map(lambda r: _look(config, r), found.records)
+        looks = pool.map(lambda r: _look(config, r, mask_set), found.records)
         seen = list(tqdm.tqdm(looks, f"reading {category}", len(found.records), disable=None))
     for s in seen:
         if s.error and s.record.split == "test":
@@ -89,7 +94,7 @@ def inspect_category(
             if s.error
         ],
         "duplicates": duplicates,
-        "masks": _masks(config, test),
+        "masks": _masks(config, test) | {"values": mask_set.describe(), "problems": problems},
         "synthesis": _synthesis(config, examples, output / "contact_sheet.png"),
     }
     text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
@@ -125,14 +130,16 @@ def _advice_on_looks(normal: Sequence[_Seen]) -> list[str]:
     ]
 
 
-def _look(config: ml_collections.ConfigDict, record: layouts.Record) -> _Seen:
+def _look(
+    config: ml_collections.ConfigDict, record: layouts.Record, mask_set: masks.MaskSet
+) -> _Seen:
     facts, rule = None, config.evaluation.mask_rule
     try:
-        facts = images.photo_facts(record.file)
+        facts = images.photo_facts(record.file, mask_set.rules)
         if record.mask is None:
             return _Seen(record, facts)
-        mask = images.read_mask(record.mask, None, rule, facts.size)
-        resized = images.read_mask(record.mask, config.image_size, rule)
+        mask = mask_set.read(record.mask, None, rule, facts.size)
+        resized = mask_set.read(record.mask, config.image_size, rule)
     except images.ImageError as error:
         return _Seen(record, facts, str(error))
     lost = bool(mask.any()) and not resized.any()

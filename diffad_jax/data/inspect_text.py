@@ -37,6 +37,8 @@ def as_text(summary: dict[str, Any]) -> str:
     lines += _list("defects without mask", masks["missing"])
     lines += _list(f"empty masks ({masks['rule']})", masks["empty"])
     lines += _list("empty once resized", masks["lost_by_resizing"])
+    lines += _list("odd masks", masks["problems"])
+    lines.append(_line("mask values", masks["values"].removeprefix("masks hold the values ")))
     lines.append(
         _line(
             "synthesis",

@@ -3,64 +3,213 @@
 Nothing of this package is imported here: exported models carry a copy of this file.
 """
 
+import dataclasses
 import io
+import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import BmpImagePlugin, Image, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 T = TypeVar("T")
-IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"))
+HEIC_SUFFIXES = frozenset((".heic", ".heif"))  # read where pillow-heif is installed
+IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")) | HEIC_SUFFIXES
+MAX_SIDE = 2**18  # pixels: 16 times the line of a camera with 16,384
+_PLANES, _BITS = 284, 258  # tags of a TIFF
 
 
 class BadImage(ValueError):
-    """Bytes that are no usable image. The message goes on after the file's name."""
+    """A file that is no usable image. The message goes on after the file's name."""
 
 
-def to_rgb(image: Image.Image, class_numbers: bool = False) -> Image.Image:
-    """Any mode to upright RGB; with ``class_numbers``, 16-bit grey below 256 keeps its values."""
-    ImageOps.exif_transpose(image, in_place=True)  # a copy of a large photo takes long
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """How a photo's file becomes the pixels that a detector sees."""
+
+    resize: str  # bilinear | antialias, see ``resized``
+    bit_depth: int = 16  # how many bits photos fill that have room for more than 8; 0: not known
+    photo_mib: float = 512.0  # most that a photo's RGB pixels may take
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a resize rule that does not exist."""
+        if self.resize not in ("bilinear", "antialias"):
+            raise ValueError(f"config.data.resize = {self.resize!r}: choose bilinear or antialias")
+
+
+class _Tiff(TiffImagePlugin.TiffImageFile):
+    """Without Pillow's own limit of size, in whose place is ``Rules.photo_mib``."""
+
+    def load_prepare(self) -> None:
+        if self._im is None:
+            self.im = Image.core.new(self.mode, self._tile_size)
+        super().load_prepare()
+
+
+# By the first bytes, whatever the name says. Image.open would try every format that Pillow knows,
+# of which one starts Ghostscript.
+_READERS: dict[bytes, Callable[[BinaryIO], Image.Image]] = {
+    b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
+    b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
+    b"BM": BmpImagePlugin.BmpImageFile,
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), _Tiff),
+}
+
+
+def decode(
+    source: bytes | BinaryIO, rules: Rules, convert: Callable[[Image.Image, Rules], T] | None = None
+) -> T | np.ndarray:
+    """Decodes a file, by default with ``rgb_pixels``.
+
+    Args:
+      source: the file's bytes, or the file itself, which is then read as far as it is needed.
+      rules: its limits hold before anything is decoded.
+      convert: gets the image as Pillow opened it, not yet decoded.
+
+    Raises:
+      BadImage: not an image, damaged, too large, or outside the rules.
+    """
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    try:
+        head = file.read(16)
+        file.seek(0)
+        if not head:
+            raise BadImage("is an empty file (0 bytes): restore or remove it")
+        with _reader(head)(file) as image:
+            _check_size(image.size, rules)
+            return (convert or rgb_pixels)(image, rules)
+    except BadImage:
+        raise
+    except MemoryError:
+        raise BadImage("does not fit into memory: scale it down or cut it up") from None
+    except Exception as error:  # a damaged file makes Pillow raise almost anything
+        raise BadImage(f"is damaged ({error}): restore or remove it") from error
+
+
+def _reader(head: bytes) -> Callable[[BinaryIO], Image.Image]:
+    for start, reader in _READERS.items():
+        if head.startswith(start):
+            return reader
+    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
+        try:
+            from pillow_heif.as_plugin import HeifImageFile
+        except ImportError:
+            raise BadImage(
+                "is a HEIC photo, which needs another package: pip install pillow-heif, or save "
+                "it as JPEG"
+            ) from None
+        return HeifImageFile
+    raise BadImage(
+        "is no image that can be decoded (PNG, JPEG, BMP, TIFF or HEIC), whatever its name says: "
+        "convert or remove it"
+    )
+
+
+def _check_size(size: tuple[int, int], rules: Rules) -> None:
+    width, height = size
+    if max(size) > MAX_SIDE:
+        raise BadImage(
+            f"is {width} × {height} pixels, and a side may have at most {MAX_SIDE}: cut it up"
+        )
+    if 3 * width * height > rules.photo_mib * 2**20:
+        raise BadImage(
+            f"is {width} × {height} pixels, which take {3 * width * height / 2**20:.0f} MiB, more "
+            f"than config.data.photo_mib = {rules.photo_mib:g}: raise that, or scale the photo "
+            "down or cut it up"
+        )
+
+
+def rgb_pixels(image: Image.Image, rules: Rules) -> np.ndarray:
+    """[h, w, 3] uint8 of any mode, upright.
+
+    Raises:
+      BadImage: floating-point levels, or levels beyond ``rules.bit_depth``.
+    """
+    if (levels := deep_levels(image)) is None:
+        return np.asarray(_to_rgb(image))
+    pixels = _eight_bit(levels, rules.bit_depth)
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=-1)
+
+
+def deep_levels(image: Image.Image) -> np.ndarray | None:
+    """[h, w] or [h, w, 3] integers, upright, of an image that has more than 8 bits a channel.
+
+    None of another.
+
+    Raises:
+      BadImage: the levels are floating-point numbers, or stored in a way that Pillow cuts to 8 bit.
+    """
     if image.mode == "F":
         raise BadImage("holds floating-point numbers of unknown range: save it with 8 or 16 bit")
-    if image.mode.startswith("I"):  # 16-bit grey; convert would clip
-        levels = np.asarray(image).astype(np.float64)
-        if not (class_numbers and levels.max() < 256):
-            levels = np.clip(np.round(levels / 257.0), 0, 255)
-        image = Image.fromarray(levels.astype(np.uint8))
-    elif image.mode == "LA":
+    if image.mode.startswith("I"):
+        return np.asarray(_upright(image))
+    if image.format not in ("PNG", "TIFF") or not image.tile:
+        return None
+    mode = _raw_modes(image)[0]
+    planes = image.format == "TIFF" and image.tag_v2.get(_PLANES) == 2
+    if (
+        planes
+        and 16 in np.ravel(image.tag_v2.get(_BITS, 8))
+        or (";16" in mode and mode[:-4] not in ("RGB", "RGBA", "RGBX"))
+    ):
+        raise BadImage("has 16 bits a channel in an unusual order: save it as plain RGB or grey")
+    return _deep_colours(image, mode) if ";16" in mode else None
+
+
+def _deep_colours(image: Image.Image, mode: str) -> np.ndarray:
+    """[h, w, 3] uint16. Pillow takes one byte of two: it reads the upper ones, then the lower."""
+    file, reader = image.fp, type(image)
+    order = mode[-1] if mode[-1] != "N" else sys.byteorder[0].upper()
+    levels = np.zeros((1, 1, 1), np.uint16)
+    for byte_order, weight in ((order, 256), ("LB"[order == "L"], 1)):
+        file.seek(0)
+        half = reader(file)
+        half.tile = [
+            tile._replace(args=_with_raw_mode(tile.args, mode[:-1] + byte_order))
+            for tile in half.tile
+        ]
+        levels = levels + weight * np.asarray(_upright(half))[..., :3].astype(np.uint16)
+    return levels
+
+
+def _raw_modes(image: Image.Image) -> list[str]:
+    """How the file holds pixels, in Pillow's words, for each of its tiles."""
+    return [tile.args if isinstance(tile.args, str) else str(tile.args[0]) for tile in image.tile]
+
+
+def _with_raw_mode(args: Any, mode: str) -> Any:
+    return mode if isinstance(args, str) else (mode, *args[1:])
+
+
+def _eight_bit(levels: np.ndarray, bit_depth: int) -> np.ndarray:
+    """Any shape: 0 … 2^bit_depth - 1 to uint8, rounded."""
+    low, high, most = int(levels.min()), int(levels.max()), 2**bit_depth - 1
+    if bit_depth == 0:
+        raise BadImage(
+            f"has more than 8 bits a channel (levels {low} … {high}), of which nothing says how "
+            "many the camera fills: name them in config.data.bit_depth, such as 12"
+        )
+    if low < 0 or high > most:
+        raise BadImage(
+            f"has levels {low} … {high}, outside the 0 … {most} of the detector's {bit_depth}-bit "
+            "photos: set the camera as it was, or name its bits in config.data.bit_depth and train"
+        )
+    return np.round(np.arange(most + 1) / (most / 255.0)).astype(np.uint8)[levels]
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    ImageOps.exif_transpose(image, in_place=True)  # a copy of a large photo takes long
+    return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Of modes with 8 bits a channel or fewer; what lies below transparency is taken."""
+    _upright(image)
+    if image.mode == "LA":
         image = image.getchannel(0)
     elif image.mode == "PA" or "transparency" in image.info:
         image = image.convert("RGBA")
     return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def rgb_pixels(image: Image.Image) -> np.ndarray:
-    """[h, w, 3] uint8 of any mode."""
-    return np.asarray(to_rgb(image))
-
-
-def decode(data: bytes, convert: Callable[[Image.Image], T] = rgb_pixels) -> T:
-    """Decodes a file's bytes: by default to [h, w, 3] uint8 RGB.
-
-    Raises:
-      BadImage: not an image, damaged, or too large.
-    """
-    if not data:
-        raise BadImage("is an empty file (0 bytes): restore or remove it")
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return convert(image)
-    except BadImage:
-        raise
-    except UnidentifiedImageError:
-        raise BadImage(
-            "is no image that can be decoded, whatever its name says: remove it"
-        ) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadImage(f"is too large ({error}): scale it down or cut it up") from error
-    except Exception as error:  # a damaged file makes Pillow raise almost anything
-        raise BadImage(f"is damaged ({error}): restore or remove it") from error
 
 
 def resized(pixels: np.ndarray, size: int | None, rule: str) -> np.ndarray:
@@ -68,12 +217,7 @@ def resized(pixels: np.ndarray, size: int | None, rule: str) -> np.ndarray:
 
     ``bilinear`` samples the four nearest pixels (cv2.INTER_LINEAR); ``antialias`` weighs all pixels
     that an output pixel covers (Pillow's BILINEAR).
-
-    Raises:
-      ValueError: no such rule.
     """
-    if rule not in ("bilinear", "antialias"):
-        raise ValueError(f"config.data.resize = {rule!r}: choose bilinear or antialias")
     if size is None or pixels.shape[:2] == (size, size):
         return pixels.copy()  # Pillow's pixels are read-only
     if rule == "antialias":
@@ -95,5 +239,9 @@ def bilinear(pixels: np.ndarray, size: int) -> np.ndarray:
 
     y0, y1, fy = places(pixels.shape[0])
     x0, x1, fx = places(pixels.shape[1])
-    rows = pixels[y0] * (1 - fy)[:, None, None] + pixels[y1] * fy[:, None, None]
-    return rows[:, x0] * (1 - fx)[:, None] + rows[:, x1] * fx[:, None]
+
+    def rows(x: np.ndarray) -> np.ndarray:
+        upper, lower = pixels[y0[:, None], x], pixels[y1[:, None], x]
+        return upper * (1 - fy)[:, None, None] + lower * fy[:, None, None]
+
+    return rows(x0) * (1 - fx)[:, None] + rows(x1) * fx[:, None]

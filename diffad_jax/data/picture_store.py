@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from diffad_jax.data import images
+from diffad_jax.data.photo import Rules
 
 logger = logging.getLogger(__name__)
 
@@ -16,14 +17,14 @@ Lookup = Callable[[tf.Tensor], tf.Tensor]  # int32 [] -> uint8 [s, s, 3]; works 
 
 
 def open_files(
-    files: Sequence[str], size: int, resize: str, data: ml_collections.ConfigDict
+    files: Sequence[str], size: int, rules: Rules, data: ml_collections.ConfigDict
 ) -> tuple[Lookup, int]:
     """A lookup of the pictures in ``files``, and how many there are.
 
     Args:
       files: paths, at least one.
       size: pixels of a side, after resizing.
-      resize: a rule of ``images.read_image``.
+      rules: of ``images.read_image``.
       data: ``config.data``: ``cache_mib`` decides between memory and disk, ``on_bad_image`` whether
         a bad file raises or is logged and left out.
 
@@ -32,7 +33,7 @@ def open_files(
         are read each time.
     """
     if len(files) * size * size * 3 <= data.cache_mib * 2**20:
-        pixels, _, skipped = images.read_images(files, size, resize, data.on_bad_image)
+        pixels, _, skipped = images.read_images(files, size, rules, data.on_bad_image)
         for file, reason in skipped:
             logger.warning("skipped %s: %s", file, reason)
         return from_pixels(pixels), len(pixels)
@@ -41,7 +42,7 @@ def open_files(
         # A bad file is replaced by the next good one, so that the seed alone decides.
         for j in itertools.chain(range(i, len(files)), range(i)):
             try:
-                return images.read_image(files[j], size, resize)
+                return images.read_image(files[j], size, rules)
             except images.ImageError as error:
                 if data.on_bad_image == "fail":
                     raise

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import ml_collections
 import tensorflow as tf
 
-from diffad_jax.data import layouts, picture_store, synthesis, textures
+from diffad_jax.data import images, layouts, picture_store, synthesis, textures
 from diffad_jax.data.geometry import stream
 from diffad_jax.types import Batch
 
@@ -85,7 +85,7 @@ def examples(
     if files is None:
         files = [r.file for r in split_records(config, category, split)]
     c = config.data
-    photo, count = picture_store.open_files(files, config.image_size, c.resize, c)
+    photo, count = picture_store.open_files(files, config.image_size, images.rules(c), c)
     source = textures.texture_source(config)
     run = tf.constant(2 * config.seed + _SPLIT_SALT[split], tf.int64)
 

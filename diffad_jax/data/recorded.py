@@ -20,16 +20,20 @@ from typing import Any
 import ml_collections
 import numpy as np
 import tqdm
-from PIL import Image
+from PIL import Image, WebPImagePlugin
 
+from diffad_jax.data import bit_depth
 from diffad_jax.data.split import Split
 from diffad_jax.errors import UserError
 from diffad_jax.runtime import files
 from diffad_jax.runtime.batches import map_ahead
+from diffad_jax.runtime.regular import open_regular
 from diffad_jax.types import Batch
 
 _FORMAT = "diffad_jax recording 3"
 _MOST_AHEAD = 16  # batches in memory
+_MOST_META, _MOST_NAME, _MOST_HEADER = 2**26, 2**10, 2**12  # bytes
+_MOST_SIDE = 2**14 - 1  # pixels, of WebP
 
 
 class RecordingError(UserError):
@@ -119,18 +123,28 @@ class Recording:
     def __init__(self, path: str | Path, cache_mib: int = 0):
         self.path = Path(path)
         try:
+            open_regular(self.path).close()
             self._archive = zipfile.ZipFile(self.path)
-            self.meta = json.loads(self._archive.read("meta.json"))
+            self.meta = _checked(json.loads(self._read("meta.json", _MOST_META)))
+            names = set(self._archive.namelist())
+            for split, count in self.meta["counts"].items():
+                if (
+                    count
+                    and not {f"{split}/{count - 1:07d}.image", f"{split}/0000000.image"} <= names
+                ):
+                    raise ValueError(f"it has less than {count} {split} examples")
         except FileNotFoundError:
             raise RecordingError(
                 f"config.data.recorded: there is no {self.path}; write it with --mode=record"
             ) from None
-        except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+        except RecordingError as error:
+            raise RecordingError(f"{self.path} {error}") from None
+        except Exception as error:  # a damaged archive makes zipfile raise almost anything
             raise RecordingError(
                 f"{self.path} is no whole recording ({error}): write it again with --mode=record"
             ) from error
-        if self.meta.get("format") != _FORMAT:
-            raise RecordingError(f"{self.path} is no recording of this version: write it again")
+        self.bit_depth: int = self.meta["config"]["data"]["bit_depth"]
+        self._size: int = self.meta["config"]["image_size"]
         self._cache: dict[str, np.ndarray] = {}
         self._room = cache_mib * 2**20
 
@@ -140,6 +154,7 @@ class Recording:
         With another seed or share other photos are held out, and would be among its examples.
         """
         made = _made_from(self.meta["config"], self.meta["category"])
+        config = bit_depth.stated(config, lambda: self.bit_depth)
         wanted = _made_from(json.loads(config.to_json_best_effort()), category)
         for name in made | wanted:
             there, here = made.get(name), wanted.get(name)
@@ -156,18 +171,25 @@ class Recording:
 
     def example(self, split: str, i: int) -> dict[str, np.ndarray]:
         """Example ``i`` of ``split``, as it was recorded: see ``types.Batch``, without b."""
-        name = f"{split}/{i:07d}"
+        name, pixels = f"{split}/{i:07d}", self._size**2
         try:
-            image = self._picture(self._archive.read(f"{name}.image").decode())
-            mask = self._mask(f"{name}.mask", image.shape)
+            image = self._picture(self._read(f"{name}.image", _MOST_NAME).decode())
+            packed = self._read(f"{name}.mask", pixels)  # 8 times what it packs, at the least
+            bits = _inflated(packed, -(-pixels // 8))
             augmented = image + self._picture(f"{name}.added")
-        except (KeyError, zipfile.BadZipFile, zlib.error, OSError, ValueError) as error:
+        except Exception as error:  # as above
             raise RecordingError(f"{self.path}: example {name} is damaged ({error})") from error
+        mask = np.unpackbits(np.frombuffer(bits, np.uint8), count=pixels)
+        mask = mask.reshape(self._size, self._size, 1)
         return {"image": image, "augmented_image": augmented, "anomaly_mask": mask}
 
     def _picture(self, name: str) -> np.ndarray:
+        """[s, s, 3] uint8, s = ``image_size``."""
         if name not in self._cache:
-            with Image.open(io.BytesIO(self._archive.read(name))) as picture:
+            data = self._read(name, 4 * self._size**2 + _MOST_HEADER)
+            if _webp_size(data) != (self._size, self._size):
+                raise ValueError(f"{name} is no picture of {self._size} × {self._size} pixels")
+            with WebPImagePlugin.WebPImageFile(io.BytesIO(data)) as picture:
                 pixels = np.asarray(picture.convert("RGB"))
             if not name.startswith("photos/") or pixels.nbytes > self._room:
                 return pixels
@@ -175,10 +197,46 @@ class Recording:
             self._room -= pixels.nbytes
         return self._cache[name]
 
-    def _mask(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        bits = np.frombuffer(zlib.decompress(self._archive.read(name)), np.uint8)
-        height, width = shape[:2]
-        return np.unpackbits(bits, count=height * width).reshape(height, width, 1)
+    def _read(self, name: str, most_bytes: int) -> bytes:
+        """An entry, which ``write`` has stored without compression."""
+        entry = self._archive.getinfo(name)
+        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > most_bytes:
+            raise ValueError(f"{name} is compressed, or larger than any of its kind")
+        return self._archive.read(entry)
+
+
+def _checked(meta: Any) -> dict[str, Any]:
+    """``meta.json``, if its parts are what the reader relies on."""
+    if not isinstance(meta, dict) or meta.get("format") != _FORMAT:
+        raise RecordingError("is no recording of this version: write it again")
+    config, counts = meta["config"], meta["counts"]
+    _made_from(config, meta["category"])
+    photos = Split(**meta["photos"])
+    if not all(isinstance(x, str) for part in photos[:2] for item in part.items() for x in item):
+        raise ValueError("it does not say of which photos it was made")
+    sizes = [config["image_size"], *counts.values()]
+    if not all(type(size) is int and 0 <= size < 2**31 for size in sizes):
+        raise ValueError("a count or the image size is no number")
+    if not 1 <= config["image_size"] <= _MOST_SIDE or type(config["data"]["bit_depth"]) is not int:
+        raise ValueError("the image size or the bit depth is out of range")
+    return meta
+
+
+def _inflated(packed: bytes, size: int) -> bytes:
+    """Exactly ``size`` bytes."""
+    stream = zlib.decompressobj()
+    data = stream.decompress(packed, size)
+    if len(data) != size or stream.decompress(stream.unconsumed_tail, 1) or not stream.eof:
+        raise ValueError("a mask is of another size")
+    return data
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) of a lossless WebP file, as ``_webp`` makes; None of another."""
+    if data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8L" or len(data) < 25:
+        return None
+    bits = int.from_bytes(data[21:25], "little")
+    return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
 
 
 def _write_example(archive: zipfile.ZipFile, name: str, batch: Batch, seen: set[str]) -> None:
@@ -202,7 +260,9 @@ def _webp(pixels: np.ndarray) -> bytes:
 def _made_from(config: dict[str, Any], category: str) -> dict[str, Any]:
     """What the examples of a recording depend on."""
     fields = {"category": category} | {name: config[name] for name in ("seed", "image_size")}
-    fields |= {f"data.{name}": config["data"][name] for name in ("resize", "validation_share")}
+    fields |= {
+        f"data.{name}": config["data"][name] for name in ("resize", "bit_depth", "validation_share")
+    }
     return fields | {f"synthesis.{name}": value for name, value in config["synthesis"].items()}
 
 

@@ -13,6 +13,7 @@ from diffad_jax.data import listing, picture_store
 from diffad_jax.data.geometry import uniform
 from diffad_jax.data.listing import DataError
 from diffad_jax.data.perlin import fade_tables
+from diffad_jax.data.photo import Rules
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,8 @@ def _from_folder(config: ml_collections.ConfigDict) -> TextureSource:
         logger.warning("%s", note)
     if not files:
         raise DataError(f"config.data.textures = {folder!r} holds no image")
-    return _drawn_from(*picture_store.open_files(files, size, "antialias", config.data))
+    rules = Rules("antialias", photo_mib=config.data.photo_mib)  # textures know no camera
+    return _drawn_from(*picture_store.open_files(files, size, rules, config.data))
 
 
 def _load_dtd(size: int, cache_mib: int) -> np.ndarray:

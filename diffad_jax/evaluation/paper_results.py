@@ -110,7 +110,7 @@ def difference(category: str, records: Sequence[Record]) -> str:
             "{} and {}".format(*found, *wanted[:3])
         )
     try:
-        sizes = {images.photo_size(r.file) for r in records}
+        sizes = {images.photo_size(r.file, images.Rules("bilinear")) for r in records}
     except images.ImageError as error:
         return str(error)
     width, height = min(sizes)

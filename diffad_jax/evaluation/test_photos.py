@@ -4,6 +4,7 @@ Memory holds one batch and a few numbers for each photo; maps and pictures go to
 """
 
 import dataclasses
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from diffad_jax.data import images, layouts, pictures, split
+from diffad_jax.data import images, layouts, masks, pictures, split
+from diffad_jax.data.masks import MaskSet
 from diffad_jax.evaluation import direct_copy, fid
 from diffad_jax.evaluation.direct_copy import direct_copy_metrics, squared_errors
 from diffad_jax.evaluation.metrics import TestSet
@@ -22,6 +24,8 @@ from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.registry import get_method
 from diffad_jax.training.held_out import load_split
 from diffad_jax.types import Prediction
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +66,14 @@ def run(
     found = layouts.read_category(config.data.root, category, config.data.layout)
     records = [r for r in found if r.split == "test"]
     have_masks = not any(r.is_anomalous and r.mask is None for r in records)
+    rules = images.rules(config.data)
+    mask_set, problems = masks.survey([r.mask for r in records if r.mask is not None], rules)
+    for problem in problems:
+        logger.warning("%s", problem)
+    if mask_set.values not in ((), (255,)):
+        logger.warning("%s", mask_set.describe())
     photos = Stack(folder, (side, side, 3), np.uint8)
-    masks, maps = Stack(folder, (side, side), bool), Stack(folder, (side, side), np.float32)
+    truths, maps = Stack(folder, (side, side), bool), Stack(folder, (side, side), np.float32)
     columns: dict[str, Stack] = {}
     scores, squares, areas = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
     seconds: list[float] = []
@@ -72,13 +82,13 @@ def run(
         features = fid.no_statistics(e.fid_dimension)
     for start in range(0, len(records), e.batch_size):
         batch = records[start : start + e.batch_size]
-        pixels, _, _ = images.read_images([r.file for r in batch], side, config.data.resize)
-        truth = _read_masks(batch, side, e.mask_rule)
+        pixels, _, _ = images.read_images([r.file for r in batch], side, rules)
+        truth = _read_masks(batch, side, mask_set, e.mask_rule)
         started = time.perf_counter()
         predicted = detector.predict_all(pixels, e.batch_size)
         seconds.append((time.perf_counter() - started) / e.batch_size)  # it is filled up
         photos.append(pixels)
-        masks.append(truth)
+        truths.append(truth)
         maps.append(predicted.anomaly_map)
         for title, made in _made(config, predicted).items():
             column = columns.setdefault(title, Stack(folder, (side, side, 3), np.uint8))
@@ -96,7 +106,7 @@ def run(
         defect_types=[r.defect_type for r in records],
         labels=np.array([r.is_anomalous for r in records], bool),
         photos=photos,
-        masks=masks if have_masks else None,
+        masks=truths if have_masks else None,
     )
     copied = dict.fromkeys(direct_copy.NAMES, Metric(None, NO_RECONSTRUCTION))
     if reconstructs:
@@ -127,15 +137,19 @@ def training_features(
     """Of the normal photos that training saw: what FID compares reconstructions with."""
     c, e = config.data, config.evaluation
     files = split.paths(config, load_split(config, directory, category).train)
-    batches = images.read_batches(files, e.batch_size, config.image_size, c.resize, c.on_bad_image)
+    batches = images.read_batches(
+        files, e.batch_size, config.image_size, images.rules(c), c.on_bad_image
+    )
     exact = (np.divide(batch, 255.0, dtype=np.float32) for batch in batches)
     return fid.image_statistics(exact, inception, e.fid_dimension)
 
 
-def _read_masks(records: Sequence[layouts.Record], side: int, rule: str) -> np.ndarray:
+def _read_masks(
+    records: Sequence[layouts.Record], side: int, mask_set: MaskSet, rule: str
+) -> np.ndarray:
     """[b, side, side] bool; those of normal photos are empty."""
     masks = np.zeros((len(records), side, side), bool)
     for mask, r in zip(masks, records, strict=True):
         if r.mask is not None:
-            mask[:] = images.read_mask(r.mask, side, rule, images.photo_size(r.file))
+            mask[:] = mask_set.read(r.mask, side, rule, images.photo_size(r.file, mask_set.rules))
     return masks

@@ -152,7 +152,9 @@ def _bad_field(card: Any) -> str:
         "inputs": lambda x: isinstance(x, dict),
         "seed": lambda x: _is_integer(x, 0, 2**32 - 1),
         "preprocessing": lambda x: (
-            _is_integer(x["side"], 1, 2**16) and x["resize"] in ("bilinear", "antialias")
+            _is_integer(x["side"], 1, 2**16)
+            and _is_integer(x["bit_depth"], 0, 16)
+            and x["resize"] in ("bilinear", "antialias")
         ),
         "threshold": lambda x: x is None or _is_number(x["value"]),
         "colours": lambda x: _is_number(x["black"]) and _is_number(x["yellow"]),

@@ -51,6 +51,7 @@ def make(model: Model, format_name: str, written: Format, weights_hash: str,
         "preprocessing": {
             "side": side,
             "resize": config.data.resize,
+            "bit_depth": config.data.bit_depth,  # of photos with more than 8 bits; 0: not known
             "resize_in_words": f"to a square, {_RESIZE[config.data.resize]}, rounded to uint8",
             "range": [0, 255],
             "dtype": "uint8",

@@ -20,6 +20,7 @@ except ImportError as missing:
     sys.exit(f"error: {missing}: see README.md beside this file")
 
 from diffad_jax.export import artifact
+from diffad_jax.runtime import regular
 
 _VERDICTS = {True: "anomalous", False: "normal", None: "no threshold"}
 
@@ -61,7 +62,7 @@ def score(detect: artifact.Detect, card: dict, files: Iterable[tuple[Path, Path]
     rules, threshold = card["preprocessing"], card["threshold"]
     for file, shown in files:
         try:
-            pixels = _pixels(file, rules["side"], rules["resize"])
+            pixels = _pixels(file, rules)
         except (OSError, ValueError) as error:  # a BadImage is one
             yield Scored(file, shown, str(error))
             continue
@@ -111,7 +112,7 @@ def _write(results: Iterable[Scored], card: dict, output: Path | None) -> dict[s
             rows.writerow([found.file, f"{found.score:.6f}", flag, verdict])
             if output is not None and found.file.suffix != ".npy":
                 path = output / found.shown.with_name(f"{found.shown.name}.overlay.png")
-                _write_overlay(path, found, card["colours"])
+                _write_overlay(path, found, card)
     return counts
 
 
@@ -122,17 +123,25 @@ def _table(output: Path | None) -> contextlib.AbstractContextManager[TextIO]:
     return (output / "predictions.csv").open("w", encoding="utf-8", newline="")
 
 
-def _write_overlay(path: Path, found: Scored, colours: dict) -> None:
+def _write_overlay(path: Path, found: Scored, card: dict) -> None:
     from PIL import Image
 
-    from diffad_jax.data import photo, pictures
+    from diffad_jax.data import pictures
 
-    original = photo.decode(found.file.read_bytes())
+    original = _decoded(found.file, card["preprocessing"])
     size = original.shape[1], original.shape[0]
     resized = Image.fromarray(found.anomaly_map).resize(size, Image.Resampling.BILINEAR)
-    limits = colours["black"], colours["yellow"]
+    limits = card["colours"]["black"], card["colours"]["yellow"]
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pictures.overlay(original, np.asarray(resized), limits)).save(path)
+
+
+def _decoded(file: Path, rules: dict) -> np.ndarray:
+    """[h, w, 3] uint8."""
+    from diffad_jax.data import photo
+
+    with regular.open_regular(file) as opened:
+        return photo.decode(opened, photo.Rules(rules["resize"], rules["bit_depth"]))
 
 
 def _photos(folder: Path) -> list[Path]:
@@ -147,13 +156,15 @@ def _photos(folder: Path) -> list[Path]:
     return files
 
 
-def _pixels(file: Path, side: int, resize: str) -> np.ndarray:
+def _pixels(file: Path, rules: dict) -> np.ndarray:
     """[side, side, 3] uint8."""
+    side = rules["side"]
     if file.suffix != ".npy":
         from diffad_jax.data import photo
 
-        return photo.resized(photo.decode(file.read_bytes()), side, resize)
-    pixels = np.load(file, allow_pickle=False)
+        return photo.resized(_decoded(file, rules), side, rules["resize"])
+    with regular.open_regular(file, side * side * 3 + 2**16) as opened:
+        pixels = np.load(opened, allow_pickle=False)
     if pixels.dtype != np.uint8 or pixels.shape != (side, side, 3):
         raise ValueError(f"holds {pixels.dtype} {pixels.shape}, not uint8 [{side}, {side}, 3]")
     return pixels

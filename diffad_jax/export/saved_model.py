@@ -36,7 +36,7 @@ def write(model: Model, folder: Path) -> None:
         raise ExportError(
             "--format=saved_model needs TensorFlow: pip install 'diffad-jax[export]'"
         ) from error
-    side, rule = model.config.image_size, model.config.data.resize
+    side, c = model.config.image_size, model.config.data
     graph = jax2tf.convert(
         model.__call__,
         polymorphic_shapes=[None, f"(b, {side}, {side}, 3)", None],
@@ -57,7 +57,7 @@ def write(model: Model, folder: Path) -> None:
 
     def from_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         photos = tf.map_fn(
-            lambda data: tensorflow_photo.read(data, side, rule),
+            lambda data: tensorflow_photo.read(data, side, c.resize, c.bit_depth),
             image_bytes,
             fn_output_signature=tf.TensorSpec((side, side, 3), tf.uint8),
         )

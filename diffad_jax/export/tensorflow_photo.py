@@ -1,8 +1,7 @@
 """A photo's bytes to pixels inside a TensorFlow graph: the numbers of ``data.photo``.
 
 TensorFlow reads PNG, JPEG, BMP and the first frame of a GIF, not TIFF, and does not obey the
-camera's orientation tag. Of 16-bit levels it drops the lower byte, which rounds otherwise by up to
-one level of 255.
+camera's orientation tag.
 """
 
 import tensorflow as tf
@@ -10,23 +9,43 @@ import tensorflow as tf
 _BITS = 22  # of Pillow's fixed-point weights
 
 
-def read(data: tf.Tensor, size: int, rule: str) -> tf.Tensor:
+def read(data: tf.Tensor, size: int, rule: str, bit_depth: int) -> tf.Tensor:
     """Decodes and resizes one photo: [] string -> [size, size, 3] uint8 RGB.
 
     Args:
       data: the file's bytes.
       size: h = w to resize to.
       rule: ``bilinear`` or ``antialias``, see ``data.photo.resized``.
+      bit_depth: of PNG files with 16 bits a channel; beyond it the graph raises.
     """
     pixels = tf.cond(
         tf.io.is_jpeg(data),
         # The accurate transform is Pillow's; the default is a faster one.
         lambda: tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE"),
-        lambda: tf.io.decode_image(data, channels=3, expand_animations=False),
+        lambda: tf.cond(
+            # A PNG with 16 bits a channel, by its header.
+            (tf.strings.substr(data, 0, 4) == b"\x89PNG")
+            & (tf.strings.substr(data, 24, 1) == b"\x10"),
+            lambda: _deep(data, bit_depth),
+            lambda: tf.io.decode_image(data, channels=3, expand_animations=False),
+        ),
     )
     pixels = tf.ensure_shape(pixels, (None, None, 3))
     resized = _antialias(pixels, size) if rule == "antialias" else _bilinear(pixels, size)
     return tf.ensure_shape(tf.cast(resized, tf.uint8), (size, size, 3))
+
+
+def _deep(data: tf.Tensor, bit_depth: int) -> tf.Tensor:
+    """Of a PNG with 16 bits a channel: [h, w, 3] uint8."""
+    levels = tf.cast(tf.io.decode_png(data, channels=3, dtype=tf.uint16), tf.float64)
+    most = 2.0**bit_depth - 1.0
+    fits = tf.debugging.assert_less_equal(
+        tf.reduce_max(levels),
+        tf.constant(most, tf.float64),
+        f"a photo's levels exceed {bit_depth} bit",
+    )
+    with tf.control_dependencies([fits]):
+        return tf.cast(tf.round(levels / (max(most, 1.0) / 255.0)), tf.uint8)
 
 
 def _antialias(pixels: tf.Tensor, size: int) -> tf.Tensor:

@@ -84,15 +84,18 @@ def score_photos(
     """
     config, unreadable = detector.config, []
     size, cores = config.evaluation.batch_size, os.cpu_count() or 1
+    rules = images.rules(config.data)
 
     def read(path: str) -> _Opened | Unreadable:
         try:
-            photo = images.read_image(path, None, config.data.resize)
+            photo = images.read_image(path, None, rules)
+            side = config.image_size
+            seen = photo if tile else images.resized(photo, side, config.data.resize)
+            return _Opened(path, photo, Tiles(seen, side))
         except images.ImageError as error:
             return Unreadable(path, str(error))
-        side = config.image_size
-        seen = photo if tile else images.resized(photo, side, config.data.resize)
-        return _Opened(path, photo, Tiles(seen, side))
+        except MemoryError:
+            return Unreadable(path, f"{path} does not fit into memory: scale it down or cut it up")
 
     def windows(found: Iterable[_Opened | Unreadable]) -> Iterator[tuple[_Opened, int]]:
         for opened in found:
@@ -107,7 +110,7 @@ def score_photos(
             paths,
             threads=cores,
             ahead=cores if tile else size,
-            cost=lambda path: _DECODING * _num_pixels(path),
+            cost=lambda path: _DECODING * _num_pixels(path, rules),
             budget=budget(config),
         )
     )
@@ -137,9 +140,9 @@ def _next_batch(
     return batch
 
 
-def _num_pixels(path: str) -> int:
+def _num_pixels(path: str, rules: images.Rules) -> int:
     try:
-        width, height = images.photo_size(path)
+        width, height = images.photo_size(path, rules)
     except images.ImageError:
         return 0  # reading it says why
     return width * height

@@ -7,6 +7,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from diffad_jax.data import bit_depth
 from diffad_jax.methods.registry import get_method
 from diffad_jax.runtime.batches import in_batches
 from diffad_jax.training import checkpoint, fingerprint
@@ -34,6 +35,7 @@ class Detector:
         Raises:
           checkpoint.CheckpointError: a stage is missing, unfinished, or of another config.
         """
+        config = bit_depth.stored(config, Path(workdir) / category)
         frozen = ml_collections.FrozenConfigDict(config)
         weights = {}
         for stage in get_method(config).stages(frozen):

@@ -31,7 +31,7 @@ def drawn(tiny_config, tmp_path):
 
 def test_each_class_is_shown_from_its_best_to_its_worst(drawn, tiny_config):
     shown, _ = drawn
-    seen = (tiny_config.image_size, tiny_config.data.resize)
+    seen = (tiny_config.image_size, images.rules(tiny_config.data))
     means = {k: [images.read_image(f, *seen).mean() for f in files] for k, files in shown.items()}
     assert means["defect"] == sorted(means["defect"], reverse=True)
     assert means["normal"] == sorted(means["normal"])

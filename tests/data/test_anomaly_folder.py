@@ -66,7 +66,7 @@ def test_prepared_on_first_use_with_the_pixels_of_read_image(builder, root):
         for example in tfds.as_numpy(builder.as_dataset(split=split)):
             file = example["file"].decode()
             seen[file] = split
-            want = images.read_image(root / file, None, "bilinear")
+            want = images.read_image(root / file, None, images.Rules("bilinear"))
             # Two decoders of JPEG differ by rounding; everything else is equal.
             tolerance = 3 if file.endswith(".jpg") else 0
             np.testing.assert_allclose(

@@ -2,15 +2,27 @@
 
 import functools
 import io
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from diffad_jax.data import images
+from diffad_jax.data import images, masks, photo
 from diffad_jax.data.images import ImageError
+from diffad_jax.data.photo import Rules
 
+BILINEAR, ANTIALIAS = Rules("bilinear"), Rules("antialias")
 GRADIENT = np.add.outer(8 * np.arange(12), 5 * np.arange(16)).astype(np.uint8)
 RGB = np.stack([GRADIENT, GRADIENT // 2, 255 - GRADIENT], axis=-1)
 
@@ -28,18 +40,18 @@ def with_alpha(image, alpha=9):
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".tiff", ".PNG"])
 def test_lossless_formats(tmp_path, suffix):
     path = save(tmp_path / f"photo{suffix}", RGB)
-    np.testing.assert_array_equal(images.read_image(path, None, "bilinear"), RGB)
+    np.testing.assert_array_equal(images.read_image(path, None, BILINEAR), RGB)
 
 
 def test_jpeg_is_close(tmp_path):
     rgb = np.repeat(GRADIENT[..., None], 3, axis=-1)
-    got = images.read_image(save(tmp_path / "a.jpg", rgb, quality=95), None, "bilinear")
+    got = images.read_image(save(tmp_path / "a.jpg", rgb, quality=95), None, BILINEAR)
     assert np.abs(got.astype(int) - rgb).max() < 8
 
 
 def test_cmyk_is_close(tmp_path):
     Image.fromarray(RGB).convert("CMYK").save(tmp_path / "a.jpg", quality=100)
-    got = images.read_image(tmp_path / "a.jpg", None, "bilinear")
+    got = images.read_image(tmp_path / "a.jpg", None, BILINEAR)
     assert np.abs(got.astype(int) - RGB).max() < 12
 
 
@@ -55,7 +67,7 @@ def test_grey_alpha_and_bilevel(tmp_path, suffix):
     }
     for name, (image, want) in cases.items():
         image.save(tmp_path / f"{name}{suffix}")
-        got = images.read_image(tmp_path / f"{name}{suffix}", None, "bilinear")
+        got = images.read_image(tmp_path / f"{name}{suffix}", None, BILINEAR)
         np.testing.assert_array_equal(got, want, err_msg=name)
 
 
@@ -64,36 +76,36 @@ def test_a_palette_with_transparency_keeps_its_colours(tmp_path, transparency):
     image = Image.fromarray(GRADIENT % 4).convert("P")
     image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120])
     image.save(tmp_path / "a.png", transparency=transparency)
-    got = images.read_image(tmp_path / "a.png", None, "bilinear")
+    got = images.read_image(tmp_path / "a.png", None, BILINEAR)
     np.testing.assert_array_equal(got[..., 1], 20 + 30 * (GRADIENT % 4))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path, suffix):
     path = save(tmp_path / f"deep{suffix}", GRADIENT.astype(np.uint16) * 257)
-    np.testing.assert_array_equal(images.read_image(path, None, "bilinear")[..., 0], GRADIENT)
+    np.testing.assert_array_equal(images.read_image(path, None, BILINEAR)[..., 0], GRADIENT)
 
 
 def test_thirty_two_bit_integers_are_taken_as_sixteen(tmp_path):
     path = save(tmp_path / "deep.tif", GRADIENT.astype(np.int32) * 257)
-    np.testing.assert_array_equal(images.read_image(path, None, "bilinear")[..., 0], GRADIENT)
+    np.testing.assert_array_equal(images.read_image(path, None, BILINEAR)[..., 0], GRADIENT)
 
 
 def test_floating_point_is_refused(tmp_path):
     path = save(tmp_path / "float.tif", GRADIENT.astype(np.float32) / 255)
     with pytest.raises(ImageError, match="float.tif holds floating-point numbers.*8 or 16 bit"):
-        images.read_image(path, None, "bilinear")
+        images.read_image(path, None, BILINEAR)
 
 
 def test_the_cameras_orientation_is_obeyed(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turned a quarter
-    for name in ("turned.png", "turned.jpg"):
+    for name in ("turned.png", "turned.jpg", "turned.tif"):
         Image.fromarray(GRADIENT).save(tmp_path / name, exif=exif, quality=100)
-        got = images.read_image(tmp_path / name, None, "bilinear")[..., 0]
+        got = images.read_image(tmp_path / name, None, BILINEAR)[..., 0]
         assert np.abs(got.astype(int) - np.rot90(GRADIENT, -1)).max() <= 3
-        assert images.photo_size(tmp_path / name) == (12, 16)
-    assert images.photo_size(save(tmp_path / "straight.png", GRADIENT)) == (16, 12)
+        assert images.photo_size(tmp_path / name, BILINEAR) == (12, 16)
+    assert images.photo_size(save(tmp_path / "straight.png", GRADIENT), BILINEAR) == (16, 12)
 
 
 def test_bilinear_equals_cv2(tmp_path):
@@ -107,80 +119,31 @@ def test_bilinear_equals_cv2(tmp_path):
         [121, 185, 116, 149, 80],
         [154, 155, 136, 168, 149],
     ]
-    got = images.read_image(path, 5, "bilinear")[..., 0].astype(int)
+    got = images.read_image(path, 5, BILINEAR)[..., 0].astype(int)
     np.testing.assert_allclose(got, want, atol=1)
 
 
 def test_bilinear_takes_the_four_nearest_pixels(tmp_path):
     # 4 -> 2 by centres at halves: output 0 lies between inputs 0 and 1, output 1 between 2 and 3.
     row = np.array([[0, 10, 100, 200]] * 4, np.uint8)
-    got = images.read_image(save(tmp_path / "a.png", row), 2, "bilinear")
+    got = images.read_image(save(tmp_path / "a.png", row), 2, BILINEAR)
     np.testing.assert_array_equal(got[..., 0], [[5, 150], [5, 150]])
     # 8 -> 2: inputs 1, 2 and 5, 6 alone count, unlike with antialiasing.
     row = np.array([[255, 0, 0, 255, 255, 0, 0, 255]] * 8, np.uint8)
     path = save(tmp_path / "b.png", row)
-    np.testing.assert_array_equal(images.read_image(path, 2, "bilinear")[..., 0], [[0, 0]] * 2)
-    assert images.read_image(path, 2, "antialias").min() > 50
+    np.testing.assert_array_equal(images.read_image(path, 2, BILINEAR)[..., 0], [[0, 0]] * 2)
+    assert images.read_image(path, 2, ANTIALIAS).min() > 50
 
 
 def test_antialias_is_pillows(tmp_path):
     path = save(tmp_path / "a.png", RGB)
     want = Image.fromarray(RGB).resize((5, 5), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(images.read_image(path, 5, "antialias"), np.asarray(want))
+    np.testing.assert_array_equal(images.read_image(path, 5, ANTIALIAS), np.asarray(want))
 
 
-def test_misspelt_rules_are_named(tmp_path):
-    path = save(tmp_path / "a.png", GRADIENT)
+def test_misspelt_rules_are_named():
     with pytest.raises(ValueError, match="config.data.resize = 'bicubic': choose bilinear"):
-        images.read_image(path, 5, "bicubic")
-    with pytest.raises(ValueError, match="config.evaluation.mask_rule = 'some': choose full"):
-        images.read_mask(path, 5, "some")
-
-
-@pytest.mark.parametrize(("rule", "want"), [("full", 1), ("half", 2), ("any", 3)])
-def test_mask_rules(tmp_path, rule, want):
-    # Resized 6 -> 3: columns of 50, 200 and 255.
-    mask = np.zeros((6, 6), np.uint8)
-    mask[:, 1], mask[:, 2:4], mask[:, 4:] = 100, 200, 255
-    path = save(tmp_path / "mask.png", mask)
-    got = images.read_mask(path, 3, rule, (6, 6))
-    assert got.dtype == np.uint8 and got[0].sum() == want
-    np.testing.assert_array_equal(np.unique(images.read_mask(path, None, rule)), [0, 1])
-
-
-def test_full_counts_what_rounds_to_white(tmp_path):
-    # As in the published code, which resizes 8-bit masks: 254.5 rounds to 255, 254.49 does not.
-    mask = np.full((4, 4), 255, np.uint8)
-    mask[0], mask[1, :2] = 254, 253
-    got = images.read_mask(save(tmp_path / "mask.png", mask), 2, "full")
-    np.testing.assert_array_equal(got, [[0, 1], [1, 1]])
-
-
-def test_masks_of_class_numbers_and_of_colours(tmp_path):
-    numbers = np.arange(16, dtype=np.uint8).reshape(4, 4) % 4
-    want = np.where(numbers > 0, 255, 0)
-    save(tmp_path / "grey.png", numbers)
-    save(tmp_path / "deep.png", numbers.astype(np.uint16))
-    red = np.zeros((4, 4, 3), np.uint8)
-    red[..., 0] = 128 * (numbers > 0)
-    save(tmp_path / "red.png", red)
-    palette = Image.fromarray(numbers).convert("P")
-    palette.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0])
-    palette.save(tmp_path / "palette.png")
-    for name in ("grey", "deep", "red", "palette"):
-        got = images.mask_levels(tmp_path / f"{name}.png")
-        np.testing.assert_array_equal(got, want, err_msg=name)
-
-
-def test_noisy_grey_masks_keep_their_levels(tmp_path):
-    mask = np.array([[0, 4, 9], [120, 250, 255]], np.uint8)
-    np.testing.assert_array_equal(images.mask_levels(save(tmp_path / "m.png", mask)), mask)
-
-
-def test_a_mask_of_another_size_is_refused(tmp_path):
-    path = save(tmp_path / "mask.png", GRADIENT)
-    with pytest.raises(ImageError, match=r"mask.png is 16 × 12, its photo 8 × 8"):
-        images.read_mask(path, 4, "half", (8, 8))
+        Rules("bicubic")
 
 
 def encoded(form: str, **kwargs) -> bytes:
@@ -204,7 +167,7 @@ def test_bad_files_are_named(tmp_path, name, content, message):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(ImageError, match=message) as error:
-        images.read_image(path, 8, "bilinear")
+        images.read_image(path, 8, BILINEAR)
     assert str(path) in str(error.value)
 
 
@@ -219,16 +182,143 @@ def test_damage_of_any_kind_is_an_image_error_or_an_image(tmp_path, form):
             content[place] = rng.integers(256)
         path.write_bytes(content)
         try:
-            assert images.read_image(path, 8, "bilinear").shape == (8, 8, 3)
+            assert images.read_image(path, 8, BILINEAR).shape == (8, 8, 3)
         except ImageError as error:
             assert "damaged.png" in str(error)
 
 
-def test_too_large_is_said(tmp_path, monkeypatch):
+def test_too_large_is_said_with_its_true_cause_before_anything_is_decoded(tmp_path):
+    """Pillow speaks of a decompression bomb, from 89 megapixels on."""
     path = save(tmp_path / "huge.png", GRADIENT)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
-    with pytest.raises(ImageError, match="huge.png is too large .*scale it down"):
-        images.read_image(path, 8, "bilinear")
+    said = "huge.png is 16 × 12 pixels, which take .* MiB, more than config.data.photo_mib"
+    with pytest.raises(ImageError, match=said):
+        images.read_image(path, 8, Rules("bilinear", photo_mib=3 * 16 * 12 / 2**20 - 1e-6))
+    images.read_image(path, 8, Rules("bilinear", photo_mib=3 * 16 * 12 / 2**20))
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_pillows_own_limit_does_not_count(tmp_path, monkeypatch, form):
+    path = tmp_path / "large"
+    Image.fromarray(RGB).save(path, form)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)  # from 100 on it would raise
+    np.testing.assert_array_equal(images.read_image(path, None, BILINEAR), RGB)
+
+
+def png_header(width, height):
+    """A PNG of so many pixels in a few bytes: the pixels are missing."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", b"")]
+    parts = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d))
+             for n, d in chunks]  # fmt: skip
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def test_a_side_is_bounded(tmp_path):
+    path = tmp_path / "long.png"
+    path.write_bytes(png_header(20_000_000, 1))
+    with pytest.raises(ImageError, match=r"20000000 × 1 pixels, and a side .* at most 262144"):
+        images.read_image(path, 8, BILINEAR)
+
+
+def test_long_lines_are_resized_in_little_memory():
+    """The rows of a photo of 2 × 262,144 pixels took 800 MB at 256 × 256."""
+    tracemalloc.start()
+    try:
+        photo.bilinear(np.zeros((2, photo.MAX_SIDE, 3), np.uint8), 256)
+        assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_bilinear_takes_the_same_numbers_as_whole_rows_would():
+    pixels = np.random.default_rng(0).integers(0, 256, (13, 17, 3), dtype=np.uint8)
+    y, x = (np.clip((np.arange(7) + 0.5) * n / 7 - 0.5, 0, n - 1) for n in (13, 17))
+    y0, x0 = y.astype(int), x.astype(int)
+    fy, fx = (y - y0).astype(np.float32)[:, None, None], (x - x0).astype(np.float32)[:, None]
+    rows = pixels[y0] * (1 - fy) + pixels[np.minimum(y0 + 1, 12)] * fy
+    want = rows[:, x0] * (1 - fx) + rows[:, np.minimum(x0 + 1, 16)] * fx
+    np.testing.assert_array_equal(photo.bilinear(pixels, 7), want)
+
+
+def test_where_memory_ends_the_photo_is_unreadable(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.png", GRADIENT)
+
+    def refuse(*args):
+        raise MemoryError
+
+    monkeypatch.setattr(photo, "_to_rgb", refuse)
+    with pytest.raises(ImageError, match="a.png does not fit into memory"):
+        images.read_image(path, 8, BILINEAR)
+
+
+def test_no_more_is_decoded_at_once_than_fits(tmp_path):
+    """Two photos of three fit, so the third waits; one that fills the room goes alone."""
+    together, most = [0], [0]
+    lock = threading.Lock()
+
+    def convert(image, rules):
+        with lock:
+            together[0] += 1
+            most[0] = max(most[0], together[0])
+        time.sleep(0.05)
+        with lock:
+            together[0] -= 1
+
+    path = save(tmp_path / "a.png", GRADIENT)
+    for photos, want in ((2.5, 2), (1.0, 1)):
+        most[0], rules = 0, Rules("bilinear", photo_mib=photos * 3 * 16 * 12 / 2**20)
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(lambda _, rules=rules: images.decode(path, rules, convert), range(6)))
+        assert most[0] == want
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(x) print\nshowpage\n"
+
+
+@pytest.mark.parametrize("reader", [images.read_image, masks.is_black])
+def test_postscript_starts_no_program_whatever_its_name(tmp_path, monkeypatch, reader):
+    """Pillow hands it to Ghostscript."""
+    path = tmp_path / "x.png"
+    path.write_bytes(POSTSCRIPT)
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: pytest.fail("a program was started"))
+    arguments = (8, BILINEAR) if reader is images.read_image else (BILINEAR,)
+    with pytest.raises(ImageError, match="x.png is no image that can be decoded .PNG, JPEG"):
+        reader(path, *arguments)
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PPM", "ICO", "TGA", "PCX", "JPEG2000", "DDS"])
+def test_formats_that_are_not_documented_are_not_tried(form):
+    file = io.BytesIO()
+    try:
+        Image.fromarray(RGB).save(file, form)
+    except (KeyError, OSError):
+        pytest.skip("this Pillow does not write it")
+    with pytest.raises(photo.BadImage, match="no image that can be decoded"):
+        photo.decode(file.getvalue(), BILINEAR)
+
+
+def test_only_the_readers_of_photos_call_pillows_open():
+    """What else opens images must go through photo.decode."""
+    package = Path(photo.__file__).parents[1]
+    found = [p.name for p in package.rglob("*.py") if "Image.open(" in p.read_text()]
+    assert found == []
+
+
+def test_heic_is_read_where_pillow_heif_is_installed(tmp_path):
+    """Written by that package, so skipped without it."""
+    heif = pytest.importorskip("pillow_heif")
+    path = tmp_path / "phone.heic"
+    heif.from_pillow(Image.fromarray(np.repeat(RGB, 8, 0).repeat(8, 1))).save(path, quality=100)
+    got = images.read_image(path, None, BILINEAR)
+    assert got.shape == (96, 128, 3)
+    assert np.abs(got[::8, ::8].astype(int) - RGB).mean() < 8
+
+
+def test_heic_is_named_with_its_remedy_where_it_is_not(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    path = tmp_path / "phone.heic"
+    path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    with pytest.raises(ImageError, match="is a HEIC photo, .* pip install pillow-heif, or save"):
+        images.read_image(path, 8, BILINEAR)
 
 
 def test_missing_files_folders_named_like_images_and_loops(tmp_path):
@@ -236,23 +326,41 @@ def test_missing_files_folders_named_like_images_and_loops(tmp_path):
     (tmp_path / "loop.png").symlink_to("loop.png")
     for name in ("absent.png", "folder.png", "loop.png"):
         with pytest.raises(ImageError, match=f"cannot read .*{name}"):
-            images.read_image(tmp_path / name, 8, "bilinear")
+            images.read_image(tmp_path / name, 8, BILINEAR)
+
+
+def test_pipes_sockets_and_devices_are_named_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "endless.png").symlink_to("/dev/zero")
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(tmp_path / "socket.png"))
+    for name in ("pipe.png", "endless.png", "socket.png"):
+        with pytest.raises(ImageError, match=f"cannot read .*{name}: no regular file, but a pipe"):
+            images.read_image(tmp_path / name, 8, BILINEAR)
+    listening.close()
+
+
+def test_a_file_of_endless_size_is_named(tmp_path):
+    path = save(tmp_path / "endless.png", GRADIENT)
+    os.truncate(path, 2**40)  # sparse: it takes no room
+    with pytest.raises(ImageError, match="cannot read .*endless.png: larger than 2048 MiB"):
+        images.read_image(path, 8, BILINEAR)
 
 
 def test_unreadable_files_are_named(tmp_path, monkeypatch):
     path = save(tmp_path / "a.png", GRADIENT)
 
-    def refuse(self):
+    def refuse(*args):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(type(images.epath.Path(path)), "read_bytes", refuse)
+    monkeypatch.setattr(images, "open_regular", refuse)
     with pytest.raises(ImageError, match="cannot read .*a.png: Permission denied"):
-        images.read_image(path, 8, "bilinear")
+        images.read_image(path, 8, BILINEAR)
 
 
 def test_long_and_foreign_names(tmp_path):
     path = save(tmp_path / ("größe_ネジ_" + "x" * 200 + ".png"), GRADIENT)
-    assert images.read_image(path, 8, "bilinear").shape == (8, 8, 3)
+    assert images.read_image(path, 8, BILINEAR).shape == (8, 8, 3)
 
 
 def test_bad_images_fail_or_are_listed(tmp_path):
@@ -260,20 +368,20 @@ def test_bad_images_fail_or_are_listed(tmp_path):
     (tmp_path / "bad.png").write_bytes(b"")
     files = [str(tmp_path / "bad.png"), good]
     with pytest.raises(ImageError, match="bad.png"):
-        images.read_images(files, 8, "antialias", "fail")
-    pixels, kept, skipped = images.read_images(files, 8, "antialias", "skip")
-    np.testing.assert_array_equal(pixels[0], images.read_image(good, 8, "antialias"))
+        images.read_images(files, 8, ANTIALIAS, "fail")
+    pixels, kept, skipped = images.read_images(files, 8, ANTIALIAS, "skip")
+    np.testing.assert_array_equal(pixels[0], images.read_image(good, 8, ANTIALIAS))
     assert len(pixels) == 1 and kept == [1]
     assert skipped[0][0] == files[0] and "empty" in skipped[0][1]
     with pytest.raises(ImageError, match="none of 1 images could be read; the first: .*bad.png"):
-        images.read_images(files[:1], 8, "antialias", "skip")
+        images.read_images(files[:1], 8, ANTIALIAS, "skip")
     with pytest.raises(ImageError, match="none of 0 images"):
-        images.read_images([], 8, "antialias", "skip")
+        images.read_images([], 8, ANTIALIAS, "skip")
 
 
 def test_mixed_sizes_keep_their_order(tmp_path):
     files = [save(tmp_path / f"{i}.png", np.full((5 + i, 9), i, np.uint8)) for i in range(20)]
-    pixels, kept, _ = images.read_images(files, 4, "bilinear")
+    pixels, kept, _ = images.read_images(files, 4, BILINEAR)
     assert kept == list(range(20)) and (pixels[:, 0, 0, 0] == np.arange(20)).all()
 
 
@@ -281,7 +389,7 @@ def test_batches_pass_over_bad_images_even_whole_batches_of_them(tmp_path):
     files = [save(tmp_path / f"{i}.png", np.full((8, 8), i, np.uint8)) for i in range(7)]
     for i in (1, 2, 3, 6):
         Path(files[i]).write_bytes(b"")
-    read = functools.partial(images.read_batches, batch_size=2, image_size=8, resize="bilinear")
+    read = functools.partial(images.read_batches, batch_size=2, image_size=8, rules=BILINEAR)
     batches = list(read(files, on_bad_image="skip"))
     assert [batch[:, 0, 0, 0].tolist() for batch in batches] == [[0], [4, 5]]
     with pytest.raises(ImageError, match=r"1\.png is an empty file"):

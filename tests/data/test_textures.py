@@ -74,7 +74,7 @@ def test_a_folder_gives_each_of_its_images(config, folder):
     config.data.textures = folder
     drawn = draw(textures.texture_source(config), 40)
     assert {t.tobytes() for t in drawn} == {
-        images.read_image(f, SIZE, "antialias").astype(np.float32).tobytes()
+        images.read_image(f, SIZE, images.Rules("antialias")).astype(np.float32).tobytes()
         for f in listing.find_photos(folder)[0]
     }
 

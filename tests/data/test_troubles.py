@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffad_jax.data import images, layouts
+from diffad_jax.data import images, layouts, masks
 from diffad_jax.data.listing import DataError
 
+RULES = images.Rules("bilinear")
 GRADIENT = np.add.outer(8 * np.arange(12), 5 * np.arange(16)).astype(np.uint8)
 RGB = np.stack([GRADIENT, GRADIENT // 2, 255 - GRADIENT], axis=-1)
 
@@ -32,7 +33,7 @@ def survey(place, layout="mvtec"):
 
 
 def pixels(path):
-    return images.read_image(path, None, "bilinear")
+    return images.read_image(path, None, RULES)
 
 
 def test_suffixes_in_capitals(place):
@@ -83,7 +84,8 @@ def test_a_mask_that_was_drawn_on_the_photo_as_it_lies_in_the_file(place):
     photo = save(place / "test/bad/1.jpg", exif=exif)
     mask = save(place / "ground_truth/bad/1_mask.png", GRADIENT)
     with pytest.raises(images.ImageError, match="is 16 × 12, its photo 12 × 16"):
-        images.read_mask(mask, None, "half", images.photo_size(photo))
+        found, _ = masks.survey([str(mask)], RULES)
+        found.read(mask, None, "half", images.photo_size(photo, RULES))
 
 
 def test_a_jpeg_without_its_end(place):

@@ -504,6 +504,7 @@ def test_many_unreadable_files_are_counted_not_all_printed(line):
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "I;16"])
 def test_any_kind_of_photo(line, mode):
     line.source.mkdir()
+    line.config.data.bit_depth = 16
     level = 204  # of the palette, too
     if mode == "I;16":
         image = Image.fromarray(np.full((10, 30), 257 * level, np.uint16))

@@ -222,7 +222,7 @@ def test_predict_scores_what_it_can_and_names_the_rest(trained, tiny_flags_of_mo
 def test_a_photos_score_depends_on_nothing_but_the_photo(trained, tiny_config):
     detector = Detector.from_workdir(tiny_config, trained[0], "tiles")
     files = listing.find_photos(Path(tiny_config.data.root) / "tiles" / "test")[0]
-    photos, _, _ = images.read_images(files, 16, "antialias")
+    photos, _, _ = images.read_images(files, 16, images.Rules("antialias"))
     together = detector.predict_all(photos, 4)
     alone = detector.predict_all(photos[2:3], 1)
     assert together.score.shape == (6,) and together.anomaly_map.shape == (6, 16, 16)

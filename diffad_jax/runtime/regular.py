@@ -1,0 +1,53 @@
+"""Files that a user names: only regular ones are opened, and only up to a size.
+
+Nothing of this package is imported here: exported models carry a copy of this file.
+"""
+
+import errno
+import os
+import stat
+from typing import BinaryIO
+
+# A pipe without a writer would otherwise be waited for; Windows knows neither flag.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+def open_regular(path: str | os.PathLike[str], most_bytes: int | None = None) -> BinaryIO:
+    """The file, opened to be read. Links are followed.
+
+    Raises:
+      OSError: absent or unreadable; a folder, pipe, socket or device; more than ``most_bytes``.
+        ``strerror`` says it for people.
+    """
+    _check(path, os.stat(path), most_bytes)  # first, since opening alone can move a device
+    file = os.fdopen(os.open(path, _FLAGS), "rb")
+    try:
+        _check(path, os.fstat(file.fileno()), most_bytes)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def read_regular(path: str | os.PathLike[str], most_bytes: int) -> bytes:
+    """All of the file; see ``open_regular``."""
+    with open_regular(path, most_bytes) as file:
+        data = file.read(most_bytes + 1)  # it may grow, and those of /proc give no size
+    if len(data) > most_bytes:
+        raise _too_large(path, most_bytes)
+    return data
+
+
+def _check(
+    path: str | os.PathLike[str], status: os.stat_result, most_bytes: int | None = None
+) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "no regular file, but a pipe, a socket or a device", path)
+    if most_bytes is not None and status.st_size > most_bytes:
+        raise _too_large(path, most_bytes)
+
+
+def _too_large(path: str | os.PathLike[str], most_bytes: int) -> OSError:
+    return OSError(errno.EFBIG, f"larger than {most_bytes / 2**20:g} MiB", path)
