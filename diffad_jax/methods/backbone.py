@@ -36,17 +36,17 @@ _PACKAGES = {  # of pip, that carry weights
 SECTION = section(
     "backbone",
     "Whose features; trained by others.",
-    name=Field("inception_v3", "the network", choices=tuple(_NETWORKS)),
+    name=Field("efficientnet_lite0", "the network", choices=tuple(_NETWORKS)),
     # Its content is a part of the fingerprint.
     weights=Field(
         "",
-        "its file: safetensors, or a ResNet's .pth; empty: of a package that carries it",
+        "its file: .pth, or safetensors; empty: that of an installed package",
         use=RUN,
         place=True,
     ),
-    # models/inception.py and models/resnet.py list them. The paper of PaDiM takes layer1, layer2,
-    # layer3 of a ResNet: maps 4, 8 and 16 times smaller than the photo.
-    layers=Field(("conv_4", "mixed_2", "mixed_7"), "from the shallowest to the deepest"),
+    # The networks' files in models/ list them. The paper of PaDiM takes layer1, layer2, layer3 of a
+    # ResNet: as here, maps 4, 8 and 16 times smaller than the photo.
+    layers=Field(("stage2", "stage3", "stage5"), "from the shallowest to the deepest"),
 )
 
 
@@ -74,7 +74,7 @@ def pretrained(config: Config) -> Pretrained:
         map_shapes(config)
     except ValueError as error:
         raise ConfigError(f"config.backbone: {error}") from error
-    return Pretrained("backbone", "backbone.weights", network(config), package)
+    return Pretrained("backbone", ("backbone.weights",), network(config), package)
 
 
 def maps(params: Params, images: jax.Array, *, config: Config) -> list[jax.Array]:

@@ -21,7 +21,7 @@ class Pretrained(NamedTuple):
     """A network that others trained, and that a stage learns with."""
 
     name: str  # of its weights among the earlier ones
-    field: str  # of the config, which names their file
+    fields: tuple[str, ...]  # of the config, which name their files
     network: nn.Module
     package: str = ""  # of pip, that carries the weights where the field names no file
 

@@ -77,6 +77,7 @@ def test_the_default_is_all_fifteen():
         ("reconstruction.interpolation", (0.5, 0.5), "each must be there once"),
         ("reconstruction.condition_timesteps", (500, 400), "must be two numbers that rise"),
         ("autoencoder.perceptual", "inception", "name their file in config.autoencoder.percept"),
+        ("autoencoder.perceptual_heads", "vgg.pth", "needs two files: VGG16's in"),
         ("synthesis.shade_range", (0.0, 0.9), "each must lie in 0 … 1, above 0"),
         ("synthesis.shade_threshold_range", (0.5, 0.1), "must be two numbers that rise"),
         ("synthesis.shade_threshold_range", (0.0, 0.5), "each must be above 0"),

