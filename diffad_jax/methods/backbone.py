@@ -68,7 +68,7 @@ def pretrained(config: Config) -> Pretrained:
     if not c.weights and not package:
         raise ConfigError(
             f"config.backbone.weights is empty: name a file with trained weights of {c.name} "
-            "(README.md tells which)"
+            "(docs/methods.md tells which)"
         )
     try:
         map_shapes(config)

@@ -53,5 +53,6 @@ def test_networks_that_fit_no_size_are_told_apart():
 def test_photos_too_small_for_a_backbone(tmp_path):
     config = recipes.load("padim")
     config.image_size, config.backbone.weights = 64, "weights.safetensors"
+    config.backbone.name, config.backbone.layers = "inception_v3", ("mixed_2",)
     with pytest.raises(ConfigError, match="network of stage padim: take 80"):
         check_sizes(config)
