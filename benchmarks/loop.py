@@ -107,7 +107,7 @@ def measure(
     config.training.log_every, config.training.checkpoint_every = log_every, checkpoint_every
     batch = {"image": np.zeros((8, 16, 16, 3), np.uint8)}
     data = Data(
-        batches=lambda start, size: itertools.repeat(batch),
+        batches=lambda stage, start, size: itertools.repeat(batch),
         held_out=lambda: batch,
         normal_photos=lambda: iter(()),
         num_photos=8,

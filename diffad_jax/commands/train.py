@@ -150,7 +150,7 @@ def _in_short(outcome: Outcome, photos: Split, seconds: float) -> str:
 def _data(config: ml_collections.FrozenConfigDict, category: str, photos: Split) -> Data:
     """A category's examples and photos, each read when it is asked for."""
 
-    def batches(start: int, batch_size: int) -> Iterator[Batch]:
+    def batches(stage: str, start: int, batch_size: int) -> Iterator[Batch]:
         return examples.batches(
             config,
             category,
@@ -160,6 +160,7 @@ def _data(config: ml_collections.FrozenConfigDict, category: str, photos: Split)
             start_step=start,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
+            stage=stage,
         )
 
     def held_out() -> Batch:

@@ -37,7 +37,7 @@ def write_toy(config: Config) -> None:
 
 
 def batches(
-    config: Config, category: str, photos: Split, part: str, batch_size: int, **share: int
+    config: Config, category: str, photos: Split, part: str, batch_size: int, **share: int | str
 ) -> Iterator[Batch]:
     """Examples from the recording that the config names, or else made of the photos.
 
@@ -47,7 +47,8 @@ def batches(
       photos: its normal photos.
       part: ``train`` or ``validation``.
       batch_size: of all processes together.
-      **share: ``start_step``, ``process_index`` and ``process_count``, see ``pipeline.batches``.
+      **share: ``start_step``, ``process_index``, ``process_count`` and ``stage``, see
+        ``pipeline.batches``.
     """
     if config.data.recorded:
         return recorded.batches(config, category, split=part, batch_size=batch_size, **share)

@@ -1,11 +1,12 @@
 """Training batches: shuffle, synthesise, batch, shard by process, from any step on at once.
 
-An example is a pure function of (seed, split, index), index counting examples from the start of
-training. So nothing is replayed on resuming, and any number of processes sees the same images.
+An example is a pure function of (seed, stage, split, index), index counting examples from the start
+of the stage. So nothing is replayed on resuming, and any number of processes sees the same images.
 """
 
 import functools
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 
 import ml_collections
@@ -29,6 +30,7 @@ def batches(
     process_index: int = 0,
     process_count: int = 1,
     files: Sequence[str] | None = None,
+    stage: str = "",
 ) -> Iterator[Batch]:
     """Endless batches of normal photos and their synthetic anomalies.
 
@@ -42,6 +44,7 @@ def batches(
       start_step: the first batch yielded is the one that an uninterrupted run sees at this step.
       process_index: this process's rank; it gets its own contiguous share of each batch.
       process_count: number of processes.
+      stage: that learns from them; each sees examples of its own.
       files: the photos of ``split``, as the work's ``split.Split`` has them; None draws the split
         from the photos that are there now.
 
@@ -59,6 +62,7 @@ def batches(
         process_count,
         fields=_BATCH_FIELDS,
         files=files,
+        stage=stage,
     )
     dataset = dataset.batch(batch_size // process_count, drop_remainder=True)
     return dataset.prefetch(4).as_numpy_iterator()
@@ -74,6 +78,7 @@ def examples(
     process_count: int = 1,
     fields: tuple[str, ...] = (*_BATCH_FIELDS, "texture"),
     files: Sequence[str] | None = None,
+    stage: str = "",
 ) -> tf.data.Dataset:
     """The examples behind ``batches``, unbatched; by default each with its ``texture``."""
     local, left = divmod(batch_size, process_count)
@@ -87,7 +92,8 @@ def examples(
     c = config.data
     photo, count = picture_store.open_files(files, config.image_size, images.rules(c), c)
     source = textures.texture_source(config)
-    run = tf.constant(2 * config.seed + _SPLIT_SALT[split], tf.int64)
+    drawn = (_stage_salt(stage) << 32) + 2 * config.seed + _SPLIT_SALT[split]
+    run = tf.constant(drawn, tf.int64)
 
     def index(k: tf.Tensor) -> tf.Tensor:
         return (start_step + k // local) * batch_size + process_index * local + k % local
@@ -103,6 +109,11 @@ def examples(
     return dataset.map(
         lambda k: example(index(k)), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     )
+
+
+def _stage_salt(stage: str) -> int:
+    """In 0 … 2³¹ − 1: no two stages of a method see the same examples."""
+    return zlib.crc32(stage.encode()) >> 1
 
 
 @functools.cache

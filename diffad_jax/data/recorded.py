@@ -83,10 +83,11 @@ def batches(
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
+    stage: str = "",
 ) -> Iterator[Batch]:
     """Endless batches from ``config.data.recorded``, shuffled anew each epoch.
 
-    An example is a pure function of (seed, index), so any ``start_step`` is reached at once.
+    An example is a pure function of (seed, stage, index), so any ``start_step`` is reached at once.
     Validation examples are not shuffled. Of several processes each gets its own contiguous share
     of a batch, as from ``pipeline.batches``.
 
@@ -101,7 +102,7 @@ def batches(
     def example(i: int) -> dict[str, np.ndarray]:
         if split == "validation":
             return recording.example(split, i % recording.count(split))
-        return _drawn(recording, split, config.seed, i)
+        return _drawn(recording, split, (config.seed, zlib.crc32(stage.encode())), i)
 
     def batch(step: int) -> Batch:
         first = step * batch_size + process_index * share
@@ -266,12 +267,14 @@ def _made_from(config: dict[str, Any], category: str) -> dict[str, Any]:
     return fields | {f"synthesis.{name}": value for name, value in config["synthesis"].items()}
 
 
-def _drawn(recording: Recording, split: str, seed: int, index: int) -> dict[str, np.ndarray]:
+def _drawn(
+    recording: Recording, split: str, seed: tuple[int, int], index: int
+) -> dict[str, np.ndarray]:
     count = recording.count(split)
     epoch, place = divmod(index, count)
     return recording.example(split, int(_order(seed, epoch, count)[place]))
 
 
 @functools.lru_cache(maxsize=2)  # the batches made ahead may reach into the next epoch
-def _order(seed: int, epoch: int, count: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(count)
+def _order(seed: tuple[int, int], epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng([*seed, epoch]).permutation(count)

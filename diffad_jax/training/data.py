@@ -15,7 +15,8 @@ from diffad_jax.types import Batch
 class Data:
     """What the stages of a category learn from."""
 
-    batches: Callable[[int, int], Iterator[Batch]]  # (first step, batch size) -> own share of each
+    # (stage's name, first step, batch size) -> own share of each
+    batches: Callable[[str, int, int], Iterator[Batch]]
     held_out: Callable[[], Batch]  # examples on held-out photos, whole in every process
     normal_photos: Callable[[], Iterator[np.ndarray]]  # for ``Stage.fit``
     num_photos: int  # normal ones, on which an epoch's length depends

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -76,7 +77,9 @@ def train_stage(
     if start < num_steps:
         stands_on = earlier_weights | sharding.place(mesh, data.pretrained(stage))
         checkpoints.remove_after(start)
-        stream = _to_devices(data.batches(start, batch_size), sharding.batch_sharding(mesh))
+        stream = _to_devices(
+            data.batches(stage.name, start, batch_size), sharding.batch_sharding(mesh)
+        )
         first = next(stream)
         made_of = fingerprint(stage, config, stands_on, data.photos + data.recording)
         if start:
@@ -295,6 +298,4 @@ def with_steps(stage: Stage, config: Config, planned_steps: int, num_photos: int
 
 def stage_key(config: Config, name: str) -> jax.Array:
     """A stage's random key: depends on the seed and the stage's name alone."""
-    return jax.random.fold_in(
-        jax.random.key(config.seed), np.uint32(int.from_bytes(name.encode()[:4]))
-    )
+    return jax.random.fold_in(jax.random.key(config.seed), np.uint32(zlib.crc32(name.encode())))

@@ -46,6 +46,14 @@ def test_any_step_is_reached_at_once(tiny_config):
     take(tiny_config, 1, start_step=10**9)
 
 
+def test_stages_see_examples_of_their_own(tiny_config):
+    denoiser, again, segmenter = (
+        take(tiny_config, 2, stage=s)[1] for s in ("denoiser", "denoiser", "segmenter")
+    )
+    assert_equal(denoiser, again)
+    assert not np.array_equal(denoiser["image"], segmenter["image"])
+
+
 def test_processes_share_the_same_batch(tiny_config):
     whole = take(tiny_config, 3)
     shares = [take(tiny_config, 3, process_index=i, process_count=2) for i in (0, 1)]

@@ -52,6 +52,13 @@ def test_each_epoch_has_every_example_in_another_order(config):
     assert sums[0] == sums[1]
 
 
+def test_stages_see_the_examples_in_orders_of_their_own(config):
+    orders = [take(config, 2, stage=s) for s in ("denoiser", "denoiser", "segmenter")]
+    images = [np.concatenate([b["image"] for b in order]) for order in orders]
+    np.testing.assert_array_equal(images[0], images[1])
+    assert not np.array_equal(images[0], images[2])
+
+
 def test_any_step_is_reached_at_once(config):
     for a, b in zip(take(config, 5)[3:], take(config, 2, start_step=3), strict=True):
         np.testing.assert_array_equal(a["augmented_image"], b["augmented_image"])

@@ -78,7 +78,7 @@ class Counter:
 
     def train(self, directory, num_photos, **changes):
         data = Data(
-            batches=lambda start, batch_size: iter([examples(batch_size)] * 99),
+            batches=lambda stage, start, batch_size: iter([examples(batch_size)] * 99),
             held_out=lambda: examples(2),
             normal_photos=lambda: iter(()),
             num_photos=num_photos,
@@ -133,7 +133,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(bad):
 def test_training_ends_where_the_loss_is_not_finite(tiny_config, tmp_path):
     tiny_config.autoencoder.learning_rate = 1e30
     data = Data(
-        batches=lambda start, batch_size: iter([examples(batch_size)] * 9),
+        batches=lambda stage, start, batch_size: iter([examples(batch_size)] * 9),
         held_out=lambda: examples(2),
         normal_photos=lambda: iter(()),
         num_photos=2,
@@ -152,3 +152,8 @@ def examples(count):
         "augmented_image": rng.integers(0, 256, (*shape, 3)).astype(np.uint8),
         "anomaly_mask": rng.integers(0, 2, (*shape, 1)).astype(np.uint8),
     }
+
+
+def test_a_stages_key_depends_on_its_whole_name():
+    keys = [jax.random.key_data(loop.stage_key(config(), n)) for n in ("segmenter", "segments")]
+    assert not np.array_equal(*keys)
