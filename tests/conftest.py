@@ -1,7 +1,19 @@
-"""Strict settings for every test, and a tiny config that trains in seconds."""
+"""Strict settings for every test, and a tiny config that trains in seconds.
 
+Most of the suite's time is XLA's: all workers and their subprocesses share what is compiled, and
+what one worker has made with ``shared`` is there for all.
+"""
+
+import fcntl
+import json
 import os
+import shutil
+import subprocess
+import sys
 import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -22,27 +34,31 @@ from configs import mvtec_small
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+ROOT = Path(__file__).parents[1]
+# As few operations as show every part at work, since each is compiled.
 TINY = {
     "image_size": 16,
     "autoencoder.channels": 8,
     "autoencoder.patch_size": 4,
     "autoencoder.latent_channels": 8,
     "autoencoder.steps": 4,
-    "autoencoder.batch_size": 2,
+    "autoencoder.batch_size": 8,
     "autoencoder.num_res_blocks": 1,
     "diffusion.channels": 8,
     "diffusion.head_channels": 8,
-    "diffusion.multipliers": (1, 2),
+    "diffusion.multipliers": (1,),
+    "diffusion.num_res_blocks": 1,
+    "diffusion.attention_downsampling": (1,),
     "diffusion.trained_timesteps": (0, 1000),
     "diffusion.steps": 4,
-    "diffusion.batch_size": 2,
+    "diffusion.batch_size": 8,
     "reconstruction.training_steps": 2,
     "reconstruction.test_steps": 2,
     "segmentation.channels": 4,
     "segmentation.patch_size": 2,
-    "segmentation.multipliers": (1, 2),
+    "segmentation.multipliers": (1,),
     "segmentation.steps": 4,
-    "segmentation.batch_size": 2,
+    "segmentation.batch_size": 8,
     "evaluation.batch_size": 4,
     "evaluation.smoothing": 3,
     "training.log_every": 1,
@@ -51,10 +67,38 @@ TINY = {
 }
 
 
+class Trained(NamedTuple):
+    """A finished training as its user ran it, evaluated; read it, change a copy."""
+
+    workdir: Path
+    stdout: str
+    stderr: str
+
+
 @pytest.fixture(scope="session")
-def photos(tmp_path_factory) -> str:
+def shared(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """(name, make) -> a folder for all workers, which ``make`` fills for the first who asks."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def get(name: str, make: Callable[[Path], None]) -> Path:
+        with (base / f"{name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not (base / f"{name}.made").exists():
+                make(base / name)
+                (base / f"{name}.made").touch()
+        return base / name
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def photos(shared) -> str:
     """A root with the category ``tiles``: 10 normal photos, 3 + 3 test photos, masks."""
-    root = tmp_path_factory.mktemp("photos")
+    return str(shared("photos", _draw_photos))
+
+
+def _draw_photos(root: Path) -> None:
     rng = np.random.default_rng(0)
 
     def save(name: str, pixels: np.ndarray) -> None:
@@ -75,7 +119,28 @@ def photos(tmp_path_factory) -> str:
         damaged[5:9, 3:12], mask[5:9, 3:12] = 255, 255
         save(f"test/scratch/{i:03d}.png", damaged)
         save(f"ground_truth/scratch/{i:03d}_mask.png", mask)
-    return str(root)
+
+
+@pytest.fixture(scope="session")
+def trained(shared, photos) -> Trained:
+    """Of ``tiny_config``, trained once for all tests."""
+
+    def train(folder: Path) -> None:
+        command = [sys.executable, "-m", "diffad_jax.main", *tiny_flags_for(photos)]
+        done = subprocess.run(
+            [*command, f"--workdir={folder}"], cwd=ROOT, capture_output=True, text=True, timeout=900
+        )
+        assert done.returncode == 0, done.stderr
+        folder.with_suffix(".json").write_text(json.dumps([done.stdout, done.stderr]))
+
+    workdir = shared("trained", train)
+    return Trained(workdir, *json.loads(workdir.with_suffix(".json").read_text()))
+
+
+@pytest.fixture
+def trained_workdir(trained, tmp_path) -> Path:
+    """A copy of what ``tiny_config`` trains, to go on from."""
+    return Path(shutil.copytree(trained.workdir, tmp_path / "trained"))
 
 
 @pytest.fixture

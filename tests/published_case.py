@@ -22,7 +22,10 @@ def published(tiny_config) -> ml_collections.ConfigDict:
     """The published choices at a tiny size."""
     tiny_config.autoencoder.patch_size = 1
     tiny_config.autoencoder.linear_skip = tiny_config.diffusion.linear_skip = False
-    tiny_config.autoencoder.multipliers = (1, 2)
+    tiny_config.autoencoder.multipliers = tiny_config.diffusion.multipliers = (1, 2)
+    tiny_config.autoencoder.num_res_blocks = tiny_config.diffusion.num_res_blocks = 1
+    tiny_config.diffusion.attention_downsampling = (2,)
+    tiny_config.segmentation.multipliers = (1, 2)
     tiny_config.autoencoder.latent_channels = 4
     tiny_config.diffusion.prediction = "epsilon"
     tiny_config.diffusion.latent_scale = 1.0

@@ -14,6 +14,7 @@ import jax
 import ml_collections
 import numpy as np
 import pytest
+from conftest import tiny_flags_for
 from PIL import Image
 
 from diffad_jax.data import images, listing
@@ -79,22 +80,18 @@ def assert_alike(ours, theirs):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, tiny_flags_of_module):
-    workdir = tmp_path_factory.mktemp("trained")
-    result = run(*tiny_flags_of_module, f"--workdir={workdir}")
-    assert result.returncode == 0, result.stderr
-    return workdir, result
+def workdir(tmp_path_factory, trained):
+    """To evaluate and to predict with."""
+    return shutil.copytree(trained.workdir, tmp_path_factory.mktemp("copy") / "trained")
 
 
 @pytest.fixture(scope="module")
 def tiny_flags_of_module(photos):
-    from conftest import tiny_flags_for
-
     return tiny_flags_for(photos)
 
 
 def test_training_shows_progress_and_ends_in_a_table(trained):
-    workdir, result = trained
+    workdir, result = trained.workdir, trained
     assert "image AUROC" in result.stdout and "tiles" in result.stdout
     for stage in STAGES:
         assert f"tiles/{stage.name}: step 4/4, loss" in result.stderr
@@ -112,8 +109,7 @@ def test_training_shows_progress_and_ends_in_a_table(trained):
     assert stages.keys() == {*(s.name for s in STAGES), "normal_level"}
 
 
-def test_a_second_call_trains_nothing(trained, tiny_flags_of_module):
-    workdir, _ = trained
+def test_a_second_call_trains_nothing(workdir, tiny_flags_of_module):
     before = (workdir / "tiles" / "metrics.jsonl").read_text()
     result = run(*tiny_flags_of_module, f"--workdir={workdir}")
     assert result.returncode == 0, result.stderr
@@ -142,11 +138,11 @@ def test_killed_in_each_stage_and_stopped_it_ends_the_same(trained, tiny_flags_o
     assert result.stderr.count("finished before") >= 2
     digests = [
         json.loads((workdir / "tiles/threshold.json").read_text())["weights"]
-        for workdir in (tmp_path, trained[0])
+        for workdir in (tmp_path, trained.workdir)
     ]
     assert digests[0] == digests[1], "the weights differ"
-    assert_alike(metrics(tmp_path)["tiles"], metrics(trained[0])["tiles"])
-    assert_alike(stage_metrics(tmp_path), stage_metrics(trained[0]))
+    assert_alike(metrics(tmp_path)["tiles"], metrics(trained.workdir)["tiles"])
+    assert_alike(stage_metrics(tmp_path), stage_metrics(trained.workdir))
 
 
 def stage_metrics(workdir):
@@ -157,9 +153,8 @@ def stage_metrics(workdir):
 
 
 def test_evaluate_and_predict_do_without_tensorflow(
-    trained, tiny_flags_of_module, photos, tmp_path
+    workdir, tiny_flags_of_module, photos, tmp_path
 ):
-    workdir, _ = trained
     before = metrics(workdir)
     flags = [*tiny_flags_of_module, f"--workdir={workdir}"]
     result = run(*flags, "--mode=evaluate", "--compare=paper", program=("-c", NO_TENSORFLOW))
@@ -186,10 +181,10 @@ def test_evaluate_and_predict_do_without_tensorflow(
 
 def test_a_moved_work_directory_remembers_its_config(trained, tiny_flags_of_module, tmp_path):
     moved = tmp_path / "moved"
-    shutil.copytree(trained[0], moved)
+    shutil.copytree(trained.workdir, moved)
     result = run(f"--workdir={moved}", "--mode=evaluate", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert_alike(metrics(moved), metrics(trained[0]))
+    assert_alike(metrics(moved), metrics(trained.workdir))
 
     flags = [*tiny_flags_of_module, f"--workdir={moved}", "--mode=evaluate"]
     result = run(*flags, "--config.diffusion.steps=9")
@@ -202,8 +197,7 @@ def test_a_moved_work_directory_remembers_its_config(trained, tiny_flags_of_modu
     assert "gone from nowhere" in result.stderr
 
 
-def test_predict_scores_what_it_can_and_names_the_rest(trained, tiny_flags_of_module, tmp_path):
-    workdir, _ = trained
+def test_predict_scores_what_it_can_and_names_the_rest(workdir, tiny_flags_of_module, tmp_path):
     source, output = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     Image.fromarray(np.full((9, 30, 3), 80, np.uint8)).save(source / "wide.jpg")
@@ -220,7 +214,7 @@ def test_predict_scores_what_it_can_and_names_the_rest(trained, tiny_flags_of_mo
 
 
 def test_a_photos_score_depends_on_nothing_but_the_photo(trained, tiny_config):
-    detector = Detector.from_workdir(tiny_config, trained[0], "tiles")
+    detector = Detector.from_workdir(tiny_config, trained.workdir, "tiles")
     files = listing.find_photos(Path(tiny_config.data.root) / "tiles" / "test")[0]
     photos, _, _ = images.read_images(files, 16, images.Rules("antialias"))
     together = detector.predict_all(photos, 4)
@@ -265,7 +259,11 @@ def test_wrong_use_is_explained(flags, message, tiny_flags_of_module, tmp_path):
 
 
 def test_another_config_is_refused_with_the_differing_field(trained, tiny_flags_of_module):
-    flags = [*tiny_flags_of_module, f"--workdir={trained[0]}", "--config.autoencoder.channels=16"]
+    flags = [
+        *tiny_flags_of_module,
+        f"--workdir={trained.workdir}",
+        "--config.autoencoder.channels=16",
+    ]
     result = run(*flags)
     assert result.returncode != 0
     assert "autoencoder.channels: 8 there, 16 here" in result.stderr

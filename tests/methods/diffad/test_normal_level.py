@@ -79,39 +79,40 @@ def train_tiles(config, folder):
     train.train_category(config, folder / "tiles", "tiles", None)
 
 
-def test_it_is_fitted_again_once_a_stage_before_has_learned_more(tiny_config, tmp_path, capsys):
-    train_tiles(tiny_config, tmp_path)
-    first = Detector.from_workdir(tiny_config, tmp_path, "tiles")
-    train_tiles(tiny_config, tmp_path)
+def test_it_is_fitted_again_once_a_stage_before_has_learned_more(
+    tiny_config, trained_workdir, capsys
+):
+    first = Detector.from_workdir(tiny_config, trained_workdir, "tiles")
+    train_tiles(tiny_config, trained_workdir)
     assert "tiles/normal_level: finished before" in capsys.readouterr().err
     tiny_config.segmentation.steps = 6
     with pytest.raises(CheckpointError, match="step 4 of 6"):
-        Detector.from_workdir(tiny_config, tmp_path, "tiles")
-    train_tiles(tiny_config, tmp_path)
+        Detector.from_workdir(tiny_config, trained_workdir, "tiles")
+    train_tiles(tiny_config, trained_workdir)
     assert "tiles/normal_level: fitted in" in capsys.readouterr().err
-    again = Detector.from_workdir(tiny_config, tmp_path, "tiles")
+    again = Detector.from_workdir(tiny_config, trained_workdir, "tiles")
     levels = [np.asarray(d.weights["normal_level"]["level"]) for d in (first, again)]
     assert levels[0].shape == (16, 16) and not np.array_equal(*levels)
 
 
-def test_it_is_of_the_steps_at_test_that_it_was_fitted_with(tiny_config, tmp_path):
-    train_tiles(tiny_config, tmp_path)
+def test_it_is_of_the_steps_at_test_that_it_was_fitted_with(tiny_config, trained_workdir):
     tiny_config.reconstruction.test_steps = 1
     with pytest.raises(CheckpointError, match=r"normal_level .*\n.*test_steps: 2 there, 1 here"):
-        Detector.from_workdir(tiny_config, tmp_path, "tiles")
+        Detector.from_workdir(tiny_config, trained_workdir, "tiles")
     tiny_config.normal_level.floor = 0.0  # what is trained serves any number
-    Detector.from_workdir(tiny_config, tmp_path, "tiles")
+    Detector.from_workdir(tiny_config, trained_workdir, "tiles")
 
 
-def test_several_processes_leave_it_to_the_one_that_evaluates(tiny_config, tmp_path, monkeypatch):
-    train_tiles(tiny_config, tmp_path)
-    (tmp_path / "tiles" / "normal_level").rename(tmp_path / "aside")
+def test_several_processes_leave_it_to_the_one_that_evaluates(
+    tiny_config, trained_workdir, monkeypatch
+):
+    (trained_workdir / "tiles" / "normal_level").rename(trained_workdir / "aside")
     several = types.SimpleNamespace(process_count=lambda: 2, process_index=lambda: 0)
     monkeypatch.setattr(train, "jax", several)
-    train_tiles(tiny_config, tmp_path)
-    assert not (tmp_path / "tiles" / "normal_level").exists()
+    train_tiles(tiny_config, trained_workdir)
+    assert not (trained_workdir / "tiles" / "normal_level").exists()
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="no trained normal_level in .*run --mode=train"):
-        Detector.from_workdir(tiny_config, tmp_path, "tiles")
-    train_tiles(tiny_config, tmp_path)
-    Detector.from_workdir(tiny_config, tmp_path, "tiles")
+        Detector.from_workdir(tiny_config, trained_workdir, "tiles")
+    train_tiles(tiny_config, trained_workdir)
+    Detector.from_workdir(tiny_config, trained_workdir, "tiles")
