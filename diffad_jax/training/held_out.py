@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import ml_collections
 
-from diffad_jax.data import recorded, split
+from diffad_jax.data import bit_depth, recorded, split
 from diffad_jax.data.layouts import DataError
 from diffad_jax.data.split import Changes, Split, shortened
 from diffad_jax.errors import ConfigError
@@ -150,5 +150,6 @@ def forget(directory: Path) -> None:
     for folder in directory.iterdir():
         if folder.is_dir() and any(child.name.isdigit() for child in folder.iterdir()):
             shutil.rmtree(folder)
-    for name in ("stages.json", "threshold.json", "threshold_tile.json", "config.json", split.FILE):
+    files = ("stages.json", "threshold.json", "threshold_tile.json", "config.json")
+    for name in (*files, split.FILE, bit_depth.FILE):
         (directory / name).unlink(missing_ok=True)
