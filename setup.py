@@ -53,6 +53,7 @@ setup(
     ],
     extras_require={
         "backbone": BACKBONE,
+        "heic": ["pillow-heif>=1.0"],  # photos of iPhones
         "data": DATA,
         "export": EXPORT,
         "test": [
