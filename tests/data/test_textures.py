@@ -18,7 +18,7 @@ SIZE = 24
 @pytest.fixture
 def config():
     config = mvtec.get_config()
-    config.image_size = SIZE
+    config.image_size, config.data.textures = SIZE, "procedural"
     return config
 
 
