@@ -95,6 +95,10 @@ def export(model: Model, name: str, folder: Path) -> None:
     inputs = {"image": ""} | ({"seed": ""} if FORMATS[name].takes_seed else {})
     side = model.config.image_size
     changes = {"format": name, "files": files, "inputs": inputs, "seed": model.seed}
-    card = exported_folder.CARD | changes | {"preprocessing": {"side": side, "resize": "bilinear"}}
+    card = (
+        exported_folder.CARD
+        | changes
+        | {"preprocessing": {"side": side, "resize": "bilinear", "bit_depth": 8}}
+    )
     (folder / "model.json").write_text(json.dumps(card))
     artifact.write_checksums(folder)
