@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from diffad_jax.methods.registry import METHODS
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "diffad_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -22,6 +24,9 @@ FLOORS = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NO_TENSORFLOW = ("layouts", "images", "photo", "toy", "recorded", "inspect", "inspect_text")
+
+# They read and write DiffAD's published noise schedule.
+PUBLISHED_SCHEDULE = ("convert/torch_weights.py", "convert/exporter.py")
 
 
 def imports(path: Path) -> set[str]:
@@ -62,6 +67,23 @@ def test_methods_know_nothing_of_the_loop_and_the_loop_knows_no_method():
 def test_training_does_not_stand_on_inference():
     for path in (PACKAGE / "training").rglob("*.py"):
         assert "inference" not in rooms_used(path), path
+
+
+def test_no_method_is_known_by_name_outside_its_room():
+    """Neither as a word, nor as its config section, nor by importing it."""
+    methods = {name.casefold() for name in METHODS}
+    for path in FILES:
+        relative = path.relative_to(PACKAGE)
+        if relative.parts[0] == "methods" or relative.name == "paper_results.py":
+            continue  # its columns are the paper's methods
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        words = {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+        words |= {n.attr for n in nodes if isinstance(n, ast.Attribute)}
+        assert not {w for w in words if w.casefold() in methods}, path
+        rooms = {n.split(".")[2] for n in imports(path) if n.startswith("diffad_jax.methods.")}
+        if relative.as_posix() in PUBLISHED_SCHEDULE:
+            rooms.discard("diffad")
+        assert not rooms & methods, path
 
 
 def test_what_an_exported_model_carries_needs_none_of_us():

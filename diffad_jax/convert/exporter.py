@@ -9,7 +9,7 @@ import numpy as np
 from diffad_jax.convert import names, torch_file, torch_weights, translate
 from diffad_jax.convert.errors import ConvertError
 from diffad_jax.convert.sources import AUTOENCODER, SEGMENTER
-from diffad_jax.methods.diffad import STAGES, latent_diffusion, networks
+from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.diffad.reconstruct import noise_schedule
 from diffad_jax.methods.train_state import TrainState
 from diffad_jax.runtime import sharding
@@ -17,6 +17,7 @@ from diffad_jax.training import checkpoint
 from diffad_jax.training.fingerprint import fingerprint
 
 Config = ml_collections.FrozenConfigDict
+_NETWORKS = ("autoencoder", "denoiser", "segmenter")  # in the order in which they train
 
 
 def export_category(
@@ -49,46 +50,47 @@ def published_tensors(
       ConvertError: the published networks have no counterpart for a field of the config.
       checkpoint.CheckpointError: a stage is missing, unfinished, or of another config.
     """
-    torch_weights.require_diffad(config)
     frozen_config, directory = ml_collections.FrozenConfigDict(config), Path(workdir) / category
+    stages = torch_weights.stages_of(frozen_config, _NETWORKS, "the published code")
     torch_weights.require_published(frozen_config, AUTOENCODER, "the published network")
     torch_weights.require_published(frozen_config, SEGMENTER, "the published network")
     if config.diffusion.prediction != "epsilon":
         raise ConvertError("the published sampler takes ε: this denoiser predicts something else")
     weights: dict = {}
-    for stage in STAGES:
+    for stage in stages.values():
         weights[stage.name] = checkpoint.load_weights(stage, frozen_config, weights, directory)
-    latest = _denoiser_state(frozen_config, weights["autoencoder"], directory)
+    latest = _denoiser_state(stages["denoiser"], frozen_config, weights["autoencoder"], directory)
+    modules = {name: stage.networks(frozen_config)[name] for name, stage in stages.items()}
 
-    pairs = torch_weights.autoencoder_pairs(frozen_config)
+    pairs = torch_weights.autoencoder_pairs(frozen_config, modules["autoencoder"])
     autoencoder = translate.to_theirs(weights["autoencoder"], pairs)
-    segmenter = translate.to_theirs(
-        weights["segmenter"], names.segmenter(networks.segmenter(frozen_config))
-    )
+    segmenter = translate.to_theirs(weights["segmenter"], names.segmenter(modules["segmenter"]))
+    denoiser = names.denoiser(modules["denoiser"])
     return {
         "autoencoder": autoencoder,
-        "denoiser": _denoiser(frozen_config, latest, autoencoder),
+        "denoiser": _denoiser(frozen_config, denoiser, latest, autoencoder),
         "segmenter": segmenter | _batch_counts(segmenter),
     }
 
 
-def _denoiser_state(config: Config, autoencoder: dict, directory: Path) -> TrainState:
+def _denoiser_state(stage: Stage, config: Config, autoencoder: dict, directory: Path) -> TrainState:
     """The whole state: ``weights`` lack the latest params beside their moving average."""
-    frozen, folder = {"autoencoder": autoencoder}, directory / latent_diffusion.STAGE.name
-    checkpoints = checkpoint.Checkpoints(folder)
+    earlier_weights = {"autoencoder": autoencoder}
+    checkpoints = checkpoint.Checkpoints(directory / stage.name)
     try:
-        template = latent_diffusion.STAGE.state_shapes(config, frozen)
+        template = stage.state_shapes(config, earlier_weights)
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         template = sharding.with_shardings(template, jax.tree.map(lambda _: here, template))
-        mark = fingerprint(latent_diffusion.STAGE, config, frozen)
+        wanted = fingerprint(stage, config, earlier_weights)
         step = checkpoint.chosen_step(checkpoints, checkpoints.newest_sound_step(), config)
-        return checkpoints.restore(step, "state", template, mark, for_training=False)
+        return checkpoints.restore(step, "state", template, wanted, for_training=False)
     finally:
         checkpoints.close()
 
 
-def _denoiser(config: Config, state: TrainState, autoencoder: dict[str, np.ndarray]) -> dict:
-    pairs = names.denoiser(networks.denoiser(config))
+def _denoiser(
+    config: Config, pairs: list[names.Pair], state: TrainState, autoencoder: dict[str, np.ndarray]
+) -> dict:
     scale = float(state.variables["scale"])
 
     def theirs(params) -> dict[str, np.ndarray]:

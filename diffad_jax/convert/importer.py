@@ -7,14 +7,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from diffad_jax.convert import sources, torch_weights
 from diffad_jax.convert.errors import ConvertError
-from diffad_jax.convert.sources import AUTOENCODER, DIFFUSERS, LATENT_DIFFUSION, SEGMENTER
+from diffad_jax.convert.sources import AUTOENCODER, DIFFUSERS, NETWORKS, RECONSTRUCTOR_AND_SEGMENTER
 from diffad_jax.data.layouts import DataError
-from diffad_jax.methods import draem
 from diffad_jax.methods.contract import Stage, blank_batch
-from diffad_jax.methods.diffad import STAGES
+from diffad_jax.methods.registry import get_method
 from diffad_jax.methods.train_state import Params, Weights
 from diffad_jax.runtime import console, lock
 from diffad_jax.training import checkpoint, loop
@@ -22,13 +22,6 @@ from diffad_jax.training.fingerprint import fingerprint
 from diffad_jax.training.held_out import load_split
 
 Config = ml_collections.FrozenConfigDict
-
-_WRITES = {
-    AUTOENCODER: ("autoencoder",),
-    DIFFUSERS: ("autoencoder",),
-    LATENT_DIFFUSION: ("autoencoder", "denoiser"),
-    SEGMENTER: ("segmenter",),
-}
 
 
 def import_file(
@@ -56,49 +49,41 @@ def import_file(
             f"weights belong to one category: --config.categories={config.categories[0]}"
         )
     directory = Path(workdir) / config.categories[0]
-    if config.method == "draem":
-        if second is None:
-            raise ConvertError("DRAEM's two networks are in two files: name the other one with "
-                               "--second_input")  # fmt: skip
-        _import_draem(frozen_config, directory, path, second)
-        return
-    if second is not None:
+    tensors, source = _read(path, second)
+    kind = sources.recognise(tensors, source)
+    if second is not None and kind != RECONSTRUCTOR_AND_SEGMENTER:
         raise ConvertError(
             f"{second}: --second_input is for DRAEM, whose networks are in two files"
         )
-    torch_weights.require_diffad(config)
-    tensors = sources.read(path)
-    kind = sources.recognise(tensors, str(path))
-    parts = torch_weights.convert(frozen_config, tensors, str(path))
+    stages = torch_weights.stages_of(frozen_config, NETWORKS[kind], source).values()
+    imported = list(dict.fromkeys(stage.name for stage in stages))
+    parts = torch_weights.convert(frozen_config, tensors, source)
+    convention = _convention(kind, frozen_config)
     weights: dict = {}
     with lock.hold(directory):
-        for name in _WRITES[kind]:
+        for name in imported:
             _refuse_existing(directory / name)
-        for stage in STAGES:
-            if stage.name in _WRITES[kind]:
+        for stage in get_method(config).stages(frozen_config):
+            if stage.name in imported:
                 weights[stage.name] = _save(stage, frozen_config, weights, directory, parts)
-                console.say(
-                    f"{directory / stage.name}: from {path}, {_convention(kind, frozen_config)}"
-                )
-            elif kind == SEGMENTER:
+                console.say(f"{directory / stage.name}: from {source}, {convention}")
+                imported.remove(stage.name)
+            elif imported:  # they stand on it
                 weights[stage.name] = checkpoint.load_weights(
                     stage, frozen_config, weights, directory
                 )
         _hold_out(frozen_config, directory)
 
 
-def _import_draem(config: Config, directory: Path, path: Path, second: Path) -> None:
-    first_tensors, second_tensors = sources.read(path), sources.read(second)
-    files = f"{path} with {second}"
-    if both := sorted(first_tensors.keys() & second_tensors.keys()):
-        raise ConvertError(f"{files}: both hold {both[0]}, so they are not DRAEM's two networks")
-    tensors = first_tensors | second_tensors
-    parts = torch_weights.convert_draem(config, tensors, files)
-    with lock.hold(directory):
-        _refuse_existing(directory / draem.STAGE.name)
-        _save(draem.STAGE, config, {}, directory, parts)
-        _hold_out(config, directory)
-    console.say(f"{directory / draem.STAGE.name}: from {files}, read as trained on BGR in [0, 1]")
+def _read(path: Path, second: Path | None) -> tuple[dict[str, np.ndarray], str]:
+    """The tensors of one file or of two, and what they are called in messages."""
+    tensors = sources.read(path)
+    if second is None:
+        return tensors, str(path)
+    source, others = f"{path} with {second}", sources.read(second)
+    if both := sorted(tensors.keys() & others.keys()):
+        raise ConvertError(f"{source}: both hold {both[0]}, so they are not DRAEM's two networks")
+    return tensors | others, source
 
 
 def _hold_out(config: Config, directory: Path) -> None:

@@ -12,13 +12,25 @@ from diffad_jax.models import pretrained
 AUTOENCODER = "autoencoder"  # latent-diffusion's names: DiffAD's checkpoint, kl-f8
 DIFFUSERS = "diffusers autoencoder"
 LATENT_DIFFUSION = "latent diffusion"  # denoiser, its average, and the autoencoder
-SEGMENTER = "segmenter"
+SEGMENTER = "segmenter"  # DiffAD's, or DRAEM's alone
+RECONSTRUCTOR = "reconstructor"  # DRAEM's alone
+RECONSTRUCTOR_AND_SEGMENTER = "reconstructor and segmenter"  # DRAEM's two files together
 
-_SIGNS = {
-    LATENT_DIFFUSION: "model.diffusion_model.",
-    SEGMENTER: "encoder_segment.",
-    DIFFUSERS: "encoder.down_blocks.",
-    AUTOENCODER: "encoder.down.",
+_SIGNS = {  # tensors' names that begin with each of them
+    LATENT_DIFFUSION: ("model.diffusion_model.",),
+    RECONSTRUCTOR_AND_SEGMENTER: ("encoder.block1.", "encoder_segment."),
+    SEGMENTER: ("encoder_segment.",),
+    RECONSTRUCTOR: ("encoder.block1.",),
+    DIFFUSERS: ("encoder.down_blocks.",),
+    AUTOENCODER: ("encoder.down.",),
+}
+NETWORKS = {  # by the names that stages give them
+    LATENT_DIFFUSION: ("autoencoder", "denoiser"),
+    RECONSTRUCTOR_AND_SEGMENTER: ("reconstructor", "segmenter"),
+    SEGMENTER: ("segmenter",),
+    RECONSTRUCTOR: ("reconstructor",),
+    DIFFUSERS: ("autoencoder",),
+    AUTOENCODER: ("autoencoder",),  # and perhaps its discriminator
 }
 
 
@@ -47,17 +59,17 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def recognise(names: Iterable[str], source: str) -> str:
-    """Which of the four kinds of file has tensors of these ``names``.
+    """Which kind of file has tensors of these ``names``.
 
     Raises:
       ConvertError: none of them.
     """
     names = list(names)
-    for kind, start in _SIGNS.items():
-        if any(name.startswith(start) for name in names):
+    for kind, signs in _SIGNS.items():
+        if all(any(name.startswith(sign) for name in names) for sign in signs):
             return kind
     raise ConvertError(
         f"{source} is of no known kind, its tensors begin with {', '.join(sorted(names)[:3])}: "
         "expected an autoencoder, a latent diffusion checkpoint or a segmenter of DiffAD, kl-f8, "
-        "or an AutoencoderKL of diffusers"
+        "an AutoencoderKL of diffusers, or a network of DRAEM"
     )

@@ -5,16 +5,25 @@ touch an image are flipped (``Pair.colour``), which changes no result. Weights t
 need ``config.autoencoder.signed``: no bias absorbs the range, because convolutions pad with zeros.
 """
 
+from collections.abc import Mapping, Sequence
+
+import flax.linen as nn
 import ml_collections
 import numpy as np
 
 from diffad_jax.convert import names, sources, translate
 from diffad_jax.convert.errors import ConvertError
 from diffad_jax.convert.names import Pair
-from diffad_jax.convert.sources import AUTOENCODER, DIFFUSERS, LATENT_DIFFUSION, SEGMENTER
-from diffad_jax.methods import draem
-from diffad_jax.methods.diffad import networks
+from diffad_jax.convert.sources import (
+    AUTOENCODER,
+    DIFFUSERS,
+    LATENT_DIFFUSION,
+    RECONSTRUCTOR_AND_SEGMENTER,
+    SEGMENTER,
+)
+from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.diffad.reconstruct import noise_schedule
+from diffad_jax.methods.registry import get_method
 
 Config = ml_collections.FrozenConfigDict
 
@@ -23,6 +32,7 @@ _SCHEDULE = (  # buffers that follow from the config
     *("log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod"),
     *("posterior_variance", "posterior_log_variance", "posterior_mean_coef"),
 )
+_MAY_START_ANEW = ("discriminator",)  # predictions do without
 FIRST_STAGE, CONDITION = "first_stage_model.", "cond_stage_model."
 _DISCRIMINATOR = "loss.discriminator."
 _ASIDE = ("loss.perceptual_loss.", "loss.logvar", CONDITION, "model_ema.decay",
@@ -34,20 +44,23 @@ def convert(config: Config, tensors: dict[str, np.ndarray], source: str) -> dict
 
     Args:
       config: describes the networks.
-      tensors: the contents of one file.
+      tensors: the contents of one file, or of DRAEM's two.
       source: its name, for messages.
 
     Returns:
       {part: {collection: ...}} of float32, the parts being ``autoencoder``, ``discriminator`` (if
-      the config trains one), ``denoiser``, ``average`` (the denoiser's) and ``segmenter`` as far as
-      the file holds them; beside a denoiser also ``scale``, the latent scale.
+      the config trains one), ``denoiser``, ``average`` (the denoiser's), ``segmenter`` and
+      ``reconstructor`` as far as the file holds them; beside a denoiser also ``scale``, the latent
+      scale.
 
     Raises:
       ConvertError: the config contradicts the file; a tensor is missing, unknown or misshapen.
     """
     kind = sources.recognise(tensors, source)
+    stages = stages_of(config, sources.NETWORKS[kind], source)
     require_published(config, kind, source)
-    pairs = _pairs(config, kind, tensors)
+    modules = {n: m for stage in stages.values() for n, m in stage.networks(config).items()}
+    pairs = _pairs(config, kind, tensors, modules)
 
     def known(name: str) -> bool:
         unused = name.startswith(_DISCRIMINATOR) and not _trains_discriminator(config)
@@ -65,26 +78,30 @@ def convert(config: Config, tensors: dict[str, np.ndarray], source: str) -> dict
     return parts
 
 
-def convert_draem(config: Config, tensors: dict[str, np.ndarray], source: str) -> dict:
-    """The variables of DRAEM's two networks, ``reconstructor`` and ``segmenter``.
+def stages_of(config: Config, networks: Sequence[str], source: str) -> dict[str, Stage]:
+    """The stage that holds each of these networks, by the network's name.
 
-    Args, Raises: see ``convert``; ``tensors`` are those of both published files.
+    Raises:
+      ConvertError: the config's method has no such network, or the stage others beside them.
     """
-    if config.draem.patch_size != 1:
-        raise ConvertError(f"{source} is for config.draem.patch_size = 1")
-    pairs = translate.prefixed(
-        names.reconstructor(draem.reconstructor(config)), "reconstructor", str
-    )
-    of_both = names.segmenter(draem.segmenter(config), channels=6)
-    pairs += translate.prefixed(of_both, "segmenter", str)
-    return translate.to_ours(
-        tensors, pairs, known=lambda name: name.endswith("num_batches_tracked"), source=source
-    )
+    stages = get_method(config).stages(config)
+    holder = {name: stage for stage in stages for name in stage.networks(config)}
+    for name in networks:
+        if name not in holder:
+            raise ConvertError(
+                f"config.method = {config.method!r} has no network {name}, which {source} is for"
+            )
+        if holder[name].networks(config).keys() - {*networks, *_MAY_START_ANEW}:
+            raise ConvertError(
+                f"{source} holds one of the networks that stage {holder[name].name} trains "
+                "together: name the other one with --second_input"
+            )
+    return {name: holder[name] for name in networks}
 
 
-def autoencoder_pairs(config: Config) -> list[Pair]:
+def autoencoder_pairs(config: Config, module: nn.Module) -> list[Pair]:
     """latent-diffusion's names; flipped unless the network was trained on RGB in [-1, 1]."""
-    pairs = names.autoencoder(networks.autoencoder(config))
+    pairs = names.autoencoder(module)
     return translate.rgb(pairs) if config.autoencoder.signed else pairs
 
 
@@ -100,18 +117,13 @@ def scale_condition(variables: dict, factor: float) -> dict:
     return variables | {"params": variables["params"] | {"conv_in": conv_in}}
 
 
-def require_diffad(config: ml_collections.ConfigDict) -> None:
-    """Raises ConvertError if the config is of another method."""
-    if config.method != "diffad":
-        raise ConvertError(
-            f"config.method = {config.method!r}: this is for DiffAD's networks alone"
-        )
-
-
 def require_published(config: Config, kind: str, source: str) -> None:
     """Refuses a config under which weights of this kind would mean something else."""
     wanted = {"autoencoder.patch_size": 1, "autoencoder.linear_skip": False}
-    if kind == DIFFUSERS:
+    if kind == RECONSTRUCTOR_AND_SEGMENTER:
+        stages = stages_of(config, sources.NETWORKS[kind], source)
+        wanted = {f"{stage.section}.patch_size": 1 for stage in stages.values()}
+    elif kind == DIFFUSERS:
         wanted["autoencoder.signed"] = True
     elif kind == LATENT_DIFFUSION:
         wanted |= {"autoencoder.signed": False, "diffusion.prediction": "epsilon"}
@@ -132,25 +144,34 @@ def require_published(config: Config, kind: str, source: str) -> None:
             )
 
 
-def _pairs(config: Config, kind: str, tensors: dict[str, np.ndarray]) -> list[Pair]:
+def _pairs(
+    config: Config, kind: str, tensors: dict[str, np.ndarray], modules: Mapping[str, nn.Module]
+) -> list[Pair]:
     """What a file of this kind must hold."""
     if kind == SEGMENTER:
-        return translate.prefixed(names.segmenter(networks.segmenter(config)), "segmenter", str)
+        return translate.prefixed(names.segmenter(modules["segmenter"]), "segmenter", str)
+    if kind == RECONSTRUCTOR_AND_SEGMENTER:
+        pairs = translate.prefixed(
+            names.reconstructor(modules["reconstructor"]), "reconstructor", str
+        )
+        of_both = names.segmenter(modules["segmenter"], channels=6)
+        return pairs + translate.prefixed(of_both, "segmenter", str)
     if kind == DIFFUSERS:
         old = "encoder.mid_block.attentions.0.query.weight" in tensors
-        pairs = names.diffusers_autoencoder(networks.autoencoder(config), old=old)
+        pairs = names.diffusers_autoencoder(modules["autoencoder"], old=old)
         return translate.prefixed(translate.rgb(pairs), "autoencoder", str)
+    autoencoder = autoencoder_pairs(config, modules["autoencoder"])
     if kind == AUTOENCODER:
-        pairs = translate.prefixed(autoencoder_pairs(config), "autoencoder", str)
+        pairs = translate.prefixed(autoencoder, "autoencoder", str)
         if _trains_discriminator(config) and any(n.startswith(_DISCRIMINATOR) for n in tensors):
-            gan = names.discriminator(networks.discriminator(config))
+            gan = names.discriminator(modules["discriminator"])
             pairs += translate.prefixed(gan, "discriminator", _DISCRIMINATOR.__add__)
         return pairs
-    denoiser = names.denoiser(networks.denoiser(config))
+    denoiser = names.denoiser(modules["denoiser"])
     pairs = translate.prefixed(denoiser, "denoiser", "model.diffusion_model.".__add__)
     if any(n.startswith("model_ema.") for n in tensors):
         pairs += translate.prefixed(denoiser, "average", names.averaged)
-    return pairs + translate.prefixed(autoencoder_pairs(config), "autoencoder", FIRST_STAGE.__add__)
+    return pairs + translate.prefixed(autoencoder, "autoencoder", FIRST_STAGE.__add__)
 
 
 def _trains_discriminator(config: Config) -> bool:

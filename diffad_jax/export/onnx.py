@@ -53,7 +53,7 @@ def write(model: Model, folder: Path, seeded: bool = False) -> None:
     if seeded:
         inputs.append(helper.make_tensor_value_info("seed", onnx.TensorProto.UINT32, []))
     exported = helper.make_model(
-        helper.make_graph(nodes, "diffad", inputs, outputs, constants),
+        helper.make_graph(nodes, "diffad_jax", inputs, outputs, constants),
         producer_name="diffad_jax",
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,

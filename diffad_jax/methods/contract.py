@@ -65,6 +65,7 @@ class Stage:
       init_state: a fresh state; pure but for the shapes that ``config`` gives.
       train_step: one step; its metrics are scalars, ``loss`` among them.
       weights: what later stages and the detector need of a state.
+      networks: config -> those that its state holds, by name; building a module costs nothing.
       state_from_weights: a fresh state with the variables of trained networks, {network:
         {collection: …}}, in place of its own.
       validate: how well it does on held-out examples; ``weights`` are all stages' so far.
@@ -79,6 +80,7 @@ class Stage:
     init_state: Init | None = None
     train_step: Step | None = None
     weights: Callable[[TrainState], Params] | None = None
+    networks: Callable[[Config], dict[str, nn.Module]] = lambda config: {}
     state_from_weights: Callable[[TrainState, Weights], TrainState] | None = None
     validate: Validate | None = None
     best_by: str = ""

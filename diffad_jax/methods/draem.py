@@ -1,6 +1,7 @@
 """DRAEM (Zavrtanik et al., ICCV 2021): an autoencoder that removes anomalies, and a segmenter, the
 one that DiffAD took over, on what it changed; both learn together."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -47,6 +48,11 @@ def segmenter(config: Config) -> Segmenter:
         patch_size=c.patch_size,
         **computing(config),
     )
+
+
+def networks(config: Config) -> dict[str, nn.Module]:
+    """See ``contract.Stage``."""
+    return {"reconstructor": reconstructor(config), "segmenter": segmenter(config)}
 
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
@@ -179,6 +185,7 @@ STAGE = Stage(
     init_state=init_state,
     train_step=train_step,
     weights=weights,
+    networks=networks,
     state_from_weights=state_from_weights,
     validate=validate,
     best_by="pixel_ap",

@@ -223,6 +223,7 @@ STAGE = Stage(
     init_state=init_state,
     train_step=train_step,
     weights=weights,
+    networks=lambda config: {NAME: inpainter(config)},
     state_from_weights=state_from_weights,
     validate=validate,
     best_by="psnr_normal_db",

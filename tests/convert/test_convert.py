@@ -19,6 +19,7 @@ from diffad_jax.convert.exporter import export_category
 from diffad_jax.convert.importer import import_file
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.diffad import STAGES, networks
+from diffad_jax.methods.registry import default_config
 from diffad_jax.models.autoencoder import Autoencoder
 from diffad_jax.models.discriminator import Discriminator
 from diffad_jax.models.lpips import Lpips
@@ -304,6 +305,27 @@ def test_a_config_for_something_else_is_refused(config, tmp_path, field, value, 
     with pytest.raises(ConvertError, match=message):
         import_file(config, tmp_path / "run", tmp_path / "denoiser.ckpt")
     assert not (tmp_path / "run").exists()
+
+
+def test_another_method_has_no_place_for_the_networks(config, tmp_path):
+    published_files(config, tmp_path)
+    draem = default_config("draem")
+    draem.categories = ("tiles",)
+    with pytest.raises(ConvertError, match="config.method = 'draem' has no network autoencoder"):
+        import_file(draem, tmp_path / "run", tmp_path / "denoiser.ckpt")
+    with pytest.raises(ConvertError, match="has no network autoencoder, which the published code"):
+        export_category(draem, tmp_path / "run", "tiles", tmp_path / "out")
+    with pytest.raises(ConvertError, match="stage draem trains together: name the other one with"):
+        import_file(draem, tmp_path / "run", tmp_path / "segmenter.pckl")
+    for name, first in (("padim", "autoencoder"), ("riad", "segmenter")):
+        other = default_config(name)
+        other.categories = ("tiles",)
+        path = next(tmp_path.glob(f"{first}.*"))
+        with pytest.raises(ConvertError, match=f"method = '{name}' has no network {first}"):
+            import_file(other, tmp_path / "run", path)
+    with pytest.raises(ConvertError, match="--second_input is for DRAEM"):
+        import_file(config, tmp_path / "run", *tmp_path.glob("[as]*r.*"))
+    assert not (tmp_path / "run").exists() and not (tmp_path / "out").exists()
 
 
 def test_more_interpolated_channels_than_published_are_refused(config, tmp_path):

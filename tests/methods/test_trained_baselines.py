@@ -160,3 +160,6 @@ def test_published_weights_of_draem_are_taken_over(tmp_path):
         import_file(mutable, tmp_path / "other", files[0])
     with pytest.raises(ConvertError, match="both hold"):
         import_file(mutable, tmp_path / "other", files[0], files[0])
+    mutable.draem.patch_size = 2
+    with pytest.raises(ConvertError, match="is for config.draem.patch_size = 1, here it is 2"):
+        import_file(mutable, tmp_path / "other", *files)

@@ -4,6 +4,7 @@ import functools
 import logging
 import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -132,6 +133,14 @@ def weights(state: TrainState) -> Params:
     return {"params": state.params["autoencoder"]}
 
 
+def its_networks(config: Config) -> dict[str, nn.Module]:
+    """See ``contract.Stage``."""
+    found: dict[str, nn.Module] = {NAME: networks.autoencoder(config)}
+    if config.autoencoder.adversarial_weight:
+        found["discriminator"] = networks.discriminator(config)
+    return found
+
+
 def state_from_weights(state: TrainState, trained: Weights) -> TrainState:
     """See ``contract.Stage``: ``autoencoder``, and ``discriminator`` where it was trained."""
     params = state.params | {"autoencoder": trained["autoencoder"]["params"]}
@@ -190,6 +199,7 @@ STAGE = Stage(
     init_state=init_state,
     train_step=train_step,
     weights=weights,
+    networks=its_networks,
     state_from_weights=state_from_weights,
     validate=validate,
     best_by="psnr_normal_db",

@@ -109,6 +109,7 @@ STAGE = Stage(
     init_state=init_state,
     train_step=train_step,
     weights=weights,
+    networks=lambda config: {NAME: networks.segmenter(config)},
     state_from_weights=state_from_weights,
     validate=validate,
     best_by="pixel_ap",
