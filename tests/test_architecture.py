@@ -1,6 +1,7 @@
 """The rules of the house, read from the code."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -29,13 +30,18 @@ NO_TENSORFLOW = ("layouts", "images", "photo", "toy", "recorded", "inspect", "in
 PUBLISHED_SCHEDULE = ("convert/torch_weights.py", "convert/exporter.py")
 
 
-def imports(path: Path) -> set[str]:
+def imports(path: Path, at_once: bool = False) -> set[str]:
+    """What a file imports; ``at_once``: leaving out what functions import when they are called."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    nodes: list[ast.AST] = [ast.parse(path.read_text())]
+    while nodes:
+        node = nodes.pop()
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        if not (at_once and isinstance(node, ast.FunctionDef)):
+            nodes += ast.iter_child_nodes(node)
     return names
 
 
@@ -138,6 +144,24 @@ def test_files_are_short():
     for path in FILES:
         assert len(path.read_text().splitlines()) <= 400, path
     assert len((PACKAGE / "main.py").read_text().splitlines()) < 80
+
+
+def test_functions_are_short():
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 80, (path, node.name)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """At import time; a package's own module counts where a name is taken from it."""
+    modules = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in FILES}
+    modules = {name.removesuffix(".__init__"): path for name, path in modules.items()}
+    graph = {}
+    for name, path in modules.items():
+        used = {n if n in modules else n.rpartition(".")[0] for n in imports(path, at_once=True)}
+        graph[name] = (used & modules.keys()) - {"diffad_jax"}
+    list(graphlib.TopologicalSorter(graph).static_order())  # a CycleError names the circle
 
 
 def test_the_package_has_few_files_in_its_root_and_few_folders():
