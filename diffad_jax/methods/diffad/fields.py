@@ -19,6 +19,7 @@ from diffad_jax.config.fields import (
     section,
 )
 from diffad_jax.errors import ConfigError
+from diffad_jax.methods.diffad.conditions import sampled_timesteps
 from diffad_jax.methods.diffad.ddim import sampling_timesteps
 from diffad_jax.models.layers import reduction
 
@@ -214,11 +215,10 @@ def _check_timesteps(config: Config) -> None:
 def _check_that_the_denoiser_learns(config: Config) -> None:
     """Sampling must not meet noise that training never showed to the denoiser."""
     c, first = config.reconstruction, config.diffusion.trained_timesteps[0]
-    hidden = config.diffusion.condition_noise == "hidden"
-    last = c.start_timestep + 1 if hidden else config.diffusion.timesteps
+    timesteps = sampled_timesteps(config)
     for field in ("training_steps", "test_steps"):
         try:
-            lowest = int(sampling_timesteps(last, c[field], c.spacing).min())
+            lowest = int(sampling_timesteps(timesteps, c[field], c.spacing).min())
         except ValueError as error:
             raise ConfigError(f"config.reconstruction.{field}: {error}") from error
         if lowest < first:

@@ -11,7 +11,7 @@ import optax
 from diffad_jax.config.common import BY_STEPS
 from diffad_jax.methods import losses, train_state, validation
 from diffad_jax.methods.contract import Stage
-from diffad_jax.methods.diffad import brightness, fields, networks, schedule
+from diffad_jax.methods.diffad import brightness, conditions, fields, networks, schedule
 from diffad_jax.methods.diffad.reconstruct import noise_schedule, reconstruct
 from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.types import Batch, Validation, to_float
@@ -49,11 +49,10 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
 
     ``config.diffusion.prediction = "v"`` has the denoiser predict v in place of ε.
 
-    z ~ q(z|x) is sampled, the condition c is the mode of q(z|x_a); t is uniform on
-    ``trained_timesteps``. s is uniform on ``condition_timesteps`` (``independent``, the published
-    code), or s = t (``shared``, the poster's equation), or the condition stays clean (``none``), or
-    there is none (``hidden``; both are the paper's ablations). Errors count ``anomaly_weight``
-    times where the example is anomalous (1 as published): there the condition is no answer.
+    z ~ q(z|x) is sampled, the condition c is the mode of q(z|x_a), noised to c_s (see
+    ``conditions``); t is uniform on ``trained_timesteps``, s on ``condition_timesteps``. Errors
+    count ``anomaly_weight`` times where the example is anomalous (1 as published): there the
+    condition is no answer.
 
     Returns:
       The next state and scalar metrics.
@@ -69,10 +68,7 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
     t = jax.random.randint(keys[1], z.shape[:1], *c.trained_timesteps)
     noise = jax.random.normal(keys[2], z.shape)
     z_t = schedule.q_sample(z, t, noise, alpha_bar)
-    s = t
-    if c.condition_noise == "independent":
-        s = jax.random.randint(keys[3], z.shape[:1], *c.condition_timesteps)
-    condition = _seen(condition, s, keys[4], config)
+    condition = conditions.in_training(condition, t, keys[3], keys[4], alpha_bar, config=config)
 
     target = schedule.target(c.prediction, z, t, noise, alpha_bar)
     weight = 1.0 + (c.anomaly_weight - 1.0) * _share_of_anomaly(batch["anomaly_mask"], z.shape)
@@ -133,7 +129,7 @@ def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
         steps = jnp.full(z.shape[:1], int(t), jnp.int32)
         noise = jax.random.normal(noise_key, z.shape)
         z_t = schedule.q_sample(z, steps, noise, alpha_bar)
-        c_t = _seen(condition, steps, condition_key, config)
+        c_t = conditions.at_timestep(condition, steps, condition_key, alpha_bar, config=config)
         output = networks.denoiser(config).apply(
             {"params": weights[NAME]["params"]}, jnp.concatenate([z_t, c_t], axis=-1), steps
         )
@@ -145,16 +141,6 @@ def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
         "normal photo": image,
     }
     return Validation(metrics, pictures)
-
-
-def _seen(condition: jax.Array, s: jax.Array, key: jax.Array, config: Config) -> jax.Array:
-    """What the denoiser is shown of the condition: noised to timesteps s, clean, or nothing."""
-    if config.diffusion.condition_noise == "hidden":
-        return jnp.zeros_like(condition)
-    if config.diffusion.condition_noise == "none":
-        return condition
-    noise = jax.random.normal(key, condition.shape)
-    return schedule.q_sample(condition, s, noise, noise_schedule(config))
 
 
 def _share_of_anomaly(mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:

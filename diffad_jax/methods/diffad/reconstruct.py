@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from diffad_jax.methods.diffad import brightness, ddim, networks, schedule
+from diffad_jax.methods.diffad import brightness, conditions, ddim, networks, schedule
 
 Config = ml_collections.FrozenConfigDict
 
@@ -68,9 +68,7 @@ def denoise(
     """A normal latent z_r of the shape of ``latent``, which is the condition, by DDIM.
 
     ``config.reconstruction.condition = "noisy"`` hides the condition in noise of a timestep drawn
-    from ``condition_timesteps``, as in training. A denoiser that has learned without a condition
-    starts at ``latent`` noised to ``start_timestep`` instead of pure noise (the paper's "forward
-    and reverse"). Arguments as for ``reconstruct``.
+    from ``condition_timesteps``, as in training. Arguments as for ``reconstruct``.
     """
     denoiser, alpha_bar = networks.denoiser(config), noise_schedule(config)
     c = config.reconstruction
@@ -80,24 +78,21 @@ def denoise(
     def normal(key):
         return jnp.broadcast_to(jax.random.normal(key, (drawn, *latent.shape[1:])), latent.shape)
 
-    condition, start, last = latent, normal(noise_key), config.diffusion.timesteps
-    if config.diffusion.condition_noise == "hidden":
-        condition, last = jnp.zeros_like(latent), c.start_timestep + 1
-    elif c.condition == "noisy":
+    start, condition = normal(noise_key), latent
+    if c.condition == "noisy":
         s = jax.random.randint(timestep_key, (drawn,), *c.condition_timesteps)
         s = jnp.broadcast_to(s, latent.shape[:1])
         condition = schedule.q_sample(latent, s, normal(condition_key), alpha_bar)
+    visited = ddim.sampling_timesteps(conditions.sampled_timesteps(config), num_steps, c.spacing)
+    condition, start = conditions.at_test(
+        latent, condition, start, visited[0], alpha_bar, config=config
+    )
 
     def predict_noise(z_t, t):
         inputs = jnp.concatenate([z_t, condition], axis=-1)
         output = denoiser.apply({"params": weights["denoiser"]["params"]}, inputs, t)
         return schedule.predicted_noise(config.diffusion.prediction, output, z_t, t, alpha_bar)
 
-    visited = ddim.sampling_timesteps(last, num_steps, c.spacing)
-    if config.diffusion.condition_noise == "hidden":
-        # Leading spacing begins below ``start_timestep``: as much noise as the sampler expects.
-        first = jnp.full(latent.shape[:1], visited[0])
-        start = schedule.q_sample(latent, first, start, alpha_bar)
     return ddim.ddim_sample(predict_noise, start, visited, alpha_bar)
 
 

@@ -1,0 +1,65 @@
+"""What the denoiser is shown of the photo's latent: as published, and as in the ablations.
+
+``config.diffusion.condition_noise`` noises the condition while the denoiser learns, to a timestep s
+of its own (``independent``, the published code) or to s = t (``shared``, the poster's equation).
+The paper's ablations leave it clean (``none``), or show nothing (``hidden``). Without a condition
+sampling starts at the photo's own latent, noised to ``config.reconstruction.start_timestep`` (the
+paper's "forward and reverse"), instead of pure noise.
+"""
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from diffad_jax.methods.diffad import schedule
+
+Config = ml_collections.FrozenConfigDict
+
+
+def in_training(
+    condition: jax.Array, t: jax.Array, timestep_key: jax.Array, noise_key: jax.Array,
+    alpha_bar: np.ndarray, *, config: Config,
+) -> jax.Array:  # fmt: skip
+    """What is shown beside z_t: [b, h, w, c] and [b] -> [b, h, w, c]."""
+    c, s = config.diffusion, t
+    if c.condition_noise == "independent":
+        s = jax.random.randint(timestep_key, t.shape, *c.condition_timesteps)
+    return at_timestep(condition, s, noise_key, alpha_bar, config=config)
+
+
+def at_timestep(
+    condition: jax.Array, s: jax.Array, key: jax.Array, alpha_bar: np.ndarray, *, config: Config
+) -> jax.Array:
+    """What is shown of [b, h, w, c] where it is noised to timesteps s [b], if it is at all."""
+    if config.diffusion.condition_noise == "hidden":
+        return jnp.zeros_like(condition)
+    if config.diffusion.condition_noise == "none":
+        return condition
+    noise = jax.random.normal(key, condition.shape)
+    return schedule.q_sample(condition, s, noise, alpha_bar)
+
+
+def sampled_timesteps(config: Config) -> int:
+    """Sampling visits timesteps below this one."""
+    if config.diffusion.condition_noise == "hidden":
+        return config.reconstruction.start_timestep + 1
+    return config.diffusion.timesteps
+
+
+def at_test(
+    latent: jax.Array, condition: jax.Array, noise: jax.Array, first: int, alpha_bar: np.ndarray,
+    *, config: Config,
+) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+    """What is shown beside z_t, and the z_t that sampling starts at.
+
+    Args:
+      latent, condition, noise: [b, h, w, c]; the photo's, what of it a denoiser with a condition
+        sees, and pure noise.
+      first: the timestep that sampling visits first.
+    """
+    if config.diffusion.condition_noise != "hidden":
+        return condition, noise
+    # Leading spacing begins below ``start_timestep``: as much noise as the sampler expects.
+    t = jnp.full(latent.shape[:1], first)
+    return jnp.zeros_like(latent), schedule.q_sample(latent, t, noise, alpha_bar)
