@@ -9,6 +9,7 @@ import numpy as np
 
 from diffad_jax.config.fields import RUN, Field, section
 from diffad_jax.errors import ConfigError
+from diffad_jax.methods import filters
 from diffad_jax.methods.contract import Pretrained
 from diffad_jax.methods.train_state import Params
 from diffad_jax.models.efficientnet_lite import (
@@ -117,13 +118,4 @@ def upsampled_and_smoothed(distances: jax.Array, size: int, sigma: float) -> jax
       [b, size, size].
     """
     large = jax.image.resize(distances, (distances.shape[0], size, size), "linear", antialias=False)
-    reach = int(4.0 * sigma + 0.5)
-    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    # As a matrix, which mirrors at the border too: row i holds the weights that make pixel i.
-    places = np.arange(size)[:, None] + np.arange(-reach, reach + 1)
-    places = places % (2 * size)
-    places = np.where(places >= size, 2 * size - 1 - places, places)
-    blur = np.zeros((size, size))
-    np.add.at(blur, (np.arange(size)[:, None], places), weights / weights.sum())
-    blur = jnp.asarray(blur, jnp.float32)
-    return jnp.einsum("ij,bjk,lk->bil", blur, large, blur, precision="highest")
+    return filters.gaussian_filter(large, sigma, int(4.0 * sigma + 0.5), mirrored=True)

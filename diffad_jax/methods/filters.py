@@ -1,11 +1,14 @@
-"""From a map to one score an image: as published, or with more weight on what stands out."""
+"""Filters of maps and pictures; from a map to one score an image."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def image_score(anomaly_map: jax.Array, width: int = 21, power: float = 1.0) -> jax.Array:
     """The largest value of the map after ``power_mean_filter``: [b, h, w] float32 -> [b].
+
+    As published, or with more weight on what stands out.
 
     A width of 21 at 256 × 256 and a power of 1 are the published ones.
     """
@@ -57,6 +60,39 @@ def mean_filter(anomaly_map: jax.Array, width: int) -> jax.Array:
         raise ValueError(f"a mean filter's width is positive and must be odd, got {width}")
     total = _window_sums(_window_sums(anomaly_map, width, axis=1), width, axis=2)
     return total / width**2
+
+
+def gaussian_filter(x: jax.Array, sigma: float, reach: int, *, mirrored: bool) -> jax.Array:
+    """Blurs each picture by one matrix along each axis.
+
+    Args:
+      x: [b, h, w] or [b, h, w, c].
+      sigma: of the Gaussian, in pixels.
+      reach: in pixels; what is farther does not count.
+      mirrored: beyond the border pixels are mirrored (SciPy's default); else zeros count.
+
+    Returns:
+      The shape of ``x``.
+    """
+    rows, columns = (
+        jnp.asarray(_gaussian_matrix(size, sigma, reach, mirrored)) for size in x.shape[1:3]
+    )
+    return jnp.einsum("ij,bjk...,lk->bil...", rows, x, columns, precision="highest")
+
+
+def _gaussian_matrix(size: int, sigma: float, reach: int, mirrored: bool) -> np.ndarray:
+    """[size, size] float32: row i holds the weights that make pixel i."""
+    steps = np.arange(-reach, reach + 1)
+    weights = np.exp(-0.5 * (steps / sigma) ** 2)
+    places = np.arange(size)[:, None] + steps
+    if mirrored:
+        places = places % (2 * size)
+        places = np.where(places >= size, 2 * size - 1 - places, places)
+    inside = (places >= 0) & (places < size)
+    matrix = np.zeros((size, size))
+    places = np.arange(size)[:, None], places * inside
+    np.add.at(matrix, places, inside * weights / weights.sum())
+    return matrix.astype(np.float32)
 
 
 def _window_sums(values: jax.Array, width: int, axis: int) -> jax.Array:

@@ -2,7 +2,8 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+
+from diffad_jax.methods import filters
 
 _WINDOW, _SIGMA = 11, 1.5  # of SSIM's Gaussian, in pixels
 _C1, _C2 = 0.01**2, 0.03**2  # of SSIM, for images in [0, 1]
@@ -53,18 +54,8 @@ def gradient_similarities(image: jax.Array, other: jax.Array) -> list[jax.Array]
 
 
 def _blurred(x: jax.Array) -> jax.Array:
-    """[b, h, w, c], by one matrix along each axis."""
-    h, w = x.shape[1:3]
-    rows, columns = jnp.asarray(_gaussian(h)), jnp.asarray(_gaussian(w))
-    return jnp.einsum("ij,bjkc,lk->bilc", rows, x, columns, precision="highest")
-
-
-def _gaussian(size: int) -> np.ndarray:
-    """[size, size]: row i holds the weights that make pixel i."""
-    distance = np.arange(size)[:, None] - np.arange(size)
-    weights = np.exp(-0.5 * (np.arange(_WINDOW) - _WINDOW // 2) ** 2 / _SIGMA**2).sum()
-    inside = np.abs(distance) <= _WINDOW // 2
-    return np.float32(inside * np.exp(-0.5 * distance**2 / _SIGMA**2) / weights)
+    """[b, h, w, c], zeros beyond the border."""
+    return filters.gaussian_filter(x, _SIGMA, _WINDOW // 2, mirrored=False)
 
 
 def _gradient_magnitude(x: jax.Array) -> jax.Array:
