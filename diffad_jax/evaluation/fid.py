@@ -4,7 +4,6 @@ A metric's name carries the number of features: ``fid_2048`` is the published on
 at an earlier layer. Metrics of different numbers of features, or of images, are not comparable.
 """
 
-import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffad_jax.evaluation.ranking import Metric
+from diffad_jax.models.gaussian import Statistics, merge, require_equal_shapes
 from diffad_jax.models.inception import Inception, resize
 
 LAYERS = {64: "pool", 192: "pool_1", 768: "mixed_7", 2048: "mixed_10"}
@@ -22,22 +22,8 @@ NO_WEIGHTS = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Statistics:
-    """What FID needs to know of n images, float64."""
-
-    count: int
-    mean: np.ndarray  # [d]
-    scatter: np.ndarray  # [d, d]: Σ (x - mean)(x - mean)ᵀ
-
-    @property
-    def covariance(self) -> np.ndarray:
-        """[d, d], divided by n - 1; n must be at least 2."""
-        return self.scatter / (self.count - 1)
-
-
 def no_statistics(dimension: int) -> Statistics:
-    """Of no images at all: where merging starts."""
+    """Of no images at all, float64: where merging starts."""
     return Statistics(0, np.zeros(dimension), np.zeros((dimension, dimension)))
 
 
@@ -47,19 +33,6 @@ def statistics(features: np.ndarray) -> Statistics:
     mean = features.mean(0)
     centred = features - mean[None]
     return Statistics(len(features), mean, centred.T @ centred)
-
-
-def merge(a: Statistics, b: Statistics) -> Statistics:
-    """Of the images of both (Chan, Golub and LeVeque, 1979); at least one side must have some.
-
-    Raises:
-      ValueError: they are of different numbers of features.
-    """
-    _require_equal_dimensions(a, b)
-    count = a.count + b.count
-    shift = b.mean - a.mean
-    between = np.outer(shift, shift) * (a.count * b.count / count)
-    return Statistics(count, a.mean + shift * (b.count / count), a.scatter + b.scatter + between)
 
 
 def image_statistics(
@@ -109,7 +82,7 @@ def fid(a: Statistics, b: Statistics) -> dict[str, Metric]:
     Raises:
       ValueError: they are of different numbers of features.
     """
-    _require_equal_dimensions(a, b)
+    require_equal_shapes(a, b)
     dimension = len(a.mean)
     counts = f"{a.count} and {b.count} images"
     if min(a.count, b.count) < 2:
@@ -159,8 +132,3 @@ def _factor(covariance: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(covariance)
     kept = values > len(values) * np.finfo(np.float64).eps * max(values[-1], 0.0)
     return vectors[:, kept] * np.sqrt(values[kept])[None]
-
-
-def _require_equal_dimensions(a: Statistics, b: Statistics) -> None:
-    if a.mean.shape != b.mean.shape:
-        raise ValueError(f"statistics of {len(a.mean)} and of {len(b.mean)} features do not mix")

@@ -9,7 +9,6 @@ import functools
 import itertools
 from collections.abc import Iterator
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -20,6 +19,7 @@ from diffad_jax.errors import UserError
 from diffad_jax.methods import backbone
 from diffad_jax.methods.contract import Method, Stage
 from diffad_jax.methods.train_state import Params, Weights
+from diffad_jax.models.gaussian import Statistics, merge
 from diffad_jax.runtime.sharding import over_photos
 from diffad_jax.types import Prediction
 
@@ -43,17 +43,8 @@ SECTION = section(
 )
 
 
-@flax.struct.dataclass
-class Statistics:
-    """Of n photos' features at p positions, all that a Gaussian needs; its size knows no n."""
-
-    count: jax.Array  # [] float32
-    mean: jax.Array  # [p, d]
-    scatter: jax.Array  # [p, d, d]: Σ (x - mean)(x - mean)ᵀ
-
-
 def no_statistics(positions: int, dimensions: int) -> Statistics:
-    """Of no photo: where ``updated`` starts."""
+    """Of no photo, float32: where ``updated`` starts."""
     return Statistics(
         count=jnp.zeros(()),
         mean=jnp.zeros((positions, dimensions)),
@@ -62,19 +53,11 @@ def no_statistics(positions: int, dimensions: int) -> Statistics:
 
 
 def updated(statistics: Statistics, features: jax.Array) -> Statistics:
-    """With the features of more photos, [b, p, d] (Chan, Golub and LeVeque, 1979)."""
-    number = len(features)
+    """With the features of more photos, [b, p, d]."""
     mean = features.mean(0)
     centred = features - mean[None]
-    count = statistics.count + number
-    shift = mean - statistics.mean
     scatter = jnp.einsum("bpi,bpj->pij", centred, centred, precision="highest")
-    between = jnp.einsum("pi,pj->pij", shift, shift, precision="highest")
-    return Statistics(
-        count=count,
-        mean=statistics.mean + shift * (number / count),
-        scatter=statistics.scatter + scatter + between * (statistics.count * number / count),
-    )
+    return merge(statistics, Statistics(len(features), mean, scatter))
 
 
 def whitening(statistics: Statistics, regularisation: float) -> jax.Array:
@@ -83,8 +66,7 @@ def whitening(statistics: Statistics, regularisation: float) -> jax.Array:
     With it a Mahalanobis distance is the length of W (x - mean), never the root of a negative.
     """
     d = statistics.mean.shape[-1]
-    covariance = statistics.scatter / (statistics.count - 1.0)
-    root = jnp.linalg.cholesky(covariance + regularisation * jnp.eye(d)[None])
+    root = jnp.linalg.cholesky(statistics.covariance + regularisation * jnp.eye(d)[None])
     identity = jnp.broadcast_to(jnp.eye(d)[None], root.shape)
     return jax.scipy.linalg.solve_triangular(root, identity, lower=True)
 
