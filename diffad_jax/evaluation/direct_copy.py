@@ -32,8 +32,8 @@ def squared_errors(
     if not all(np.issubdtype(x.dtype, np.floating) for x in (images, reconstructions)):
         raise ValueError("photos and reconstructions must be floats in [0, 1]: divide uint8 by 255")
     return np.array(
-        [np.sum(np.square(image[mask] - repaired[mask], dtype=np.float64))
-         for image, repaired, mask in zip(images, reconstructions, masks, strict=True)]
+        [np.sum(np.square(image[mask] - reconstruction[mask], dtype=np.float64))
+         for image, reconstruction, mask in zip(images, reconstructions, masks, strict=True)]
     )  # fmt: skip
 
 

@@ -91,9 +91,9 @@ def mask_rule(config: ml_collections.ConfigDict) -> str:
 
 def conditions(config: ml_collections.ConfigDict) -> str:
     """What keeps metrics of two runs from being compared if it differs."""
-    side = config.image_size
+    size = config.image_size
     rule = config.evaluation.mask_rule
-    return f"photos of {side} × {side} pixels, mask rule {rule}, seed {config.seed}"
+    return f"photos of {size} × {size} pixels, mask rule {rule}, seed {config.seed}"
 
 
 def settings(config: ml_collections.ConfigDict, calibration: Calibration) -> dict[str, str]:

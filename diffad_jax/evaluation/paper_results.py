@@ -64,7 +64,7 @@ class _Photos(NamedTuple):
     train: int
     good: int  # for testing, as those with defects
     defects: int
-    side: int
+    image_size: int
 
 
 _PHOTOS = {
@@ -114,9 +114,9 @@ def difference(category: str, records: Sequence[Record]) -> str:
     except images.ImageError as error:
         return str(error)
     width, height = min(sizes)
-    if len(sizes) > 1 or width != height or not (_RESIZED <= width <= wanted.side):
+    if len(sizes) > 1 or width != height or not (_RESIZED <= width <= wanted.image_size):
         return (
             f"photos of {width} × {height} pixels{' and other sizes' if len(sizes) > 1 else ''}, "
-            f"but MVTec AD's have {wanted.side} × {wanted.side}"
+            f"but MVTec AD's have {wanted.image_size} × {wanted.image_size}"
         )
     return ""

@@ -62,7 +62,7 @@ def run(
       images.ImageError: a photo or mask is unreadable; none is ever skipped.
       stack.StackError: the disk is full.
     """
-    side, e = config.image_size, config.evaluation
+    size, e = config.image_size, config.evaluation
     found = layouts.read_category(config.data.root, category, config.data.layout)
     records = [r for r in found if r.split == "test"]
     have_masks = not any(r.is_anomalous and r.mask is None for r in records)
@@ -72,8 +72,8 @@ def run(
         logger.warning("%s", problem)
     if mask_set.values not in ((), (255,)):
         logger.warning("%s", mask_set.describe())
-    photos = Stack(folder, (side, side, 3), np.uint8)
-    truths, maps = Stack(folder, (side, side), bool), Stack(folder, (side, side), np.float32)
+    photos = Stack(folder, (size, size, 3), np.uint8)
+    truths, maps = Stack(folder, (size, size), bool), Stack(folder, (size, size), np.float32)
     columns: dict[str, Stack] = {}
     scores, squares, areas = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
     seconds: list[float] = []
@@ -82,8 +82,8 @@ def run(
         features = fid.no_statistics(e.fid_dimension)
     for start in range(0, len(records), e.batch_size):
         batch = records[start : start + e.batch_size]
-        pixels, _, _ = images.read_images([r.file for r in batch], side, rules)
-        truth = _read_masks(batch, side, mask_set, e.mask_rule)
+        pixels, _, _ = images.read_images([r.file for r in batch], size, rules)
+        truth = _read_masks(batch, size, mask_set, e.mask_rule)
         started = time.perf_counter()
         predicted = detector.predict_all(pixels, e.batch_size)
         seconds.append((time.perf_counter() - started) / e.batch_size)  # it is filled up
@@ -91,7 +91,7 @@ def run(
         truths.append(truth)
         maps.append(predicted.anomaly_map)
         for title, made in _made(config, predicted).items():
-            column = columns.setdefault(title, Stack(folder, (side, side, 3), np.uint8))
+            column = columns.setdefault(title, Stack(folder, (size, size, 3), np.uint8))
             column.append(pictures.to_bytes(made))
         scores.append(predicted.score)
         areas.append(truth.sum(axis=(1, 2)))
@@ -111,7 +111,7 @@ def run(
     copied = dict.fromkeys(direct_copy.NAMES, Metric(None, NO_RECONSTRUCTION))
     if reconstructs:
         errors = np.concatenate(squares) if have_masks else None
-        copied = direct_copy_metrics(errors, np.concatenate(areas), side * side, test.labels)
+        copied = direct_copy_metrics(errors, np.concatenate(areas), size * size, test.labels)
     scored = np.concatenate(scores).astype(np.float64)
     fastest = min(seconds) if len(seconds) > 1 else None
     return Results(test, scored, maps, columns, copied, features, fastest)
@@ -145,11 +145,11 @@ def training_features(
 
 
 def _read_masks(
-    records: Sequence[layouts.Record], side: int, mask_set: MaskSet, rule: str
+    records: Sequence[layouts.Record], size: int, mask_set: MaskSet, rule: str
 ) -> np.ndarray:
-    """[b, side, side] bool; those of normal photos are empty."""
-    masks = np.zeros((len(records), side, side), bool)
+    """[b, size, size] bool; those of normal photos are empty."""
+    masks = np.zeros((len(records), size, size), bool)
     for mask, r in zip(masks, records, strict=True):
         if r.mask is not None:
-            mask[:] = mask_set.read(r.mask, side, rule, images.photo_size(r.file, mask_set.rules))
+            mask[:] = mask_set.read(r.mask, size, rule, images.photo_size(r.file, mask_set.rules))
     return masks

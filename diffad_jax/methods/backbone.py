@@ -95,8 +95,8 @@ def map_shapes(config: Config) -> list[tuple[int, int, int]]:
     Raises:
       ValueError: a layer is unknown, or ``config.image_size`` too small.
     """
-    side = config.image_size
-    pixels = jax.ShapeDtypeStruct((1, side, side, 3), np.uint8)
+    size = config.image_size
+    pixels = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
 
     def run(pixels: jax.Array) -> list[jax.Array]:
         params = network(config).init(jax.random.key(0), to_float(pixels))["params"]

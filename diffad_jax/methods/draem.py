@@ -85,10 +85,12 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
     mask = jnp.squeeze(batch["anomaly_mask"], -1).astype(jnp.float32)
 
     def loss_fn(params):
-        repaired, logits, statistics = _run(params, state.variables, augmented, config, train=True)
+        reconstruction, logits, statistics = _run(
+            params, state.variables, augmented, config, train=True
+        )
         terms = {
-            "l2": jnp.mean((repaired - image) ** 2),
-            "ssim": 1.0 - jnp.mean(similarity.ssim(repaired, image)),
+            "l2": jnp.mean((reconstruction - image) ** 2),
+            "ssim": 1.0 - jnp.mean(similarity.ssim(reconstruction, image)),
             "focal": jnp.mean(losses.focal(logits, mask, config.draem.focal_gamma)),
         }
         return sum(terms.values()), (terms, statistics)
@@ -113,7 +115,7 @@ def state_from_weights(state: TrainState, trained: Weights) -> TrainState:
 
 
 def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
-    """Pixel average precision, and PSNR of the repair, on held-out synthetic anomalies."""
+    """Pixel average precision, and PSNR of the reconstruction, on held-out synthetic anomalies."""
     image, mask = to_float(batch["image"]), jnp.asarray(batch["anomaly_mask"], jnp.float32)
     predicted = predict(weights, batch["augmented_image"], seed=config.seed, config=config)
     return Validation(
@@ -137,7 +139,7 @@ def predict(
     """See ``contract.Method``; map and score are those of DiffAD."""
     del seed  # nothing is drawn
     trained = weights[NAME]
-    repaired, logits, _ = _run(
+    reconstruction, logits, _ = _run(
         trained["params"], trained["batch_stats"], to_float(images), config, train=False
     )
     anomaly_map = jax.nn.softmax(logits)[..., 1]
@@ -145,7 +147,7 @@ def predict(
     return Prediction(
         score=filters.image_score(anomaly_map, c.smoothing, c.smoothing_power),
         anomaly_map=anomaly_map,
-        reconstruction=jnp.clip(repaired, 0.0, 1.0),
+        reconstruction=jnp.clip(reconstruction, 0.0, 1.0),
     )
 
 
@@ -173,9 +175,9 @@ def _run(
         after[name] = changed["batch_stats"]
         return result
 
-    repaired = apply("reconstructor", reconstructor(config), image)
-    both = jnp.concatenate([repaired, image], axis=-1)
-    return repaired, apply("segmenter", segmenter(config), both), after
+    reconstruction = apply("reconstructor", reconstructor(config), image)
+    both = jnp.concatenate([reconstruction, image], axis=-1)
+    return reconstruction, apply("segmenter", segmenter(config), both), after
 
 
 STAGE = Stage(

@@ -84,12 +84,14 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
     masks = disjoint_masks(mask_key, config)[which]
 
     def loss_fn(params):
-        repaired, statistics = _inpaint(params, state.variables, image, masks, config, train=True)
-        scales = similarity.gradient_similarities(image, repaired)
+        reconstruction, statistics = _inpaint(
+            params, state.variables, image, masks, config, train=True
+        )
+        scales = similarity.gradient_similarities(image, reconstruction)
         terms = {
-            "l2": jnp.mean((repaired - image) ** 2),
+            "l2": jnp.mean((reconstruction - image) ** 2),
             "msgms": 1.0 - jnp.mean(jnp.stack([jnp.mean(x) for x in scales])),
-            "ssim": 1.0 - jnp.mean(similarity.ssim(repaired, image)),
+            "ssim": 1.0 - jnp.mean(similarity.ssim(reconstruction, image)),
         }
         return sum(terms.values()), (terms, statistics)
 
@@ -143,9 +145,11 @@ def predict(
     total_map, total_image = jnp.zeros(image.shape[:3]), jnp.zeros_like(image)
     sets = disjoint_masks(jax.random.key(seed), config)
     for masks in sets:
-        repaired, _ = _inpaint(trained["params"], statistics, image, masks, config, train=False)
-        total_image += repaired
-        scales = similarity.gradient_similarities(image, repaired)
+        reconstruction, _ = _inpaint(
+            trained["params"], statistics, image, masks, config, train=False
+        )
+        total_image += reconstruction
+        scales = similarity.gradient_similarities(image, reconstruction)
         large = [jax.image.resize(x, total_map.shape, "linear") for x in scales]
         total_map += 1.0 - jnp.mean(jnp.stack(large), axis=0)
     anomaly_map = mean_filter(total_map / len(sets), config.evaluation.smoothing)
@@ -180,10 +184,10 @@ def disjoint_masks(key: jax.Array, config: Config) -> jax.Array:
     Returns:
       [sizes, n, h, w, 1] float32: 1 where the photo is shown, 0 in the squares that are hidden.
     """
-    c, side = config.riad, config.image_size
+    c = config.riad
     sets = []
     for i, size in enumerate(c.square_sizes):
-        squares = side // size
+        squares = config.image_size // size
         order = jax.random.permutation(jax.random.fold_in(key, i), squares**2)
         part = (order % c.num_masks).reshape(squares, squares)
         part = jnp.repeat(jnp.repeat(part, size, axis=0), size, axis=1)

@@ -37,25 +37,25 @@ def predict(
     """See ``contract.Method``; the seed is that of the noise, which all photos share."""
     image = to_float(images)
     key = jax.random.key(seed)
-    repaired = reconstruct(
+    reconstruction = reconstruct(
         weights, image, key, config=config, num_steps=config.reconstruction.test_steps
     )
-    return judge(weights, image, repaired, config=config)
+    return judge(weights, image, reconstruction, config=config)
 
 
 def judge(
-    weights: dict, image: jax.Array, repaired: Reconstruction, *, config: Config
+    weights: dict, image: jax.Array, reconstruction: Reconstruction, *, config: Config
 ) -> Prediction:
     """The last part of ``predict``: segments, and scores the map. ``image`` is in [0, 1]."""
-    anomaly_map = probabilities(weights, repaired, image, config=config)
+    anomaly_map = probabilities(weights, reconstruction, image, config=config)
     if _is_relative(config):
         anomaly_map = normal_level.relative(anomaly_map, weights[normal_level.NAME], config=config)
     c = config.evaluation
     return Prediction(
         score=filters.image_score(anomaly_map, c.smoothing, c.smoothing_power),
         anomaly_map=anomaly_map,
-        reconstruction=jnp.clip(repaired.reconstruction, 0.0, 1.0),
-        interpolated=jnp.clip(repaired.interpolated, 0.0, 1.0),
+        reconstruction=jnp.clip(reconstruction.reconstruction, 0.0, 1.0),
+        interpolated=jnp.clip(reconstruction.interpolated, 0.0, 1.0),
     )
 
 

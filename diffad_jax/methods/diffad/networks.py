@@ -71,10 +71,10 @@ def latent_shape(config: Config) -> tuple[int, int, int]:
     """(height, width, channels) of the latent of one photo."""
     c = config.autoencoder
     reduction = layers.reduction(c.patch_size, len(c.multipliers))
-    side, left = divmod(config.image_size, reduction)
+    size, left = divmod(config.image_size, reduction)
     if left:
         raise UserError(
             f"config.image_size = {config.image_size} must be a multiple of {reduction}, "
             "by which config.autoencoder.patch_size and .multipliers shrink a photo"
         )
-    return side, side, c.latent_channels
+    return size, size, c.latent_channels

@@ -53,8 +53,8 @@ def relative(anomaly_map: jax.Array, fitted: Params, *, config: Config) -> jax.A
 def _powers(weights: dict, images: jax.Array, *, config: Config) -> jax.Array:
     image, steps = to_float(images), config.reconstruction.test_steps
     key = jax.random.key(config.seed)
-    repaired = reconstruct(weights, image, key, config=config, num_steps=steps)
-    return probabilities(weights, repaired, image, config=config) ** config.normal_level.power
+    reconstruction = reconstruct(weights, image, key, config=config, num_steps=steps)
+    return probabilities(weights, reconstruction, image, config=config) ** config.normal_level.power
 
 
 STAGE = Stage(

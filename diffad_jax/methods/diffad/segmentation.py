@@ -39,7 +39,7 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
     """
     image = to_float(batch["augmented_image"])
     mask = jnp.squeeze(batch["anomaly_mask"], -1).astype(jnp.float32)
-    repaired = reconstruct(
+    reconstruction = reconstruct(
         earlier_weights,
         image,
         train_state.step_key(state),
@@ -47,7 +47,7 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
         num_steps=config.reconstruction.training_steps,
         shared_noise=False,
     )
-    inputs = jax.lax.stop_gradient(segmenter_input(repaired, image, config=config))
+    inputs = jax.lax.stop_gradient(segmenter_input(reconstruction, image, config=config))
 
     def loss_fn(params):
         logits, updated = networks.segmenter(config).apply(
@@ -77,10 +77,10 @@ def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
     image = to_float(batch["augmented_image"])
     mask = jnp.squeeze(batch["anomaly_mask"], -1).astype(jnp.float32)
     key = jax.random.key(config.seed)
-    repaired = reconstruct(
+    reconstruction = reconstruct(
         weights, image, key, config=config, num_steps=config.reconstruction.test_steps
     )
-    logits = segment(weights[NAME], repaired, image, config=config)
+    logits = segment(weights[NAME], reconstruction, image, config=config)
     probability = jax.nn.softmax(logits)[..., 1]
     return Validation(
         metrics={
@@ -89,7 +89,7 @@ def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
         },
         pictures={
             "augmented photo": image,
-            "reconstruction": repaired.reconstruction,
+            "reconstruction": reconstruction.reconstruction,
             "anomaly map": validation.grey(probability),
             "anomaly mask": validation.grey(mask),
         },
