@@ -16,7 +16,7 @@ Metrics = dict[str, jax.Array]
 
 
 def add_term(
-    state: TrainState, copy: jax.Array, slope: jax.Array, pull: Callable, config: Config
+    state: TrainState, copy: jax.Array, slope: jax.Array, vjp: Callable, config: Config
 ) -> tuple[jax.Array, Metrics]:
     """Adds the gradient of w_a a L_G to that of the other terms, once the term has started.
 
@@ -27,7 +27,7 @@ def add_term(
       state: before the step.
       copy: x̂, [b, h, w, 3].
       slope: ∂L_rest / ∂x̂, [b, h, w, 3].
-      pull: (∂/∂x̂, ∂/∂KL) -> gradients of the autoencoder's parameters.
+      vjp: (∂/∂x̂, ∂/∂KL) -> gradients of the autoencoder's parameters.
       config: static.
 
     Returns:
@@ -40,7 +40,7 @@ def add_term(
 
     def last_kernel(slope):
         # The compiler leaves out the way from there to the encoder.
-        return pull((slope, jnp.float32(0.0)))[0]["decoder"]["conv_out"]["kernel"]
+        return vjp((slope, jnp.float32(0.0)))[0]["decoder"]["conv_out"]["kernel"]
 
     def started():
         loss, generator_grad = jax.value_and_grad(generator_loss)(copy)

@@ -79,7 +79,7 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
             distance += c.perceptual_weight * image[0].size * perceived
         return jnp.mean(distance)
 
-    (copy, kl), pull = jax.vjp(
+    (copy, kl), vjp = jax.vjp(
         lambda params: _copy(params, image, key, config), state.params["autoencoder"]
     )
     unlike, slope = jax.value_and_grad(reconstruction_loss)(copy)
@@ -89,9 +89,9 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
         "kl": kl / math.prod(networks.latent_shape(config)),
     }
     if c.adversarial_weight:
-        slope, more = adversary.add_term(state, copy, slope, pull, config)
+        slope, more = adversary.add_term(state, copy, slope, vjp, config)
         metrics |= more
-    (gradients,) = pull((slope, jnp.float32(c.kl_weight)))
+    (gradients,) = vjp((slope, jnp.float32(c.kl_weight)))
     optimizer = make_optimizer(config)
     state = train_state.apply_to(state, "autoencoder", gradients, optimizer)
     metrics["gradient_norm"] = optax.tree.norm(gradients)
