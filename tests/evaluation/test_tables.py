@@ -136,7 +136,7 @@ def test_the_photos_of_mvtec_are_told_by_number_and_size(monkeypatch):
         assert "pixels" in difference(real, *sizes)
     assert difference(real, (900, 900), category="nut") == "MVTec AD has no such category"
 
-    def unreadable(file):
+    def unreadable(file, rules):
         raise paper_results.images.ImageError(f"{file} is damaged")
 
     monkeypatch.setattr(paper_results.images, "photo_size", unreadable)
