@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import csv
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TextIO
@@ -20,8 +21,9 @@ except ImportError as missing:
     sys.exit(f"error: {missing}: see README.md beside this file")
 
 from diffad_jax.export import artifact
-from diffad_jax.runtime import regular
+from diffad_jax.runtime import cells, regular
 
+_TABLE = "predictions.csv"
 _VERDICTS = {True: "anomalous", False: "normal", None: "no threshold"}
 
 
@@ -79,11 +81,14 @@ def main(folder: Path, load: Callable[[Path, dict], artifact.Detect]) -> None:
     )
     parser.add_argument("photos", nargs="+", type=Path, help="files or folders of photos")
     parser.add_argument("--output", type=Path, help="a folder, for the table and for overlays")
+    parser.add_argument("--overwrite", action="store_true", help="replace results in --output")
     parser.add_argument("--seed", type=int, help="of what is drawn; default: the model's")
     arguments = parser.parse_args()
     try:
         card = artifact.read_card(folder)
         files = find(arguments.photos)
+        if arguments.output is not None:
+            _check_output(arguments.output, files, arguments.overwrite)
         detect = artifact.start(load, folder, card)
         seed = artifact.seed(card, arguments.seed)
         counts = _write(score(detect, card, files, seed), card, arguments.output)
@@ -99,28 +104,48 @@ def main(folder: Path, load: Callable[[Path, dict], artifact.Detect]) -> None:
 def _write(results: Iterable[Scored], card: dict, output: Path | None) -> dict[str, int]:
     """Writes the table and the overlays; gives the number of photos of each verdict."""
     counts: dict[str, int] = {}
-    with _table(output) as file:
+    with _open_table(output) as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["file", "score", "is_anomalous", "verdict"])
         for found in results:
             verdict = "unreadable" if found.error else _VERDICTS[found.is_anomalous]
             counts[verdict] = counts.get(verdict, 0) + 1
             if found.error:
-                rows.writerow([found.file, "", "", f"{verdict}: {found.error}"])
+                rows.writerow(cells.plain([found.file, "", "", f"{verdict}: {found.error}"]))
                 continue
             flag = "" if found.is_anomalous is None else int(found.is_anomalous)
-            rows.writerow([found.file, f"{found.score:.6f}", flag, verdict])
+            rows.writerow(cells.plain([found.file, f"{found.score:.6f}", flag, verdict]))
             if output is not None and found.file.suffix != ".npy":
-                path = output / found.shown.with_name(f"{found.shown.name}.overlay.png")
-                _write_overlay(path, found, card)
+                _write_overlay(_overlay(output, found.shown), found, card)
     return counts
 
 
-def _table(output: Path | None) -> contextlib.AbstractContextManager[TextIO]:
+def _check_output(output: Path, files: Iterable[tuple[Path, Path]], overwrite: bool) -> None:
+    """Raises ArtifactError where a result would replace a file, or another photo's result."""
+    planned = [_overlay(output, shown) for file, shown in files if file.suffix != ".npy"]
+    if twice := [path for path, n in Counter(planned).items() if n > 1]:
+        raise artifact.ArtifactError(
+            f"{twice[0]} would be of two photos: name the folder above theirs"
+        )
+    there = [path for path in (output / _TABLE, *planned) if path.exists()]
+    if there and not overwrite:
+        raise artifact.ArtifactError(
+            f"{there[0]} is there already: choose another --output, or replace it with --overwrite"
+        )
+
+
+def _overlay(output: Path, shown: Path) -> Path:
+    return output / shown.with_name(f"{shown.name}.overlay.png")
+
+
+def _open_table(output: Path | None) -> contextlib.AbstractContextManager[TextIO]:
     if output is None:
+        if hasattr(sys.stdout, "reconfigure"):  # a name may hold what the stream cannot show
+            sys.stdout.reconfigure(errors="backslashreplace")
         return contextlib.nullcontext(sys.stdout)
     output.mkdir(parents=True, exist_ok=True)
-    return (output / "predictions.csv").open("w", encoding="utf-8", newline="")
+    # File names may hold bytes that are no UTF-8: they pass through as they are.
+    return (output / _TABLE).open("w", encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def _write_overlay(path: Path, found: Scored, card: dict) -> None:

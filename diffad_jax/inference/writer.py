@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -20,12 +19,10 @@ from diffad_jax.data.layouts import DataError
 from diffad_jax.data.split import shortened
 from diffad_jax.inference import batching
 from diffad_jax.inference.sources import Listing, Photo
-from diffad_jax.runtime import console, files
+from diffad_jax.runtime import cells, console, files
 
 PICTURES = ("overlay", "heat_map", "reconstruction", "mask")
 _PIXELS_AT_ONCE = 2**20
-# What begins a formula in a spreadsheet, at a cell's start or behind what may end one.
-_FORMULA = re.compile("(^|[;\t\r\n])(?=[=+\\-@\t\r＝＋－＠])")
 Row = dict[str, Any]
 
 
@@ -292,17 +289,8 @@ def _json_line(row: Row) -> str:
 
 def _csv_text(fields: Iterable[Any]) -> str:
     text = io.StringIO()
-    csv.writer(text).writerow(f if isinstance(f, float | int) else plain_cell(f) for f in fields)
+    csv.writer(text).writerow(cells.plain(fields))
     return text.getvalue()
-
-
-def plain_cell(text: str) -> str:
-    """The text, with a quote before what a spreadsheet would take for a formula, and run."""
-    try:
-        float(text)
-    except ValueError:
-        return _FORMULA.sub(r"\1'", text)
-    return text
 
 
 def _path(row: Row) -> str:

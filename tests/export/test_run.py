@@ -1,0 +1,79 @@
+"""``run.py`` of an exported folder: its table, and what it does not replace."""
+
+import csv
+import os
+import sys
+from pathlib import Path
+
+import exported_folder
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffad_jax.export import run
+
+FORMULAS = ["=1+2.png", "+a.png", "-a.png", "@a.png", "\ta.png", "a;=b.png", "＝a.png"]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A current folder with an exported one, whose model finds 0.7 in every photo."""
+    exported_folder.write(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def photo(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (16, 16)).save(path, "PNG")
+
+
+def call(monkeypatch, *arguments) -> object:
+    """The command; gives its exit status."""
+    found = {"score": np.array([0.7]), "anomaly_map": np.zeros((1, 16, 16), np.float32)}
+    monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        run.main(Path("model"), lambda *_: lambda pixels, seed: found)
+    return end.value.code
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_name_is_no_formula(place, monkeypatch, name, readable):
+    photo(Path(name)) if readable else Path(name).write_bytes(b"")
+    assert call(monkeypatch, "--output=out", "--", name) == int(not readable)
+    with open("out/predictions.csv", encoding="utf-8", newline="") as file:
+        row = list(csv.DictReader(file))[0]
+    assert row["file"] == name.replace(name.lstrip("a;"), f"'{name.lstrip('a;')}")
+    assert row["score"] == ("0.700000" if readable else "")
+
+
+def test_any_name_is_written_and_shown(place, monkeypatch, capfdbinary):
+    name = os.fsdecode(b"\xff.png")
+    photo(Path(name))
+    assert call(monkeypatch, "--output=out", name) == 0
+    assert b"\xff.png,0.700000,1,anomalous" in Path("out/predictions.csv").read_bytes()
+    assert call(monkeypatch, name) == 0
+
+
+def test_nothing_is_replaced_unasked(place, monkeypatch):
+    photo(Path("a.png"))
+    assert call(monkeypatch, "a.png", "--output=out") == 0
+    table = Path("out/predictions.csv").read_bytes()
+    photo(Path("b.png"))
+    there = str(call(monkeypatch, "b.png", "--output=out"))
+    assert "out/predictions.csv is there already" in there and "--overwrite" in there
+    assert Path("out/predictions.csv").read_bytes() == table
+    Path("out/predictions.csv").unlink()
+    assert "out/a.png.overlay.png is there already" in call(monkeypatch, "a.png", "--output=out")
+    assert call(monkeypatch, "a.png", "b.png", "--output=out", "--overwrite") == 0
+    assert len(Path("out/predictions.csv").read_text().splitlines()) == 3
+
+
+def test_two_photos_have_two_overlays(place, monkeypatch):
+    photo(Path("one/a.png"))
+    photo(Path("two/a.png"))
+    said = call(monkeypatch, "one", "two", "--output=out")
+    assert "out/a.png.overlay.png would be of two photos" in said
+    assert not Path("out").exists()
+    assert call(monkeypatch, "one", "two") == 0
