@@ -8,15 +8,18 @@ from diffad_jax.data import inspect as data_inspect
 from diffad_jax.data import inspect_text
 from diffad_jax.data.examples import write_toy
 from diffad_jax.methods.registry import require_synthesis
-from diffad_jax.runtime import console
+from diffad_jax.runtime import console, files
 
 
-def inspect(config: ml_collections.ConfigDict, output: Path) -> None:
+def inspect(config: ml_collections.ConfigDict, output: Path, overwrite: bool = False) -> None:
     """Prints what each category holds; writes its summary and contact sheet below ``output``.
 
     Raises:
+      UserError: they are there already, and ``overwrite`` is not given.
       layouts.DataError: a category is missing or empty.
     """
+    written = ("summary.json", "contact_sheet.png")
+    files.require_new(overwrite, *(output / c / n for c in config.categories for n in written))
     require_synthesis(config)
     write_toy(config)
     for category in config.categories:

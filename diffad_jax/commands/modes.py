@@ -115,9 +115,8 @@ _THRESHOLD = flags.DEFINE_float(
     "--config.evaluation.false_alarm_rate)."
 )  # fmt: skip
 _OVERWRITE = flags.DEFINE_bool(
-    "overwrite", False, "predict: replace what other weights, settings or photos gave."
+    "overwrite", False, "predict, record, inspect: replace results that are there."
 )
-
 _RETRAIN = flags.DEFINE_bool(
     "retrain", False, "train: where photos or pretrained weights have changed, train anew."
 )
@@ -140,8 +139,8 @@ MODES = {
         "score photos",
     ),
     "benchmark": Mode(benchmark, (_WORKDIR,), (_RUNS,), "latency and throughput of the detector"),
-    "inspect": Mode(inspect, (_OUTPUT,), (), "report on the data"),
-    "record": Mode(record, (_OUTPUT, _NUM), (), "write training examples to a file"),
+    "inspect": Mode(inspect, (_OUTPUT,), (_OVERWRITE,), "report on the data"),
+    "record": Mode(record, (_OUTPUT, _NUM), (_OVERWRITE,), "write training examples to a file"),
     "import": Mode(
         _import, (_WORKDIR, _INPUT), (_SECOND_INPUT,), "published weights become trained stages"
     ),

@@ -6,15 +6,19 @@ import ml_collections
 
 from diffad_jax.data import bit_depth, examples, images, layouts, recorded, split
 from diffad_jax.methods.registry import require_synthesis
-from diffad_jax.runtime import console
+from diffad_jax.runtime import console, files
 
 
-def record(config: ml_collections.ConfigDict, output: Path, num_examples: int) -> None:
+def record(
+    config: ml_collections.ConfigDict, output: Path, num_examples: int, overwrite: bool = False
+) -> None:
     """Writes training examples, and ``training.validation_examples`` held-out ones, to a file.
 
     Raises:
+      UserError: ``output`` is there already, and ``overwrite`` is not given.
       layouts.DataError: several categories are configured, or the category is missing.
     """
+    files.require_new(overwrite, output)
     if len(config.categories) != 1:
         raise layouts.DataError(
             f"a recording holds one category: --config.categories={config.categories[0]}"

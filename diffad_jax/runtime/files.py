@@ -10,6 +10,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from diffad_jax.errors import UserError
+
 logger = logging.getLogger(__name__)
 
 
@@ -38,6 +40,15 @@ def whole(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def require_new(overwrite: bool, *paths: Path) -> None:
+    """Raises UserError if one of the files is there already, unless it may be replaced."""
+    there = [path for path in paths if path.exists()]
+    if there and not overwrite:
+        raise UserError(
+            f"{there[0]} is there already: choose another --output, or replace it with --overwrite"
+        )
 
 
 def write_whole(path: Path, text: str) -> None:

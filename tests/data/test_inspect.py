@@ -273,3 +273,6 @@ def test_the_program(place):
     assert f"evaluation will stop at this test file: {bad}" in result.stderr
     names = {f.name for f in (output / "tiles").iterdir()}
     assert names == {"contact_sheet.png", "summary.json"}
+    again = subprocess.run(command, cwd=root, capture_output=True, text=True, env=os.environ)
+    assert again.returncode == 1
+    assert "summary.json is there already: choose another --output" in again.stderr

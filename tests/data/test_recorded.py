@@ -10,6 +10,7 @@ from diffad_jax.commands import train
 from diffad_jax.commands.record import record
 from diffad_jax.data import pipeline, recorded
 from diffad_jax.data.recorded import RecordingError
+from diffad_jax.errors import UserError
 
 
 @pytest.fixture
@@ -18,6 +19,16 @@ def config(tiny_config, tmp_path):
     record(tiny_config, tmp_path / "tiles.zip", 8)
     tiny_config.data.recorded = str(tmp_path / "tiles.zip")
     return tiny_config
+
+
+def test_a_file_that_is_there_is_not_replaced_unasked(tiny_config, tmp_path):
+    path = tmp_path / "mine.zip"
+    path.write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"mine\.zip is there already: .*--overwrite"):
+        record(tiny_config, path, 2)
+    assert path.read_bytes() == b"mine"
+    record(tiny_config, path, 2, overwrite=True)
+    assert recorded.Recording(path).count("train") == 2
 
 
 def take(config, count, **kwargs):

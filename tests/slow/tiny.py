@@ -100,7 +100,8 @@ class Tiny:
         return self.start(log, *flags, **how).wait(timeout=900)
 
     def record(self, log: Path, num_examples: int = 32) -> int:
-        flags = ("--mode=record", f"--output={self.recording}", f"--num_examples={num_examples}")
+        output = (f"--output={self.recording}", "--overwrite")
+        flags = ("--mode=record", *output, f"--num_examples={num_examples}")
         return self.run(log, *flags, live=True)
 
 
