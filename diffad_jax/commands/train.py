@@ -144,7 +144,8 @@ def _in_short(outcome: Outcome, photos: Split, seconds: float) -> str:
     if not outcome.metrics:
         return f"fitted in {seconds:.0f} s"
     seen = "held-out normal" if photos.held_out else "training"
-    return f"{seen} photos: " + ", ".join(f"{k} {v:.4g}" for k, v in outcome.metrics.items())
+    values = {k: "undefined" if v is None else f"{v:.4g}" for k, v in outcome.metrics.items()}
+    return f"{seen} photos: " + ", ".join(f"{k} {v}" for k, v in values.items())
 
 
 def _data(config: ml_collections.FrozenConfigDict, category: str, photos: Split) -> Data:

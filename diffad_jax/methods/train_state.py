@@ -68,18 +68,22 @@ def apply_to(
     )
 
 
-def ema(
-    average: Params, params: Params, step: jax.Array, decay: float, accumulation: int = 1
-) -> Params:
+def ema(state: TrainState, decay: float) -> Params:
     """Exponential moving average with warm-up: the decay is min(decay, (1 + n) / (10 + n)).
 
-    n is the number of updates including this one (LitEma of latent diffusion): ``step`` batches, of
-    which ``accumulation`` make an update. In between the average stays as it is.
+    n is the number of updates that the optimiser has made, those of this step included (LitEma of
+    latent diffusion). While it gathers batches for one, the average stays as it is.
     """
-    n = (step // accumulation).astype(jnp.float32)
+    gathers = isinstance(state.opt_state, optax.MultiStepsState)
+    if gathers:
+        n = state.opt_state.gradient_step
+    else:
+        n = optax.tree_utils.tree_get_all_with_path(state.opt_state, "count")[0][1]
+    n = n.astype(jnp.float32)
     kept = jnp.minimum(decay, (1.0 + n) / (10.0 + n))
-    kept = jnp.where(step % accumulation == 0, kept, 1.0)
-    return jax.tree.map(lambda a, p: kept * a + (1.0 - kept) * p, average, params)
+    if gathers:
+        kept = jnp.where(state.opt_state.mini_step == 0, kept, 1.0)
+    return jax.tree.map(lambda a, p: kept * a + (1.0 - kept) * p, state.ema_params, state.params)
 
 
 def learning_rate(stage: ml_collections.ConfigDict, updates: int) -> optax.Schedule:

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -94,7 +95,7 @@ class Checkpoints:
         for step in self._manager.all_steps():
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # damaged
                 if metrics := self._metrics(step):
-                    self._scores[step] = metrics[_BEST]
+                    self._count(step, metrics[_BEST])
 
     def newest_sound_step(self) -> int:
         """The newest step whose files are as they were written; 0 if there are no checkpoints.
@@ -142,7 +143,7 @@ class Checkpoints:
         fingerprint: dict,
         *,
         planned_steps: int,
-        metrics: dict[str, float],
+        metrics: dict[str, float | None],
         best_by: str,
     ) -> None:
         """Begins to save; what is handed over may be overwritten at once.
@@ -151,7 +152,7 @@ class Checkpoints:
           step: of the state.
           state, weights, fingerprint: see above; a fitted stage has no state to go on from.
           planned_steps: of the run.
-          metrics: of a validation; empty where there was none at this step.
+          metrics: of a validation, None where undefined; empty where there was none at this step.
           best_by: which of them makes a checkpoint the best: the larger, the better.
 
         Raises:
@@ -167,7 +168,7 @@ class Checkpoints:
             items["state"] = ocp.args.StandardSave(state)
         if metrics:
             items["held_out"] = ocp.args.JsonSave(metrics | {_BEST: metrics[best_by]})
-            self._scores[step] = metrics[best_by]
+            self._count(step, metrics[best_by])
         self._saving = step
         with self._explaining_a_full_disk():
             self._manager.save(step, args=ocp.args.Composite(**items))
@@ -205,8 +206,8 @@ class Checkpoints:
         sound = [s for s in steps if not _fault(self._folder(s))]
         return max(sound, key=self._scores.get, default=None)
 
-    def metrics(self, step: int) -> dict[str, float]:
-        """Those of the validation at ``step``; empty where there was none."""
+    def metrics(self, step: int) -> dict[str, float | None]:
+        """Those of the validation at ``step``, None where undefined; empty where there was none."""
         return {k: v for k, v in self._metrics(step).items() if k != _BEST}
 
     def wait(self) -> None:
@@ -229,7 +230,12 @@ class Checkpoints:
         args = ocp.args.Composite(**{item: ocp.args.JsonRestore()})
         return self._manager.restore(step, args=args)[item]
 
-    def _metrics(self, step: int) -> dict[str, float]:
+    def _count(self, step: int, score: float | None) -> None:
+        """Among the validated ones, unless the metric is undefined there."""
+        if score is not None and math.isfinite(score):
+            self._scores[step] = score
+
+    def _metrics(self, step: int) -> dict[str, float | None]:
         return self._json(step, "held_out") if (self._folder(step) / "held_out").exists() else {}
 
     def _write_checksums(self) -> None:

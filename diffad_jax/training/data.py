@@ -29,5 +29,6 @@ class Outcome(NamedTuple):
     """A stage that is finished."""
 
     weights: Params
-    metrics: dict[str, float]  # on held-out photos; none for imported and for fitted weights
+    # On held-out photos, None where undefined; none for imported and for fitted weights.
+    metrics: dict[str, float | None]
     trained: bool  # whether anything was left to do

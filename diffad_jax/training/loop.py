@@ -201,7 +201,9 @@ class _Run:
         values = self._checked(due.step, due.metrics)
         entry, held_out = values | progress.update(due.step, values), {}
         if due.validation:
-            held_out = {k: float(v) for k, v in jax.device_get(due.validation.metrics).items()}
+            found = {k: float(v) for k, v in jax.device_get(due.validation.metrics).items()}
+            # Undefined where, say, no held-out example is anomalous.
+            held_out = {k: v if math.isfinite(v) else None for k, v in found.items()}
             entry |= {f"held_out_{k}": v for k, v in held_out.items()}
             self.journal.show(due.step, jax.device_get(due.validation.pictures))
         self.journal.write(due.step, entry)

@@ -16,6 +16,7 @@ from diffad_jax.training.checkpoint import CheckpointError, Checkpoints
 from diffad_jax.training.fingerprint import describe_photos
 from tests.slow.fault_files import DAMAGE, FILES, largest
 
+UNDEFINED = "undefined"
 HERE = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 
 
@@ -30,11 +31,12 @@ def template():
 
 def write(directory, scores, keep=2, mark=None):
     """One checkpoint for each score from step 1 on; None is one without a validation."""
+    found = [None if s is None else {"psnr": None if s == UNDEFINED else s} for s in scores]
     checkpoints = Checkpoints(directory, keep=keep, writes=True)
-    for step, score in enumerate(scores, 1):
+    for step, metrics in enumerate(found, 1):
         checkpoints.save(
             step, state(step), state(step), mark or {}, planned_steps=9,
-            metrics={} if score is None else {"psnr": score}, best_by="psnr",
+            metrics=metrics or {}, best_by="psnr",
         )  # fmt: skip
     checkpoints.close()
 
@@ -58,6 +60,15 @@ def test_an_emergency_stop_has_no_metrics_and_is_not_the_best(tmp_path):
     write(tmp_path, [3.0, None])
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.metrics(2) == {} and checkpoints.best_step() == 1
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("undefined", [UNDEFINED, float("nan")])  # the latter as once written
+def test_an_undefined_metric_is_not_the_best(undefined, tmp_path):
+    write(tmp_path, [undefined, 3.0, undefined, 2.0], keep=1)
+    assert steps(tmp_path) == [2, 4]
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.best_step() == 2
     checkpoints.close()
 
 

@@ -1,5 +1,8 @@
 """How long a stage trains: in steps, or in epochs until it has begun."""
 
+import dataclasses
+import json
+
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -7,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs import mvtec
-from diffad_jax.methods import train_state
+from diffad_jax.methods import train_state, validation
 from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.diffad import STAGES, autoencoder
 from diffad_jax.training import loop
@@ -128,6 +131,58 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(bad):
     assert (state.params, state.step, metrics["loss"], metrics["skipped"]) == (2.0, 1, 2.0, 0.0)
     state, metrics = guarded(state, {}, jnp.float32(bad))
     assert (state.params, state.step, metrics["loss"], metrics["skipped"]) == (2.0, 2, 0.0, 1.0)
+
+
+def test_a_held_out_metric_that_is_undefined_is_null_and_never_the_best(tmp_path):
+    """Such as pixel AP where no held-out example is anomalous."""
+    counter = Counter()
+    nowhere = jnp.zeros((1, 4, 4))
+
+    def validate(weights, batch, config):
+        value = validation.average_precision(nowhere, nowhere)
+        return Validation({"quality": value}, {})
+
+    counter.stage = dataclasses.replace(counter.stage, validate=validate)
+    outcome = counter.train(tmp_path, 8)
+    assert outcome.metrics == {"quality": None}
+    lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert [line["held_out_quality"] for line in lines if "held_out_quality" in line] == [None]
+    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
+    checkpoints = Checkpoints(tmp_path / "counter")
+    assert checkpoints.best_step() is None
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_average_counts_updates_not_skipped_batches(accumulation):
+    """With skipped batches in between it is what it is without them."""
+
+    class Settings:
+        steps, learning_rate, warmup_steps, decay = 8, 0.1, 0, "constant"
+
+    Settings.accumulation = accumulation
+    optimizer = train_state.optimizer(Settings, 1.0)
+
+    def step(state, frozen, gradient):
+        state = train_state.apply_gradients(state, gradient, optimizer)
+        average = train_state.ema(state, 0.999)
+        return state.replace(ema_params=average), {"loss": gradient}
+
+    guarded = jax.jit(loop.skipping_nonfinite(step))
+
+    def average_after(*gradients):
+        x = jnp.float32(1.0)
+        state = train_state.create(x, optimizer.init(x), jax.random.key(0), ema_params=x)
+        averages = [1.0]
+        for gradient in gradients:
+            state, _ = guarded(state, {}, jnp.float32(gradient))
+            averages.append(float(state.ema_params))
+        return averages
+
+    plain = average_after(1.0, -2.0, 3.0, 1.0)
+    nan = float("nan")
+    assert average_after(nan, 1.0, nan, nan, -2.0, 3.0, nan, 1.0, nan)[-1] == plain[-1]
+    assert len(set(plain)) == 1 + 4 // accumulation  # it moves with each update alone
 
 
 def test_training_ends_where_the_loss_is_not_finite(tiny_config, tmp_path):

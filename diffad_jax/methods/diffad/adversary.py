@@ -82,7 +82,8 @@ def update(
         _has_started(state, config), started, not_yet, state.params["discriminator"]
     )
     state = train_state.apply_to(state, "discriminator", gradients, optimizer)
-    return state.replace(variables=statistics), {"discriminator": loss}
+    metrics = {"discriminator": loss, "discriminator_gradient_norm": optax.tree.norm(gradients)}
+    return state.replace(variables=statistics), metrics
 
 
 def _judge(

@@ -80,11 +80,8 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
 
     loss, gradients = jax.value_and_grad(loss_fn)(state.params)
     state = train_state.apply_gradients(state, gradients, make_optimizer(config))
-    average = train_state.ema(
-        state.ema_params, state.params, state.step, c.ema_decay, c.accumulation
-    )
     metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
-    return state.replace(ema_params=average), metrics
+    return state.replace(ema_params=train_state.ema(state, c.ema_decay)), metrics
 
 
 def weights(state: TrainState) -> Params:

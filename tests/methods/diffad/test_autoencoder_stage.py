@@ -14,6 +14,7 @@ from conftest import TINY
 from configs import mvtec_small
 from diffad_jax.methods import losses, train_state
 from diffad_jax.methods.diffad import autoencoder, fields, networks
+from diffad_jax.training import loop
 
 # Of the section ``autoencoder``, besides TINY; KL and rate are large enough for few steps to show.
 BASE = {
@@ -187,6 +188,22 @@ def test_the_perceptual_term_is_off_without_weights_and_scales_with_its_own(
     )
     assert equal(off, without_term)
     _assert_twice(single, double)
+
+
+def test_a_discriminator_whose_gradient_alone_breaks_is_noticed(stand_ins, monkeypatch):
+    """Otherwise its weights would be lost, and nothing would show it."""
+
+    @jax.custom_vjp
+    def breaking(real, fake):
+        return real.mean() + fake.mean()
+
+    breaking.defvjp(lambda *x: (breaking(*x), x), lambda x, g: (jnp.nan * x[0], jnp.nan * x[1]))
+    monkeypatch.setattr(losses, "hinge_discriminator", breaking)
+    config = stage_config(adversarial_weight=0.5)
+    state = autoencoder.init_state(config, jax.random.key(0), {}, batch(0))
+    step_fn = functools.partial(autoencoder.train_step, config=config)
+    after, metrics = jax.jit(loop.skipping_nonfinite(step_fn))(state, {}, batch(0))
+    assert metrics["skipped"] == 1.0 and equal(after.params, state.params)
 
 
 def test_before_its_start_the_adversary_neither_moves_nor_matters(stand_ins):
