@@ -120,6 +120,9 @@ _OVERWRITE = flags.DEFINE_bool(
 _RETRAIN = flags.DEFINE_bool(
     "retrain", False, "train: where photos or pretrained weights have changed, train anew."
 )
+_FINETUNE = flags.DEFINE_bool(
+    "finetune", False, "train: as --retrain, from the present weights on; for the steps configured."
+)
 _RECALIBRATE = flags.DEFINE_bool(
     "recalibrate", False, "train: photos that were added choose the threshold, without training."
 )
@@ -128,7 +131,7 @@ MODES = {
     "train": Mode(
         train_and_evaluate,
         (_WORKDIR,),
-        (_PROFILE, _RETRAIN, _RECALIBRATE),
+        (_PROFILE, _RETRAIN, _FINETUNE, _RECALIBRATE),
         "what is missing, then evaluate",
     ),
     "evaluate": Mode(evaluate, (_WORKDIR,), (_COMPARE,), "metrics, tables and reports"),

@@ -1,6 +1,7 @@
 """Train what is missing, then evaluate: category by category."""
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,13 +33,14 @@ def train_and_evaluate(
     workdir: Path,
     profile: Steps | None,
     retrain: bool = False,
+    finetune: bool = False,
     recalibrate: bool = False,
 ) -> None:
     """Trains the stages that are not finished, evaluates, and prints one table.
 
     Several processes only train: the others would wait for the one that fits and evaluates.
-    ``profile`` names steps to trace, see ``profiling``; ``retrain`` and ``recalibrate`` are for
-    photos that were added since, see ``held_out.settle``.
+    ``profile`` names steps to trace, see ``profiling``; ``retrain``, ``finetune`` and
+    ``recalibrate`` are for photos that were added since, see ``held_out.settle``.
 
     Raises:
       lock.LockedError: another training writes to a category's folder.
@@ -47,7 +49,9 @@ def train_and_evaluate(
     _check(config, workdir)
     for category in config.categories:
         with lock.hold(workdir / category):
-            train_category(config, workdir / category, category, profile, retrain, recalibrate)
+            train_category(
+                config, workdir / category, category, profile, retrain, finetune, recalibrate
+            )
     if jax.process_count() == 1:
         evaluate(config, workdir)
     elif jax.process_index() == 0:
@@ -87,6 +91,7 @@ def train_category(
     category: str,
     profile: Steps | None,
     retrain: bool = False,
+    finetune: bool = False,
     recalibrate: bool = False,
 ) -> None:
     """Trains or fits the stages of ``config.method``; a finished one is loaded instead.
@@ -97,7 +102,7 @@ def train_category(
     _refuse_other_work(config, directory)
     if jax.process_index() == 0:
         stored.write(config, sections(get_method(config)), directory, category)
-    photos = settle(frozen_config, directory, category, retrain, recalibrate)
+    photos = settle(frozen_config, directory, category, retrain, finetune, recalibrate)
 
     def find_bit_depth() -> int:
         if "recorded" in config.data and config.data.recorded:
@@ -112,6 +117,7 @@ def train_category(
     report_file = directory / "stages.json"
     report = files.read_json(report_file)
     data = _data(frozen_config, category, photos)
+    again = retrain or finetune
     weights: Weights = {}
     for stage in get_method(config).stages(frozen_config):
         if stage.fit and weights and jax.process_count() > 1:
@@ -119,7 +125,7 @@ def train_category(
         started = time.monotonic()
         title = f"{category}/{stage.name}"
         if stage.fit:
-            outcome = fit.fit_stage(stage, frozen_config, weights, directory, data, retrain)
+            outcome = fit.fit_stage(stage, frozen_config, weights, directory, data, again)
         else:
             outcome = loop.train_stage(
                 stage, frozen_config, weights, directory, data, title, profile
@@ -136,6 +142,8 @@ def train_category(
             report[stage.name] = (spent if outcome.trained else {}) | outcome.metrics
             files.write_whole(report_file, json.dumps(report, indent=2) + "\n")
         console.note(f"{title}: {_in_short(outcome, photos, seconds)}")
+    if jax.process_index() == 0:
+        shutil.rmtree(directory / checkpoint.EARLIER, ignore_errors=True)  # all has begun from it
 
 
 def _in_short(outcome: Outcome, photos: Split, seconds: float) -> str:

@@ -31,6 +31,7 @@ class Split(NamedTuple):
     train: Hashes
     held_out: Hashes
     imported: bool = False  # the weights came from elsewhere: what they saw is not known
+    recalibrated: bool = False  # photos that were added later are all held out
 
     def describe(self) -> str:
         """How many photos are trained on and which, for a fingerprint."""
@@ -59,6 +60,22 @@ def draw(config: ml_collections.ConfigDict, category: str) -> Split:
     train, held_out = layouts.normal_photos(config, category)
     return Split(
         *(hashes(config, [_name(root, r.file) for r in part]) for part in (train, held_out))
+    )
+
+
+def extend(config: ml_collections.ConfigDict, category: str, split: Split) -> Split:
+    """A split of the photos that are there now, for weights that begin from those of ``split``.
+
+    As many are held out as in a new draw, where so many are left that no weights have seen.
+    """
+    there = draw(config, category)
+    unseen = {*there.train.values(), *there.held_out.values()} - {*split.train.values()}
+    held_out = {*sorted(unseen)[: len(there.held_out)]}  # by content: as good as drawn
+    photos = there.train | there.held_out
+    return Split(
+        {n: h for n, h in photos.items() if h not in held_out},
+        {n: h for n, h in photos.items() if h in held_out},
+        imported=split.imported,
     )
 
 

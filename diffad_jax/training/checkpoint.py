@@ -30,6 +30,7 @@ from diffad_jax.runtime import checksums, files, sharding
 from diffad_jax.training.fingerprint import ONLY_FOR_TRAINING, config_fields, fingerprint
 
 logger = logging.getLogger(__name__)
+EARLIER = "earlier"  # folder of the stages whose weights training begins from, while it lasts
 _ITEMS = ("state", "weights", "fingerprint", "plan", "held_out")
 _ALWAYS = {"weights", "fingerprint", "plan"}
 _CHECKSUMS = "checksums.json"

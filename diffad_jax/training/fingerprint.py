@@ -20,8 +20,9 @@ from diffad_jax.methods.train_state import Params, Weights
 # Other people's networks that a stage learns with, by their names among the earlier weights.
 _PRETRAINED = {"perceptual": "weights of the perceptual network", "backbone": "backbone's weights"}
 PHOTOS, STAGES_BEFORE = "normal photos", "weights of the stages before"
+BEGUN_FROM = "weights it began from"  # only of a stage that began from some
 # Trained weights serve without what only their training needed.
-ONLY_FOR_TRAINING = (*_PRETRAINED.values(), PHOTOS)
+ONLY_FOR_TRAINING = (*_PRETRAINED.values(), PHOTOS, BEGUN_FROM)
 
 
 def fingerprint(

@@ -11,7 +11,7 @@ from diffad_jax.data.layouts import DataError
 from diffad_jax.data.split import Changes, Split, shortened
 from diffad_jax.errors import ConfigError
 from diffad_jax.runtime import console
-from diffad_jax.training.checkpoint import Checkpoints
+from diffad_jax.training.checkpoint import EARLIER, Checkpoints
 from diffad_jax.training.fingerprint import PHOTOS
 
 
@@ -90,8 +90,9 @@ def settle(
     config: ml_collections.ConfigDict,
     directory: Path,
     category: str,
-    retrain: bool,
-    recalibrate: bool,
+    retrain: bool = False,
+    finetune: bool = False,
+    recalibrate: bool = False,
 ) -> Split:
     """The split to work with, once it is said, or settled, how the folder differs from it.
 
@@ -100,8 +101,19 @@ def settle(
       directory: the category's folder.
       category: its name.
       retrain: where photos were added, changed or taken away, forget all and draw a new split.
+      finetune: likewise, but keep the weights for training to begin from, and hold out nothing that
+        they have seen.
       recalibrate: hold out what was added, too, without training.
+
+    Raises:
+      ConfigError: two of them are given; there are several processes; ``finetune`` with a
+        recording, whose split is its own.
     """
+    if retrain + finetune + recalibrate > 1:
+        raise ConfigError("choose one of --retrain, --finetune and --recalibrate")
+    if finetune and config.data.recorded:
+        raise ConfigError("--finetune learns from photos, not from config.data.recorded, which "
+                          "may hold out what the weights have seen")  # fmt: skip
     try:
         photos = load_split(config, directory, category)
     except DataError:
@@ -111,6 +123,8 @@ def settle(
         return load_split(config, directory, category)
     found = split.changes(config, category, photos)
     said = describe_changes(photos, found)
+    if photos.recalibrated and (retrain or finetune):
+        said = said or f"trained on {len(photos.train)} photos, {len(photos.held_out)} held out"
     if not said:
         return photos
     if retrain:
@@ -118,6 +132,13 @@ def settle(
         console.note(f"{category}: {said}; training anew on what is there")
         forget(directory)
         return load_split(config, directory, category)
+    if finetune:
+        _one_process()
+        console.note(f"{category}: {said}; training on from the weights, on what is there")
+        photos = split.extend(config, category, photos)
+        forget(directory, keep_weights=True)
+        split.write(directory, photos)
+        return photos
     if recalibrate:
         _one_process()
         photos = recalibrated(config, photos, found)
@@ -125,16 +146,16 @@ def settle(
         console.note(f"{category}: {said}; {len(photos.held_out)} are held out now")
         return photos
     console.note(
-        f"{category}: {said}. --retrain trains anew on what is there; --recalibrate chooses the "
-        "threshold with what was added, without training"
+        f"{category}: {said}. --retrain trains anew on what is there, --finetune from the present "
+        "weights on; --recalibrate chooses the threshold with what was added, without training"
     )
     return photos
 
 
 def _one_process() -> None:
     if jax.process_count() > 1:
-        raise ConfigError("--retrain and --recalibrate are for one process: start a single one, "
-                          "and the others when it trains")  # fmt: skip
+        raise ConfigError("--retrain, --finetune and --recalibrate are for one process: start a "
+                          "single one, and the others when it trains")  # fmt: skip
 
 
 def recalibrated(config: ml_collections.ConfigDict, photos: Split, found: Changes) -> Split:
@@ -142,14 +163,26 @@ def recalibrated(config: ml_collections.ConfigDict, photos: Split, found: Change
     gone = {*found.gone}
     kept = {n: h for n, h in photos.held_out.items() if n not in gone and n not in found.changed}
     fresh = [*found.added, *(n for n in found.changed if n in photos.held_out)]
-    return photos._replace(held_out=kept | split.hashes(config, fresh))
+    return photos._replace(held_out=kept | split.hashes(config, fresh), recalibrated=True)
 
 
-def forget(directory: Path) -> None:
-    """Deletes the trained stages of a category, and what was found with them."""
-    for folder in directory.iterdir():
+def forget(directory: Path, keep_weights: bool = False) -> None:
+    """Deletes the trained stages of a category, and what was found with them.
+
+    ``keep_weights`` moves the stages to ``EARLIER``, which training begins from.
+    """
+    earlier = directory / EARLIER
+    if not keep_weights:
+        shutil.rmtree(earlier, ignore_errors=True)
+    for folder in list(directory.iterdir()):
         if folder.is_dir() and any(child.name.isdigit() for child in folder.iterdir()):
-            shutil.rmtree(folder)
-    files = ("stages.json", "threshold.json", "threshold_tile.json", "config.json")
-    for name in (*files, split.FILE, bit_depth.FILE):
+            if not keep_weights:
+                shutil.rmtree(folder)
+                continue
+            shutil.rmtree(earlier / folder.name, ignore_errors=True)
+            earlier.mkdir(exist_ok=True)
+            folder.rename(earlier / folder.name)
+    for name in ("stages.json", "threshold.json", "threshold_tile.json", split.FILE):
         (directory / name).unlink(missing_ok=True)
+    if not keep_weights:
+        (directory / bit_depth.FILE).unlink(missing_ok=True)

@@ -20,9 +20,9 @@ from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.runtime import flops, sharding
 from diffad_jax.runtime.signals import Stopped, StopSignal
-from diffad_jax.training.checkpoint import Checkpoints, chosen_step
+from diffad_jax.training.checkpoint import EARLIER, Checkpoints, chosen_step
 from diffad_jax.training.data import Data, Outcome
-from diffad_jax.training.fingerprint import fingerprint
+from diffad_jax.training.fingerprint import BEGUN_FROM, PHOTOS, fingerprint, weights_hash
 from diffad_jax.training.journal import Journal
 from diffad_jax.training.profiling import Profiler, Steps
 from diffad_jax.training.progress import Progress
@@ -83,9 +83,13 @@ def train_stage(
         first = next(stream)
         made_of = fingerprint(stage, config, stands_on, data.photos + data.recording)
         if start:
+            begun = checkpoints.fingerprint(start).items()
+            made_of |= {name: value for name, value in begun if name == BEGUN_FROM}
             state = checkpoints.restore(start, "state", template, made_of, for_training=True)
         else:
             state = _born_sharded(stage, config, template, stands_on, first)
+            state, begun_from = _from_earlier(directory / EARLIER / stage.name, template, state)
+            made_of |= begun_from
         held_out = sharding.to_global(data.held_out(), sharding.replicated(mesh))
         journal = Journal(directory, title, stage.name, start)
         profiler = Profiler(profile, directory / "profile" / stage.name)
@@ -266,6 +270,25 @@ def _born_sharded(
         out_shardings=jax.tree.map(lambda x: x.sharding, template),
     )
     return init(stage_key(config, stage.name), stands_on, first)
+
+
+def _from_earlier(
+    folder: Path, template: TrainState, fresh: TrainState
+) -> tuple[TrainState, dict[str, str]]:
+    """``fresh`` with the networks of the newest checkpoint in ``folder``, if there is one.
+
+    Returns:
+      The state, whose optimiser and step are fresh, and what the fingerprint says of it.
+    """
+    if not folder.is_dir():
+        return fresh, {}
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        step = checkpoints.newest_sound_step()
+        made_of = checkpoints.fingerprint(step)
+        old = checkpoints.restore(step, "state", template, made_of, for_training=True)
+    state = fresh.replace(params=old.params, ema_params=old.ema_params, variables=old.variables)
+    said = f"{weights_hash(old.params)}, step {step}, {made_of[PHOTOS] or 'imported'}"
+    return state, {BEGUN_FROM: said}
 
 
 def _to_devices(

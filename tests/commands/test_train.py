@@ -1,9 +1,11 @@
 """What a training sees of its photos."""
 
+import shutil
 import types
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from configs import padim
 from diffad_jax.commands import train
@@ -11,6 +13,8 @@ from diffad_jax.config import stored
 from diffad_jax.data import split
 from diffad_jax.errors import UserError
 from diffad_jax.methods.registry import get_method, sections
+from diffad_jax.training.checkpoint import EARLIER, Checkpoints
+from diffad_jax.training.fingerprint import BEGUN_FROM
 
 
 def test_without_held_out_photos_a_stage_is_looked_at_on_its_own(tiny_config, photos):
@@ -43,6 +47,28 @@ def test_what_would_end_the_work_after_hours_ends_it_at_the_start(
     with pytest.raises(UserError, match=message):
         train.train_and_evaluate(tiny_config, tmp_path, None)
     assert not list(tmp_path.iterdir())
+
+
+def test_training_goes_on_from_the_weights_after_photos_were_added(
+    tiny_config, photos, trained_workdir, tmp_path
+):
+    directory, root = trained_workdir / "tiles", tmp_path / "data"
+    shutil.copytree(photos, root)
+    for i in range(4):
+        photo = np.random.default_rng(i).integers(0, 256, (20, 20, 3), np.uint8)
+        Image.fromarray(photo).save(root / f"tiles/train/good/new{i}.png")
+    tiny_config.data.root = str(root)
+    tiny_config.diffusion.steps = 2  # few of them
+    before = split.read(directory)
+    train.train_and_evaluate(tiny_config, trained_workdir, None, finetune=True)
+    after = split.read(directory)
+    assert len(after.train) > len(before.train) and not (directory / EARLIER).exists()
+    for name, steps in (("autoencoder", 4), ("denoiser", 2), ("segmenter", 4)):
+        checkpoints = Checkpoints(directory / name)
+        made_of = checkpoints.fingerprint(steps)
+        assert made_of["normal photos"] == after.describe()
+        assert made_of[BEGUN_FROM].endswith(f", step 4, {before.describe()}")
+        checkpoints.close()
 
 
 def test_so_do_weights_of_another_method_in_the_last_category(tiny_config, tmp_path):

@@ -6,6 +6,7 @@ import shutil
 import ml_collections
 import numpy as np
 import pytest
+from PIL import Image
 
 from configs import padim, patchcore
 from diffad_jax.commands import train
@@ -177,6 +178,10 @@ def grown(make, tmp_path, photos):
             for i in range(count):
                 shutil.copy(good / f"{i:03d}.png", good / f"more{i}.png")
 
+        def add_new(self, count):
+            for i in range(count):
+                Image.new("RGB", (20, 20), (i, 2 * i, 100)).save(good / f"new{i}.png")
+
         def fitted(self):
             return (self.directory / "padim" / "1").stat().st_mtime_ns
 
@@ -206,6 +211,42 @@ def test_added_photos_are_named_and_recalibrate_without_training(grown, capsys):
     capsys.readouterr()
     grown.train()
     assert "added" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("way", ["retrain", "finetune"])
+def test_what_recalibration_held_out_can_be_trained_on(grown, way):
+    grown.add_new(5)
+    grown.train(recalibrate=True)
+    grown.train(**{way: True})
+    after = split.read(grown.directory)
+    assert len(after.train) == 12 and len(after.held_out) == 3 and not after.recalibrated
+    fitted = grown.fitted()
+    grown.train(**{way: True})
+    assert grown.fitted() == fitted
+
+
+def test_weights_that_are_trained_on_stay_strangers_to_what_is_held_out(grown):
+    before = split.read(grown.directory)
+    grown.add(5)  # copies: what they show has been seen
+    grown.add_new(5)
+    grown.train(finetune=True)
+    after = split.read(grown.directory)
+    assert len({*after.held_out.values()}) == 4 and len(after.held_out | after.train) == 20
+    assert not {*after.held_out.values()} & {*before.train.values()}
+    assert before.train.items() <= after.train.items()
+    assert not {*after.held_out.values()} & {*after.train.values()}
+
+
+def test_training_anew_keeps_the_config(grown):
+    grown.add(1)
+    grown.train(retrain=True)
+    assert (grown.directory / "config.json").exists()
+
+
+def test_two_ways_at_once_are_refused(grown):
+    grown.add(1)
+    with pytest.raises(ConfigError, match="choose one of --retrain, --finetune"):
+        grown.train(retrain=True, finetune=True)
 
 
 def test_retraining_on_what_is_there_and_only_once(grown, capsys):

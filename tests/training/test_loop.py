@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,9 @@ from diffad_jax.methods import train_state, validation
 from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.diffad import STAGES, autoencoder
 from diffad_jax.training import loop
-from diffad_jax.training.checkpoint import Checkpoints
+from diffad_jax.training.checkpoint import EARLIER, Checkpoints
 from diffad_jax.training.data import Data
+from diffad_jax.training.fingerprint import BEGUN_FROM
 from diffad_jax.types import Validation
 
 
@@ -105,6 +107,22 @@ def test_the_length_is_settled_when_the_stage_begins(tmp_path):
     assert not again.trained and again.weights["x"].tolist() == [4.0, 4.0]
     assert counter.loaded == 1  # a finished stage needs nothing that it has learned with
     assert counter.train(tmp_path, 30, steps=6).weights["x"].tolist() == [6.0, 6.0]
+
+
+def test_a_stage_begins_from_earlier_weights_and_says_so(tmp_path):
+    counter = Counter()
+    counter.train(tmp_path, 8)
+    (tmp_path / EARLIER).mkdir()
+    (tmp_path / "counter").rename(tmp_path / EARLIER / "counter")
+    outcome = counter.train(tmp_path, 6)  # 3 steps, from 4 on
+    assert outcome.trained and outcome.weights["x"].tolist() == [7.0, 7.0]
+    shutil.rmtree(tmp_path / EARLIER)
+    assert counter.train(tmp_path, 6).weights["x"].tolist() == [7.0, 7.0]
+    assert counter.train(tmp_path, 6, steps=5).weights["x"].tolist() == [9.0, 9.0]
+    checkpoints = Checkpoints(tmp_path / "counter")
+    for step in (3, 5):
+        assert checkpoints.fingerprint(step)[BEGUN_FROM].endswith(", step 4, some")
+    checkpoints.close()
 
 
 def test_a_stage_opens_its_checkpoints_once(tmp_path, monkeypatch):
