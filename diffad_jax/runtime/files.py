@@ -60,6 +60,15 @@ def write_whole(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", errors="replace")
 
 
+def relocate(folder: Path, target: Path) -> None:
+    """Moves a folder within a file system; one at ``target`` is deleted before."""
+    make_folder(target.parent)
+    shutil.rmtree(target, ignore_errors=True)
+    folder.rename(target)
+    sync(target.parent)
+    sync(folder.parent)
+
+
 def make_folder(folder: Path) -> None:
     """Makes a folder and those above it, and has their names on the disk."""
     if not folder.is_dir():

@@ -10,7 +10,7 @@ from diffad_jax.data import bit_depth, recorded, split
 from diffad_jax.data.layouts import DataError
 from diffad_jax.data.split import Changes, Split, shortened
 from diffad_jax.errors import ConfigError
-from diffad_jax.runtime import console
+from diffad_jax.runtime import console, files
 from diffad_jax.training.checkpoint import EARLIER, Checkpoints
 from diffad_jax.training.fingerprint import PHOTOS
 
@@ -179,9 +179,7 @@ def forget(directory: Path, keep_weights: bool = False) -> None:
             if not keep_weights:
                 shutil.rmtree(folder)
                 continue
-            shutil.rmtree(earlier / folder.name, ignore_errors=True)
-            earlier.mkdir(exist_ok=True)
-            folder.rename(earlier / folder.name)
+            files.relocate(folder, earlier / folder.name)
     for name in ("stages.json", "threshold.json", "threshold_tile.json", split.FILE):
         (directory / name).unlink(missing_ok=True)
     if not keep_weights:
