@@ -124,7 +124,7 @@ class StepsCase:
 
     def batch(self, step: int) -> Batch:
         """Noise, and more noise inside a rectangle."""
-        shape = (self.stage.settings(self.config).batch_size, *2 * (self.config.image_size,), 3)
+        shape = (self.stage.STAGE.settings(self.config).batch_size, *2 * (self.config.image_size,), 3)
         image, texture = (
             np.round(255 * formula_uniform(f"{name} {step}", shape)).astype(np.uint8)
             for name in ("image", "texture")
@@ -184,7 +184,7 @@ def _step_key(step: int) -> jax.Array:
 
 
 def _latents(case: StepsCase) -> tuple[int, ...]:
-    batch_size = case.stage.settings(case.config).batch_size
+    batch_size = case.stage.STAGE.settings(case.config).batch_size
     return (batch_size, *networks.latent_shape(case.config))
 
 
