@@ -10,7 +10,7 @@ from PIL import Image
 from configs import padim
 from diffad_jax.commands import train
 from diffad_jax.config import stored
-from diffad_jax.data import split
+from diffad_jax.data import examples, split
 from diffad_jax.errors import UserError
 from diffad_jax.methods.registry import get_method, sections
 from diffad_jax.training.checkpoint import EARLIER, Checkpoints
@@ -23,9 +23,9 @@ def test_without_held_out_photos_a_stage_is_looked_at_on_its_own(tiny_config, ph
     drawn = split.draw(tiny_config, "tiles")
     assert not drawn.held_out
     for some in (drawn, split.Split(dict([*drawn.train.items()][:1]), {})):
-        batch = next(train._batches(tiny_config, "tiles", some, "validation", 2))
+        batch = next(examples.batches(tiny_config, "tiles", some, "validation", 2))
         assert batch["image"].shape == (2, 16, 16, 3)
-        seen = next(train._batches(tiny_config, "tiles", some, "train", 2))
+        seen = next(examples.batches(tiny_config, "tiles", some, "train", 2))
         assert not np.array_equal(batch["augmented_image"], seen["augmented_image"])
 
 
@@ -35,7 +35,7 @@ def test_without_held_out_photos_a_stage_is_looked_at_on_its_own(tiny_config, ph
         ("segmentation.batch_size", 3, "config.segmentation.batch_size = 3 is not a multiple of 2"),
         ("evaluation.inception_weights", "nowhere", "config.evaluation.inception_weights: .*nowh"),
         ("data.recorded", "nowhere.zip", "config.data.recorded: there is no nowhere.zip"),
-        ("image_size", 20, "config.image_size = 20 does not suit the network of stage denoiser"),
+        ("image_size", 18, "config.image_size = 18 does not suit the network of stage"),
     ],
 )
 def test_what_would_end_the_work_after_hours_ends_it_at_the_start(

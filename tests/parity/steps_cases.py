@@ -50,6 +50,7 @@ SMALL = {
     "diffusion.weight_decay": 1.0,
     "diffusion.ema_decay": 0.5,  # reached at the eighth step
     "reconstruction.training_steps": 2,
+    "reconstruction.clip": True,  # as the PyTorch twin does
     "segmentation.channels": 4,
     "segmentation.multipliers": (1, 2),
     "segmentation.batch_size": 2,
@@ -124,7 +125,8 @@ class StepsCase:
 
     def batch(self, step: int) -> Batch:
         """Noise, and more noise inside a rectangle."""
-        shape = (self.stage.STAGE.settings(self.config).batch_size, *2 * (self.config.image_size,), 3)
+        size = self.config.image_size
+        shape = (self.stage.STAGE.settings(self.config).batch_size, size, size, 3)
         image, texture = (
             np.round(255 * formula_uniform(f"{name} {step}", shape)).astype(np.uint8)
             for name in ("image", "texture")
