@@ -72,6 +72,7 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path):
 
 def test_the_longest_name_that_a_folder_takes_is_taken(tmp_path):
     files.write_whole(tmp_path / ("ä" * 127), "long")
+    assert (tmp_path / ("ä" * 127)).read_text() == "long"
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])

@@ -62,7 +62,8 @@ def test_a_process_that_is_gone_holds_nothing(other, tmp_path, end):
 
 def test_folders_are_made_and_do_not_lock_each_other(other, tmp_path):
     with lock.hold(tmp_path / "a" / "b"), lock.hold(tmp_path / "a"):
-        pass
+        assert (tmp_path / "a" / "b" / ".lock").read_text()
+        assert (tmp_path / "a" / ".lock").read_text()
 
 
 def test_it_is_let_go_where_the_work_fails(tmp_path):
