@@ -157,6 +157,7 @@ def _bad_field(card: Any) -> str:
             and x["resize"] in ("bilinear", "antialias")
         ),
         "threshold": lambda x: x is None or _is_number(x["value"]),
+        "pixel_threshold": lambda x: x is None or _is_number(x["value"]),
         "colours": lambda x: _is_number(x["black"]) and _is_number(x["yellow"]),
     }
     for name, fits in checks.items():

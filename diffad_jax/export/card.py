@@ -62,6 +62,7 @@ def make(model: Model, format_name: str, written: Format, weights_hash: str,
             "describe": method.describe(config)["score"],
         },
         "threshold": _threshold(calibration),
+        "pixel_threshold": _pixel_threshold(calibration),
         "colours": dict(zip(("black", "yellow"), calibration.map_range, strict=True)),
         "data": {
             "normal_photos": _photos(model) or "not known: imported weights",
@@ -83,6 +84,16 @@ def _threshold(calibration: Calibration) -> dict[str, Any] | None:
         f"{calibration.false_alarm_rate:g} of {calibration.describe_photos()} do",
         "false_alarm_rate": calibration.false_alarm_rate,
         "num_held_out_normal": calibration.num_held_out_normal,
+    }
+
+
+def _pixel_threshold(calibration: Calibration) -> dict[str, Any] | None:
+    if calibration.pixel_threshold is None:
+        return None
+    return {
+        "value": calibration.pixel_threshold,
+        "describe": "pixels of the map above it are outlined; at most "
+        f"{calibration.false_alarm_rate:g} of the held-out photos have one",
     }
 
 

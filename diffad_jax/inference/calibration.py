@@ -24,7 +24,10 @@ _MOST_TRAINING_PHOTOS = 64
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """A photo that scores above ``threshold`` is called anomalous."""
+    """A photo that scores above ``threshold`` is called anomalous.
+
+    What pictures outline, and regions hold, are the pixels of its map above ``pixel_threshold``.
+    """
 
     threshold: float | None  # None where no photo was held out
     map_range: tuple[float, float]  # the map's values that pictures show as black and as yellow
@@ -32,6 +35,7 @@ class Calibration:
     num_held_out_normal: int
     max_windows: int  # of a held-out photo; 1 where they were seen whole
     imported: bool = False  # other people's weights, which may have been trained on these photos
+    pixel_threshold: float | None = None  # None where no photo was held out
 
     def describe_photos(self) -> str:
         """The photos that the threshold was chosen on."""
@@ -60,18 +64,20 @@ def load_or_choose(
 ) -> Calibration:
     """The calibration by the photos that were held out when training began.
 
-    The threshold is ``threshold_at_rate`` of their scores. The map's range is that of the method;
-    of a map of distances it begins at the median of the photos' medians, and its middle is
-    ``threshold_at_rate`` of their largest pixels. Where no photo is held out there is no threshold,
-    and up to 64 training photos give the range, which makes pictures brighter.
+    The threshold is ``threshold_at_rate`` of their scores, and the pixel threshold that of their
+    largest pixels: of the normal photos at most that share has a pixel above it. The map's range is
+    that of the method; of a map of distances it begins at the median of the photos' medians, and
+    its middle is the pixel threshold. Where no photo is held out there is no threshold, and up to
+    64 training photos give the range, which makes pictures brighter.
 
     What the detector says of the photos is stored beside the weights: so another
     ``config.evaluation.false_alarm_rate`` needs no photos. It is made again where the weights, the
     photos or what scores depend on have changed. A photo in tiles scores otherwise than a resized
     one, so ``tile`` has a file of its own, and so has a ``variant`` of the detector.
 
-    A ``threshold`` of the user's own takes the place of the chosen one. Then the photos may be
-    gone: the map's range of distances is from 0 to twice the threshold.
+    A ``threshold`` of the user's own takes the place of the chosen one; the pixel threshold stays.
+    Then the photos may be gone: there is no pixel threshold, and the map's range of distances is
+    from 0 to twice the threshold.
 
     Raises:
       images.ImageError: an unreadable photo, unless ``config.data.on_bad_image`` is ``skip``; no
@@ -101,6 +107,7 @@ def load_or_choose(
     found = _calibrate(config, photos, predictions)
     content = {
         "threshold": found.threshold,
+        "pixel_threshold": found.pixel_threshold,
         "false_alarm_rate": found.false_alarm_rate,
         **depends_on,
         "predictions": dataclasses.asdict(predictions),
@@ -149,6 +156,7 @@ def _calibrate(
         num_held_out_normal=len(predictions.scores) if photos.held_out else 0,
         max_windows=max(predictions.windows),
         imported=photos.imported,
+        pixel_threshold=middle if photos.held_out else None,
     )
 
 

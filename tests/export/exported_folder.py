@@ -19,6 +19,7 @@ CARD = {
     "seed": 0,
     "preprocessing": {"side": 16, "resize": "antialias", "bit_depth": 8},
     "threshold": {"value": 0.5},
+    "pixel_threshold": {"value": 0.6},
     "colours": {"black": 0.0, "yellow": 1.0},
 }
 WEIGHTS = {

@@ -209,6 +209,7 @@ def test_the_card_tells_all(trained, exported):
     }
     stored = json.loads((workdir / "tiles" / "threshold.json").read_text())
     assert card["threshold"]["value"] == stored["threshold"]
+    assert card["pixel_threshold"]["value"] == stored["pixel_threshold"]
     assert card["weights"] == stored["weights"]
     assert card["config"]["segmentation"]["channels"] == config.segmentation.channels
     assert card["files"] == ["model.onnx"]
