@@ -34,7 +34,7 @@ setup(
     package_dir={"diffad_jax.recipes": "configs"},
     entry_points={"console_scripts": ["diffad=diffad_jax.main:main"]},
     package_data={
-        "diffad_jax.evaluation": ["report_template.html"],
+        "diffad_jax.evaluation": ["*.html", "page.css", "page.js"],
     },
     install_requires=[
         "absl-py>=2.1",

@@ -9,8 +9,6 @@ import dataclasses
 import datetime
 import html
 import io
-import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,14 +17,12 @@ import numpy as np
 from PIL import Image
 
 from diffad_jax.data import pictures
-from diffad_jax.evaluation import tables
+from diffad_jax.evaluation import page, tables
 from diffad_jax.evaluation.metrics import CategoryMetrics, Curves, TestSet
 from diffad_jax.evaluation.metrics_file import plain_intervals, versions
 from diffad_jax.evaluation.pixels import Maps
 from diffad_jax.evaluation.ranking import NO_RECONSTRUCTION, Metric
-from diffad_jax.runtime.files import write_whole
 
-_TEMPLATE = Path(__file__).with_name("report_template.html")
 _BUDGET = 10 * 2**20  # bytes of pictures in a report; base64 makes four of three
 _MAX_SIDE = 256  # pixels; larger pictures are reduced
 _QUALITIES = (82, 65, 45)  # of JPEG; the first at which all pictures fit
@@ -90,11 +86,9 @@ def write_report(path: Path, content: Content) -> None:
     parts = {
         "title": html.escape(f"{content.category}: anomaly detection report"),
         "plain": html.escape(tables.as_text(_as_rows(measured))),
-        # In a script nothing is escaped by &: only a "<" could end it.
-        "data": json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
+        "data": page.as_data(data),
     }
-    template = _TEMPLATE.read_text(encoding="utf-8")
-    write_whole(path, re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template))
+    page.write(path, "report_template.html", parts)
 
 
 def _metrics(measured: CategoryMetrics) -> list[dict[str, Any]]:

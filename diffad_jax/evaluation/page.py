@@ -1,0 +1,36 @@
+"""Pages that load nothing from elsewhere: a template beside this module, and style and script that
+all of them share.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diffad_jax.runtime.files import write_whole
+
+_FOLDER = Path(__file__).parent
+
+
+def write(path: Path, template: str, parts: Mapping[str, str]) -> None:
+    """Writes a page whole or not at all; its folder is made.
+
+    Args:
+      path: the file.
+      template: its name; ``{{NAME}}`` in it is replaced by that part, by the shared ``style`` or
+        by the shared ``script``.
+      parts: text as it is to stand in the page.
+    """
+    shared = {"style": _read("page.css"), "script": _read("page.js")}
+    text = re.sub(r"\{\{(\w+)\}\}", lambda match: (shared | parts)[match[1]], _read(template))
+    write_whole(path, text)
+
+
+def as_data(content: Any) -> str:
+    """JSON that can stand in a script: nothing is escaped by & there, only a "<" could end it."""
+    return json.dumps(content, allow_nan=False).replace("<", "\\u003c")
+
+
+def _read(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8").rstrip("\n")
