@@ -46,11 +46,13 @@ class _Seen:
     num_photos: int = 0
     reasons: list[str] = dataclasses.field(default_factory=list)  # of files without a score
     windows: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    num_reduced: int = 0  # photos with reduced pictures
 
     def count(self, rows: Sequence[Row]) -> None:
         self.num_photos += len(rows)
         self.reasons += [row["error"] for row in rows if row["error"]]
         self.windows.update(row["windows"] for row in rows if not row["error"])
+        self.num_reduced += sum(row.get("pictures_reduced", 1) > 1 for row in rows)
 
 
 def predict_photos(
@@ -204,6 +206,11 @@ def _report(calibration: Calibration, seen: _Seen, done: int, output: Path) -> N
     console.say(
         f"{scored} photos scored{before}: {output / 'predictions.csv'} and predictions.jsonl"
     )
+    if seen.num_reduced:
+        console.note(
+            f"{seen.num_reduced} photos were too large to be held, and were read in strips: their "
+            "pictures are smaller than they are, by pictures_reduced in predictions.jsonl"
+        )
     larger = sum(n for w, n in seen.windows.items() if w > calibration.max_windows)
     if calibration.threshold is None:
         console.note(f"no verdicts: {NONE_HELD_OUT}; --threshold takes one of your own")

@@ -116,7 +116,7 @@ def decode(
         with _memory(3 * image.width * image.height, rules.photo_mib * 2**20):
             return convert(image, rules)
 
-    most_bytes = int(_FILE_TO_PIXELS * rules.photo_mib * 2**20)
+    most_bytes = _FILE_TO_PIXELS * rules.photo_mib * 2**20
     with contextlib.ExitStack() as stack:
         try:
             if "://" in os.fspath(path):

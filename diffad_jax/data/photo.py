@@ -31,6 +31,10 @@ class Rules:
     bit_depth: int = 16  # how many bits photos fill that have room for more than 8; 0: not known
     photo_mib: float = 512.0  # most that a photo's RGB pixels may take
 
+    def fits(self, size: tuple[int, int]) -> bool:
+        """Whether a photo of (width, height) may be held whole."""
+        return 3 * size[0] * size[1] <= self.photo_mib * 2**20
+
     def __post_init__(self) -> None:
         """Raises ValueError for a resize rule that does not exist."""
         if self.resize not in ("bilinear", "antialias"):
@@ -111,7 +115,7 @@ def _check_size(size: tuple[int, int], rules: Rules) -> None:
         raise BadImage(
             f"is {width} × {height} pixels, and a side may have at most {MAX_SIDE}: cut it up"
         )
-    if 3 * width * height > rules.photo_mib * 2**20:
+    if not rules.fits(size):
         raise BadImage(
             f"is {width} × {height} pixels, which take {3 * width * height / 2**20:.0f} MiB, more "
             f"than config.data.photo_mib = {rules.photo_mib:g}: raise that, or scale the photo "

@@ -12,8 +12,10 @@ import jax
 import ml_collections
 import numpy as np
 
-from diffad_jax.data import images
+from diffad_jax.data import images, strips
+from diffad_jax.data.photo import Rules
 from diffad_jax.inference.detector import Detector
+from diffad_jax.inference.large import LargePhoto
 from diffad_jax.inference.tiling import Tiles
 from diffad_jax.methods.registry import get_method
 from diffad_jax.runtime.batches import map_ahead
@@ -22,15 +24,21 @@ _DECODING = 7  # bytes a pixel: what Pillow holds, and the photo
 
 
 class Scored(NamedTuple):
-    """What the detector says of one photo of h × w pixels; seen whole, s = config.image_size."""
+    """What the detector says of one photo of h × w pixels; seen whole, s = config.image_size.
+
+    Of a photo that was read in strips all arrays are reduced, see ``LargePhoto``.
+    """
 
     path: str
+    size: tuple[int, int]  # w, h
     photo: np.ndarray  # [h, w, 3] uint8
     num_windows: int  # 1 where the photo was seen whole
     score: float
     anomaly_map: np.ndarray  # [s, s], or [h, w] from windows; float32
     # [s, s, 3], or [h, w, 3] from windows; float32 in [0, 1]. None where the method makes none.
     reconstruction: np.ndarray | None
+    reduction: int = 1  # k, of a photo in strips: a pixel of the arrays stands for k × k
+    score_map: np.ndarray | None = None  # of a photo in strips, see ``score_map`` below
 
 
 class Unreadable(NamedTuple):
@@ -42,8 +50,11 @@ class Unreadable(NamedTuple):
 
 class _Opened(NamedTuple):
     path: str
-    photo: np.ndarray
-    tiles: Tiles
+    photo: np.ndarray | None  # None of one that is read in strips
+    tiles: Tiles | LargePhoto
+
+
+_Window = tuple[_Opened, int, np.ndarray]  # a photo, and the number and pixels of a window
 
 
 def settings(config: ml_collections.ConfigDict, tile: bool) -> dict[str, Any]:
@@ -68,7 +79,8 @@ def score_photos(
     """Scores photos in batches of ``config.evaluation.batch_size`` windows.
 
     Seen whole, a photo is resized to one window. With ``tile`` it keeps its resolution and is cut
-    into windows; its score is then that of the blended map, by the same smoothing.
+    into windows; its score is then that of the blended map, by the same smoothing. One that is too
+    large to be held (``config.data.photo_mib``) is then read in strips.
 
     Args:
       detector: of one category.
@@ -88,6 +100,8 @@ def score_photos(
 
     def read(path: str) -> _Opened | Unreadable:
         try:
+            if tile and not rules.fits(photo_size := strips.size(path, rules)):
+                return _Opened(path, None, _in_strips(path, photo_size, config, rules))
             photo = images.read_image(path, None, rules)
             side = config.image_size
             seen = photo if tile else images.resized(photo, side, config.data.resize)
@@ -97,12 +111,16 @@ def score_photos(
         except MemoryError:
             return Unreadable(path, f"{path} does not fit into memory: scale it down or cut it up")
 
-    def windows(found: Iterable[_Opened | Unreadable]) -> Iterator[tuple[_Opened, int]]:
+    def windows(found: Iterable[_Opened | Unreadable]) -> Iterator[_Window]:
         for opened in found:
             if isinstance(opened, Unreadable):
                 unreadable.append(opened)
-            else:
-                yield from ((opened, i) for i in range(len(opened.tiles)))
+                continue
+            try:
+                for i in range(len(opened.tiles)):
+                    yield opened, i, opened.tiles.window(i)
+            except images.ImageError as error:  # in a strip
+                unreadable.append(Unreadable(opened.path, str(error)))
 
     places = windows(
         map_ahead(
@@ -126,15 +144,24 @@ def budget(config: ml_collections.FrozenConfigDict) -> int:
     return config.data.photo_mib * 2**20
 
 
-def _next_batch(
-    places: Iterator[tuple[_Opened, int]], size: int, most: int
-) -> list[tuple[_Opened, int]]:
+def _in_strips(
+    path: str,
+    size: tuple[int, int],
+    config: ml_collections.FrozenConfigDict,
+    rules: Rules,
+) -> LargePhoto:
+    most_pixels, to_scores = budget(config) // 3, functools.partial(score_map, config=config)
+    return LargePhoto(strips.read(path, rules), size, config.image_size, most_pixels, to_scores)
+
+
+def _next_batch(places: Iterator[_Window], size: int, most: int) -> list[_Window]:
     """Up to ``size`` windows; fewer where their photos would hold more than ``most`` bytes."""
-    batch: list[tuple[_Opened, int]] = []
+    batch: list[_Window] = []
     held = 0
-    for opened, i in places:
-        held += opened.photo.nbytes if not batch or opened is not batch[-1][0] else 0
-        batch.append((opened, i))
+    for opened, i, pixels in places:
+        another = opened.photo is not None and (not batch or opened is not batch[-1][0])
+        held += opened.photo.nbytes if another else 0
+        batch.append((opened, i, pixels))
         if len(batch) == size or held >= most:
             break
     return batch
@@ -162,19 +189,20 @@ def _score_map(anomaly_map: jax.Array, *, config: ml_collections.FrozenConfigDic
     return get_method(config).score_map(anomaly_map, config=config)
 
 
-def _score_batch(
-    detector: Detector, batch: list[tuple[_Opened, int]], tile: bool
-) -> list[Scored | Unreadable]:
+def _score_batch(detector: Detector, batch: list[_Window], tile: bool) -> list[Scored | Unreadable]:
     """The photos whose last window is in the batch."""
     config, finished = detector.config, []
-    pixels = np.stack([opened.tiles.window(i) for opened, i in batch])
+    pixels = np.stack([window for _, _, window in batch])
     predicted = detector.predict_all(pixels, config.evaluation.batch_size)
     found, reconstructs = predicted.anomaly_map[..., None], predicted.reconstruction is not None
     if reconstructs:
         found = np.concatenate([found, predicted.reconstruction], axis=-1)
-    for k, (opened, i) in enumerate(batch):
+    for k, (opened, i, _) in enumerate(batch):
         opened.tiles.add(i, found[k])
         if i + 1 < len(opened.tiles):
+            continue
+        if opened.photo is None:
+            finished.append(_scored_in_strips(opened.path, opened.tiles))
             continue
         blend = opened.tiles.blend
         anomaly_map, reconstruction = blend[..., 0], blend[..., 1:] if reconstructs else None
@@ -182,6 +210,7 @@ def _score_batch(
         finished.append(
             Scored(
                 path=opened.path,
+                size=opened.photo.shape[1::-1],
                 photo=opened.photo,
                 num_windows=len(opened.tiles),
                 score=float(score),
@@ -190,3 +219,17 @@ def _score_batch(
             )
         )
     return finished
+
+
+def _scored_in_strips(path: str, large: LargePhoto) -> Scored:
+    return Scored(
+        path=path,
+        size=large.size,
+        photo=large.photo,
+        num_windows=len(large),
+        score=large.score,
+        anomaly_map=large.anomaly_map,
+        reconstruction=large.reconstruction,
+        reduction=large.reduction,
+        score_map=large.score_map,
+    )

@@ -18,9 +18,10 @@ class Tiles:
         height, width = photo.shape[:2]
         missing = [(0, max(side - n, 0)) for n in (height, width)]
         self._photo = np.pad(photo, (*missing, (0, 0)), "symmetric") if np.any(missing) else photo
-        self._rows, self._columns = _starts(height, side), _starts(width, side)
-        self._row_weights = _weights(height, side, self._rows)
-        self._column_weights = _weights(width, side, self._columns)
+        self._shape = height, width
+        self._rows, self._columns = starts(height, side), starts(width, side)
+        self._row_weights = weights(height, side, self._rows)
+        self._column_weights = weights(width, side, self._columns)
         self.blend: np.ndarray | None = None  # [h, w, c] float32, as large as the photo
 
     def __len__(self) -> int:
@@ -36,30 +37,28 @@ class Tiles:
         row, column = divmod(i, len(self._columns))
         down, right = self._span(self._rows[row]), self._span(self._columns[column])
         if self.blend is None:
-            shape = self._row_weights.shape[1], self._column_weights.shape[1], found.shape[-1]
-            self.blend = np.zeros(shape, np.float32)
-        weight = np.outer(self._row_weights[row, down], self._column_weights[column, right])
+            self.blend = np.zeros((*self._shape, found.shape[-1]), np.float32)
+        weight = np.outer(self._row_weights[row], self._column_weights[column])
         self.blend[down, right] += weight[..., None] * found[: len(weight), : len(weight[0])]
 
     def _span(self, start: int) -> slice:
         return slice(start, start + self._side)
 
 
-def _starts(length: int, side: int) -> list[int]:
+def starts(length: int, side: int) -> list[int]:
     """Where windows begin along one axis."""
     step = side - side // 4
     count = 1 + max(-(-(length - side) // step), 0)
     return np.round(np.linspace(0, max(length - side, 0), count)).astype(int).tolist()
 
 
-def _weights(length: int, side: int, starts: list[int]) -> np.ndarray:
-    """[windows, length] float32: how much each counts at each pixel; 1 in all at every pixel.
+def weights(length: int, side: int, starts: list[int]) -> np.ndarray:
+    """[windows, min(side, length)] float32: how much each counts at its pixels.
 
-    Along both axes their product is the weight in the photo.
+    It is 1 in all at every pixel. Along both axes their product is the weight in the photo.
     """
-    tent = np.minimum(np.arange(1, side + 1), np.arange(side, 0, -1)).astype(np.float32)
-    weights = np.zeros((len(starts), length), np.float32)
-    for row, start in zip(weights, starts, strict=True):
-        inside = row[start : start + side]
-        inside[:] = tent[: len(inside)]
-    return weights / weights.sum(axis=0)
+    tent = np.minimum(np.arange(1, side + 1), np.arange(side, 0, -1)).astype(np.float32)[:length]
+    total = np.zeros(length, np.float32)
+    for start in starts:
+        total[start : start + side] += tent
+    return np.stack([tent / total[start : start + side] for start in starts])

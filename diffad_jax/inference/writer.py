@@ -197,8 +197,8 @@ def write_row(
 ) -> Row:
     """Writes a photo's pictures and gives its row; pictures that cannot be written are an error.
 
-    All pictures have the photo's size. The mask is white where the smoothed map exceeds the
-    threshold, so it is black for a good photo.
+    All pictures have the photo's size, or that of a photo in strips once it is reduced. The mask
+    is white where the smoothed map exceeds the threshold, so it is black for a good photo.
     """
     row: Row = {
         "file": photo.path, "score": None, "is_anomalous": None, "root": root, "name": photo.name,
@@ -213,13 +213,14 @@ def write_row(
             _write_png(output / name, _picture(kind, result, threshold, map_range, config))
     except OSError as error:  # a name may be too long
         return row | {"error": f"the pictures of {photo.path} cannot be written: {error}"}
-    height, width = result.photo.shape[:2]
+    width, height = result.size
     found = {
         "score": result.score,
         "is_anomalous": None if threshold is None else result.score > threshold,
         "width": width,
         "height": height,
         "windows": result.num_windows,
+        "pictures_reduced": result.reduction,
     }
     return row | found | shown
 
@@ -244,7 +245,10 @@ def _picture(
     if kind == "reconstruction":
         return _fitted(pictures.to_bytes(scored.reconstruction), size)
     if kind == "mask":
-        above = batching.score_map(scored.anomaly_map, config) > threshold
+        scores = scored.score_map
+        if scores is None:
+            scores = batching.score_map(scored.anomaly_map, config)
+        above = scores > threshold
         # A score that equals the threshold is no alarm, though rounding may differ here.
         above &= scored.score > threshold
         return _fitted(np.uint8(255 * above), size, Image.Resampling.NEAREST)

@@ -558,3 +558,35 @@ def test_tables_are_on_the_disk_at_the_end_and_pictures_before_their_rows(line, 
     for i, (_, temporary, *_) in enumerate(disk_calls):
         if disk_calls[i][0] == "rename":
             assert ("fsync", temporary) in disk_calls[:i]
+
+
+def test_photos_too_large_to_be_held_are_read_in_strips(line, capsys):
+    rng = np.random.default_rng(0)
+    normal = rng.integers(0, 100, (70, 50, 3), np.uint8)
+    defect = normal.copy()
+    defect[33:44, 20:31] = 255  # across strips and windows
+    for i, photo in enumerate((normal, defect)):
+        path = line.add(f"{i}.png")
+        Image.fromarray(photo).save(path)
+        Image.fromarray(photo).save(path.with_suffix(".jpg"))
+    line(tile=True, save=("mask",))
+    whole, line.output = line.rows(), line.output.with_name("strips")
+    with line.config.unlocked():
+        del line.config.data.photo_mib  # the type of 512 is int
+        line.config.data.photo_mib = 0.003
+    with pytest.raises(UnreadableError, match="and a JPEG, which has no strips: save it as TIFF"):
+        line(tile=True, save=PICTURES)
+    assert "2 photos were too large to be held, and were read in strips" in capsys.readouterr().err
+    found = line.rows()
+    for name in ("0.png", "1.png"):
+        for key in ("is_anomalous", "width", "height", "windows"):
+            assert found[name][key] == whole[name][key], (name, key)
+        assert found[name]["score"] == pytest.approx(whole[name]["score"], rel=1e-5)
+    k = found["1.png"]["pictures_reduced"]
+    assert k > 1 and whole["1.png"]["pictures_reduced"] == 1 and found["1.png"]["is_anomalous"]
+    shown = {kind: pixels(line.output / found["1.png"][kind]) for kind in PICTURES}
+    assert {p.shape[:2] for p in shown.values()} == {(-(-70 // k), -(-50 // k))}
+    mask = pixels(line.output.with_name("out") / whole["1.png"]["mask"])
+    padded = np.pad(mask, ((0, -70 % k), (0, -50 % k)))
+    blocks = padded.reshape(-(-70 // k), k, -(-50 // k), k).max((1, 3))
+    np.testing.assert_array_equal(shown["mask"], blocks)
