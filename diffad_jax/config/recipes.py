@@ -12,6 +12,8 @@ import ml_collections
 
 from diffad_jax.errors import ConfigError, UserError
 
+_MOST_BYTES = 2**20
+
 
 def packaged() -> Path:
     """The folder of the recipes that come with the package; in a checkout its ``configs``."""
@@ -37,6 +39,8 @@ def load(name: str, method: str = "") -> ml_collections.ConfigDict:
     """
     file, _, argument = name.partition(":")
     path = _find(file)
+    if path.stat().st_size > _MOST_BYTES:
+        raise ConfigError(f"{path} is no recipe: it is larger than {_MOST_BYTES >> 20} MiB")
     _share_packaged()
     try:
         spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)

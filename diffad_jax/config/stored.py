@@ -9,7 +9,7 @@ import ml_collections
 
 from diffad_jax.config.fields import LENGTH, WEIGHTS, Config, Section, value_of
 from diffad_jax.errors import ConfigError
-from diffad_jax.runtime import files
+from diffad_jax.runtime import files, regular
 
 _FILE = "config.json"
 
@@ -34,14 +34,17 @@ def read(directory: Path) -> ml_collections.ConfigDict:
     """
     path = directory / _FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = regular.read_json(path)
         if not isinstance(content, dict):
             raise ValueError("it holds no object")
         return ml_collections.ConfigDict(_with_tuples(content))
     except FileNotFoundError:
         raise ConfigError(f"{directory} holds no {_FILE}: nothing was trained there") from None
     except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"cannot read {path}: {reason}; put back a copy, or name a recipe with --config"
+        ) from error
 
 
 def categories(workdir: Path) -> list[str]:

@@ -21,7 +21,9 @@ import numpy as np
 from diffad_jax.convert import pickle_machine
 from diffad_jax.convert.errors import ConvertError
 from diffad_jax.convert.pickle_machine import Global
+from diffad_jax.models.pretrained import MOST_WEIGHTS
 from diffad_jax.runtime import files
+from diffad_jax.runtime.regular import open_regular
 
 _DTYPES = {
     "FloatStorage": np.dtype("<f4"),
@@ -77,9 +79,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     try:
-        if path.exists() and not path.is_file():
-            raise ConvertError(f"cannot read {path}: it is no regular file")
-        with path.open("rb") as file:
+        with open_regular(path, MOST_WEIGHTS) as file:
             start = file.read(len(_LEGACY))
             file.seek(0)
             if start == _LEGACY:

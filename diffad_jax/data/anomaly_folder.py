@@ -151,7 +151,8 @@ def _encode_photo(file: str, rules: Rules) -> tuple[bytes, tuple[int, int]]:
         return plain and image.mode in _COPIED.get(image.format or "", ())
 
     if images.decode(file, rules, is_copied):
-        return epath.Path(file).read_bytes(), size
+        with images.open_photo(file, rules) as opened:
+            return opened.read(), size
     png = io.BytesIO()
     Image.fromarray(pixels).save(png, "PNG")
     return png.getvalue(), size

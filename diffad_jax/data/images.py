@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import ml_collections
 import numpy as np
@@ -116,22 +116,30 @@ def decode(
         with _memory(3 * image.width * image.height, rules.photo_mib * 2**20):
             return convert(image, rules)
 
-    most_bytes = _FILE_TO_PIXELS * rules.photo_mib * 2**20
-    with contextlib.ExitStack() as stack:
-        try:
-            if "://" in os.fspath(path):
-                if epath.Path(path).stat().length > most_bytes:
-                    raise OSError(f"larger than {most_bytes / 2**20:g} MiB")
-                file = io.BytesIO(epath.Path(path).read_bytes())
-            else:
-                file = stack.enter_context(open_regular(path, most_bytes))
-        except Exception as error:  # each kind of storage has its own errors
-            reason = getattr(error, "strerror", None) or error
-            raise ImageError(f"cannot read {path}: {reason}") from error
+    try:
+        file = open_photo(path, rules)
+    except Exception as error:  # each kind of storage has its own errors
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"cannot read {path}: {reason}") from error
+    with file:
         try:
             return photo.decode(file, rules, in_turn)
         except photo.BadImage as error:
             raise ImageError(f"{path} {error}") from error
+
+
+def open_photo(path: str | os.PathLike[str], rules: Rules) -> BinaryIO:
+    """A photo's file, local or any that etils.epath reads, of at most what ``rules`` allow.
+
+    Raises:
+      OSError: absent, unreadable, no regular file, or too large; or what the storage raises.
+    """
+    most_bytes = _FILE_TO_PIXELS * rules.photo_mib * 2**20
+    if "://" not in os.fspath(path):
+        return open_regular(path, most_bytes)
+    if epath.Path(path).stat().length > most_bytes:
+        raise OSError(f"larger than {most_bytes / 2**20:g} MiB")
+    return io.BytesIO(epath.Path(path).read_bytes())
 
 
 class _Memory:

@@ -1,16 +1,17 @@
 """What lies in a folder: photos, sub-folders, and what is no photo that can be read."""
 
 import collections
+import io
 import os
-import stat
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from etils import epath
 
 from diffad_jax.data.photo import IMAGE_SUFFIXES
 from diffad_jax.errors import UserError
+from diffad_jax.runtime.regular import read_regular
 
 _DOCUMENTS = frozenset(
     (".txt", ".md", ".csv", ".json", ".xml", ".yaml", ".yml", ".pdf", ".html", ".ini", ".db")
@@ -19,6 +20,7 @@ _SHOWN_SUFFIXES = 6
 _NORMAL_NAMES = ("good", "ok", "normal")
 _SAID = 10  # places where something is not read
 _MOST_TABLE_BYTES = 64 * 2**20
+_MOST_LINE = 2**16  # characters
 
 
 class DataError(UserError):
@@ -143,38 +145,47 @@ def expanded(path: str | os.PathLike[str]) -> str:
     return os.path.expanduser(os.fspath(path))
 
 
-def read_text(path: str) -> str | None:
-    """The text of a table: UTF-8, or UTF-16 with its mark; None where there is no such file.
+def read_table(path: str) -> bytes | None:
+    """The content of a table, for ``lines``; None where there is no such file.
 
     Raises:
-      DataError: it is no regular file, too large, not to be read, or of another coding.
+      DataError: it is no regular file, too large, or not to be read.
     """
     try:
-        if "://" in path:
-            if not epath.Path(path).exists():
-                return None
-        else:
-            status = os.stat(path)
-            if not stat.S_ISREG(status.st_mode):
-                raise DataError(f"{path} is no regular file: put the table itself there")
-            if status.st_size > _MOST_TABLE_BYTES:
-                raise DataError(f"{path} is larger than {_MOST_TABLE_BYTES >> 20} MiB: no table is")
-        return decode_text(epath.Path(path).read_bytes())
+        if "://" not in path:
+            return read_regular(path, _MOST_TABLE_BYTES)
+        if not epath.Path(path).exists():
+            return None
+        if epath.Path(path).stat().length > _MOST_TABLE_BYTES:
+            raise OSError(f"larger than {_MOST_TABLE_BYTES >> 20} MiB")
+        return epath.Path(path).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except DataError:
-        raise
-    except UnicodeDecodeError as error:
-        raise DataError(f"cannot read the table {path}: {error}; save it as UTF-8") from error
     except Exception as error:  # each kind of storage has its own errors
-        raise DataError(f"cannot read the table {path}: {_reason(error)}") from error
+        raise DataError(
+            f"cannot read the table {path}: {_reason(error)}; put the table itself there"
+        ) from error
 
 
-def decode_text(data: bytes, errors: str = "strict") -> str:
-    """Text of UTF-8, or of UTF-16 with its mark (as PowerShell writes); the mark is dropped."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", errors)
-    return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors)
+def lines(data: bytes, newline: str, errors: str = "strict") -> Iterator[str]:
+    """The lines of a text with their ends, in memory that is bounded.
+
+    Args:
+      data: UTF-8, or UTF-16 with its mark (as PowerShell writes); the mark is dropped.
+      newline: as ``open`` takes it.
+      errors: likewise.
+
+    Raises:
+      ValueError: a line is longer than 64 Ki characters, or of another coding.
+    """
+    is_utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    text = io.TextIOWrapper(
+        io.BytesIO(data), "utf-16" if is_utf16 else "utf-8-sig", errors, newline
+    )
+    while line := text.readline(_MOST_LINE + 1):
+        if len(line) > _MOST_LINE:
+            raise ValueError(f"a line is longer than {_MOST_LINE} characters")
+        yield line
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -1,14 +1,15 @@
 """A table that lists photos with their split, label and mask: a CSV file, as VisA has it."""
 
 import csv
-import io
 import os
+from collections.abc import Iterator
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
-from diffad_jax.data.listing import DataError, is_normal, read_text
+from diffad_jax.data.listing import DataError, is_normal, lines, read_table
 
 _COLUMNS = ("object", "split", "label", "image", "mask")
+_MOST_ROWS = 2**19
 
 
 class Row(NamedTuple):
@@ -31,19 +32,16 @@ def read(root: str, table: str) -> list[Row] | None:
         place outside of ``root``, or a photo that another row has.
     """
     path = os.path.join(root, table)
-    if not table or (text := read_text(path)) is None:
+    if not table or (data := read_table(path)) is None:
         return None
-    try:
-        listed = list(csv.DictReader(io.StringIO(text, newline="")))
-    except csv.Error as error:
-        raise DataError(f"cannot read the table {path}: {error}") from error
-    if any(row.get(c) is None for row in listed for c in _COLUMNS):
-        raise DataError(
-            f"each row of {path} needs the columns {', '.join(_COLUMNS)}, separated by commas"
-        )
     inside = os.path.join(os.path.realpath(root), "")
     rows, seen = [], set()
-    for number, line in enumerate(listed, start=2):
+    once: dict[str, str] = {}  # many rows say the same
+    for number, line in enumerate(_listed(path, data), start=2):
+        if any(line.get(column) is None for column in _COLUMNS):
+            raise DataError(
+                f"each row of {path} needs the columns {', '.join(_COLUMNS)}, separated by commas"
+            )
         category, split, label = (line[c].strip() for c in _COLUMNS[:3])
         where = f"{path}, row {number}"
         if not _is_name(category):
@@ -58,8 +56,24 @@ def read(root: str, table: str) -> list[Row] | None:
         if image in seen:
             raise DataError(f"{where} lists {image} once more: a photo may be there once")
         seen.add(image)
+        category, split, label = (once.setdefault(t, t) for t in (category, split, label))
         rows.append(Row(category, split, label, image, None if is_normal(label) else mask))
     return rows
+
+
+def _listed(path: str, data: bytes) -> Iterator[dict[str, str]]:
+    """What a table says in each row, by column."""
+    try:
+        for number, line in enumerate(csv.DictReader(lines(data, newline=""))):
+            if number == _MOST_ROWS:
+                raise ValueError(f"it lists more than {_MOST_ROWS} photos")
+            yield line
+    except UnicodeDecodeError as error:
+        raise DataError(f"cannot read the table {path}: {error}; save it as UTF-8") from error
+    except (csv.Error, ValueError) as error:
+        raise DataError(
+            f"cannot read the table {path}: {error}; compare it with VisA's split_csv/1cls.csv"
+        ) from error
 
 
 def _is_name(text: str) -> bool:

@@ -27,12 +27,12 @@ from diffad_jax.data.split import Split
 from diffad_jax.errors import UserError
 from diffad_jax.runtime import files
 from diffad_jax.runtime.batches import map_ahead
-from diffad_jax.runtime.regular import open_regular
+from diffad_jax.runtime.regular import MOST_JSON, open_regular, parsed_json
 from diffad_jax.types import Batch
 
 _FORMAT = "diffad_jax recording 3"
 _MOST_AHEAD = 16  # batches in memory
-_MOST_META, _MOST_NAME, _MOST_HEADER = 2**26, 2**10, 2**12  # bytes
+_MOST_NAME, _MOST_HEADER = 2**10, 2**12  # bytes
 _MOST_SIDE = 2**14 - 1  # pixels, of WebP
 
 
@@ -126,7 +126,7 @@ class Recording:
         try:
             open_regular(self.path).close()
             self._archive = zipfile.ZipFile(self.path)
-            self.meta = _checked(json.loads(self._read("meta.json", _MOST_META)))
+            self.meta = _checked(parsed_json(self._read("meta.json", MOST_JSON)))
             names = set(self._archive.namelist())
             for split, count in self.meta["counts"].items():
                 if (

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import ml_collections
 from etils import epath
 
-from diffad_jax.data import layouts
+from diffad_jax.data import images, layouts
 from diffad_jax.data.layouts import DataError
-from diffad_jax.runtime import files
+from diffad_jax.runtime import files, regular
 
 FILE = "photos.json"
 _THREADS = 8
@@ -87,10 +87,10 @@ def read(directory: Path) -> Split | None:
     """
     path = directory / FILE
     try:
-        return Split(**json.loads(path.read_text(encoding="utf-8")))
+        return Split(**regular.read_json(path))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise DataError(
             f"{path}, which says what was held out, is damaged: put back a copy, or delete it if "
             "no photo was added or changed since training"
@@ -142,11 +142,12 @@ def hashes(config: ml_collections.ConfigDict, names: list[str]) -> Hashes:
 
     def digest(name: str) -> str:
         try:
-            path = epath.Path(_path(config.data.root, name))
-            return hashlib.sha256(path.read_bytes()).hexdigest()
+            with images.open_photo(_path(config.data.root, name), rules) as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
         except Exception:  # each kind of storage has its own errors
             return ""
 
+    rules = images.rules(config.data)
     with ThreadPoolExecutor(_THREADS) as pool:
         return dict(zip(names, pool.map(digest, names), strict=True))
 

@@ -16,11 +16,13 @@ from PIL import Image
 
 from diffad_jax.data.listing import DataError
 from diffad_jax.runtime import files
+from diffad_jax.runtime.regular import read_regular
 
 CATEGORY = "toy"
 DEFECT_TYPES = ("displaced_element", "foreign_fibre", "missing_element", "scratch", "stain")
 NUM_TRAIN, NUM_TEST_GOOD, NUM_TEST_DEFECT = 200, 20, 8  # the last of each type
 _VERSION = 2
+_MOST_LABEL = 2**10  # bytes
 _SUPERSAMPLING = 3
 _VISIBLE = 8.0  # levels of 255 by which a defect must change a pixel to be in the mask
 
@@ -69,7 +71,10 @@ def _is_written(folder: Path, label: str) -> bool:
     if not folder.exists():
         return False
     marker = folder / "toy.json"
-    found = marker.read_text() if marker.is_file() else "something else"
+    try:
+        found = read_regular(marker, _MOST_LABEL).decode()
+    except (OSError, ValueError):
+        found = "something else"
     if found != label:
         raise DataError(
             f"{folder} holds {found}, not the toy category {label}: "

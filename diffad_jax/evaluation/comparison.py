@@ -1,7 +1,6 @@
 """Several runs in one table: metrics, and what they cost, from each run's ``metrics.json``."""
 
 import html
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 from diffad_jax.errors import UserError
 from diffad_jax.evaluation import tables
 from diffad_jax.evaluation.ranking import Metric
+from diffad_jax.runtime import regular
 from diffad_jax.runtime.files import write_whole
 
 _FIGURES = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_pro")
@@ -80,7 +80,7 @@ def read_run(workdir: Path) -> Run:
     """
     path = workdir / "metrics.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = regular.read_json(path)
         c = content["config"]
         return Run(str(workdir), c["method"], c["image_size"], content["categories"])
     except OSError as error:

@@ -1,9 +1,8 @@
 """An exported folder, checked before anything in it is used; needs NumPy alone.
 
-Exported models carry a copy of this file and of the one that it imports.
+Exported models carry a copy of this file and of those that it imports.
 """
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from diffad_jax.runtime import checksums
+from diffad_jax.runtime import checksums, regular
 
 CHECKSUMS, CARD = "SHA256SUMS", "model.json"
 _REMEDY = "copy the exported folder again, or export it again"
 _MOST_BYTES = 2**24  # of the list of checksums, of the card, and of a header of weights
+_MOST_GRAPH = 2**34  # of weights, and of a graph
 _DTYPES = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
 
 # [b, side, side, 3] uint8 RGB and a seed -> ``score`` [b] and ``anomaly_map`` [b, side, side].
@@ -101,14 +101,14 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
     Raises:
       ArtifactError: the file is no such file.
     """
-    data = path.read_bytes()
+    data = read(path)
     body = 8 + int.from_bytes(data[:8], "little")
     try:
         if not 8 < body <= min(len(data), _MOST_BYTES):
             raise ValueError("no header")
-        header = json.loads(data[8:body])
+        header = regular.parsed_json(data[8:body])
         tensors = {k: _tensor(data, body, v) for k, v in header.items() if k != "__metadata__"}
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} is damaged ({error}): {_REMEDY}") from error
     if sum(tensor.nbytes for tensor in tensors.values()) != len(data) - body:
         raise ArtifactError(f"{path} is damaged (its tensors do not fill it): {_REMEDY}")
@@ -127,17 +127,31 @@ def _tensor(data: bytes, body: int, entry: dict) -> np.ndarray:
 
 def _text(path: Path) -> str:
     try:
-        if not path.is_file() or path.stat().st_size > _MOST_BYTES:
-            raise OSError("it is no file, or a very large one")
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{path.parent} is no exported model, {path.name}: {error}") from error
+        return read(path, _MOST_BYTES).decode()
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{path} is damaged ({error}): {_REMEDY}") from error
+
+
+def read(path: Path, most_bytes: int = _MOST_GRAPH) -> bytes:
+    """The content of one of the folder's files.
+
+    Raises:
+      ArtifactError: it is absent, no regular file, or too large.
+    """
+    try:
+        return regular.read_regular(path, most_bytes)
+    except OSError as error:
+        raise ArtifactError(
+            f"{path.parent} is no exported model, {path.name}: {error.strerror}: {_REMEDY}"
+        ) from error
 
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(_text(path))
-    except (ValueError, RecursionError) as error:
+        return regular.parsed_json(read(path, _MOST_BYTES))
+    except ArtifactError:
+        raise
+    except ValueError as error:
         raise ArtifactError(f"{path} is no JSON ({error}): {_REMEDY}") from error
 
 

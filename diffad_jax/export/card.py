@@ -11,6 +11,7 @@ from diffad_jax.export.contract import Format
 from diffad_jax.export.graph import Model
 from diffad_jax.inference.calibration import Calibration
 from diffad_jax.methods.registry import get_method
+from diffad_jax.runtime import regular
 from diffad_jax.training import checkpoint
 from diffad_jax.training.fingerprint import PHOTOS
 
@@ -112,7 +113,7 @@ def _metrics(model: Model) -> dict[str, Any] | None:
     path = model.workdir / "metrics.json"
     if not path.exists():
         return None
-    return json.loads(path.read_text())["categories"].get(model.category)
+    return regular.read_json(path)["categories"].get(model.category)
 
 
 def _versions(packages: tuple[str, ...]) -> dict[str, str]:

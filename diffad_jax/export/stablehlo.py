@@ -37,7 +37,7 @@ def load(folder: Path, card: dict) -> Detect:
     import jax
     import jax.export
 
-    data = artifact.listed(folder, card, "model.stablehlo").read_bytes()
+    data = artifact.read(artifact.listed(folder, card, "model.stablehlo"))
     weights = artifact.read_weights(artifact.listed(folder, card, "weights.safetensors"))
     call, weights = jax.jit(jax.export.deserialize(bytearray(data)).call), jax.device_put(weights)
 

@@ -4,6 +4,7 @@ import glob
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from diffad_jax.data.photo import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 STDIN = "-"
+_MOST_LIST, _MOST_LINES = 2**28, 2**20  # bytes
 
 
 class Photo(NamedTuple):
@@ -77,9 +79,7 @@ def list_photos(source: Path, output: Path) -> Listing:
 def _find(source: str, output: str) -> tuple[str, list[str], list[str]]:
     """The root, paths in order, and sentences on what is not taken."""
     if source == STDIN:
-        text = listing.decode_text(sys.stdin.buffer.read(), "surrogateescape")
-        lines = text.replace("\r\n", "\n").split("\n")
-        paths = [listing.expanded(line) for line in lines if line.strip()]
+        paths = [listing.expanded(line) for line in _listed_lines()]
         root = os.path.join(os.getcwd(), "")
         inside = all(os.path.abspath(path).startswith(root) for path in paths)
         return os.getcwd() if inside else os.path.abspath(os.sep), paths, []
@@ -92,6 +92,24 @@ def _find(source: str, output: str) -> tuple[str, list[str], list[str]]:
     photos = [path for path in found if listing.is_photo(path)]
     others = [path for path in found if not listing.is_photo(path) and not os.path.isdir(path)]
     return os.path.abspath(literal), photos, listing.describe_others(literal or ".", others)
+
+
+def _listed_lines() -> Iterator[str]:
+    """The paths on standard input, which may be endless."""
+    data = sys.stdin.buffer.read(_MOST_LIST + 1)
+    try:
+        if len(data) > _MOST_LIST:
+            raise ValueError(f"it is longer than {_MOST_LIST >> 20} MiB")
+        lines = listing.lines(data, "\n", "surrogateescape")
+        for number, line in enumerate(filter(str.strip, lines)):
+            if number == _MOST_LINES:
+                raise ValueError(f"it has more than {_MOST_LINES} lines")
+            yield line.removesuffix("\n").removesuffix("\r")
+    except ValueError as error:
+        raise DataError(
+            f"cannot take the list on standard input: {error}; give the photos in several lists, "
+            "or their folder as --input"
+        ) from error
 
 
 def _split_glob(source: Path) -> tuple[str, str]:

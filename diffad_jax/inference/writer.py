@@ -19,10 +19,11 @@ from diffad_jax.data.layouts import DataError
 from diffad_jax.data.split import shortened
 from diffad_jax.inference import batching
 from diffad_jax.inference.sources import Listing, Photo
-from diffad_jax.runtime import cells, console, files
+from diffad_jax.runtime import cells, console, files, regular
 
 PICTURES = ("overlay", "heat_map", "reconstruction", "mask")
 _PIXELS_AT_ONCE = 2**20
+_MOST_BYTES, _MOST_LINE = 2**32, 2**20  # of the JSONL
 Row = dict[str, Any]
 
 
@@ -127,7 +128,7 @@ class Tables:
     def _differs(self, row: Row, photo: Photo) -> str:
         """Why a row is not one that this call would make."""
         if row.get("detector") != self._made.detector:
-            there = _read_json(self._output / "settings.json").get(row.get("detector"), {})
+            there = files.read_json(self._output / "settings.json").get(row.get("detector"), {})
             here = self._made.settings
             fields = [f for f in here | there if there.get(f) != here.get(f)] if there else []
             said = "; ".join(f"{f}: {there.get(f)} there, {here.get(f)} here" for f in fields)
@@ -143,7 +144,7 @@ class Tables:
 
     def _add_settings(self) -> None:
         path = self._output / "settings.json"
-        stored = _read_json(path)
+        stored = files.read_json(path)
         if stored.get(self._made.detector) != self._made.settings:
             stored[self._made.detector] = self._made.settings
             files.write_whole(path, json.dumps(stored, indent=2) + "\n")
@@ -165,8 +166,9 @@ class Tables:
         """The sound lines of the JSONL, by their numbers."""
         if not self._lines.exists():
             return
-        with _open(self._lines, "r") as file:
-            for i, line in enumerate(file):
+        with regular.open_regular(self._lines, _MOST_BYTES) as file:
+            # A line of no end comes in pieces, none of which is sound.
+            for i, line in enumerate(iter(lambda: file.readline(_MOST_LINE), b"")):
                 row = _parse(line)
                 if row.get("name") is not None:
                     yield i, row
@@ -301,14 +303,10 @@ def _path(row: Row) -> str:
     return os.path.join(row.get("root", ""), row["name"])
 
 
-def _read_json(path: Path) -> Row:
-    return _parse(path.read_text(encoding="utf-8") + "\n") if path.exists() else {}
-
-
-def _parse(line: str) -> Row:
+def _parse(line: bytes) -> Row:
     """{} where the line is damaged or its end is missing."""
     try:
-        content = json.loads(line) if line.endswith("\n") else {}
+        content = regular.parsed_json(line) if line.endswith(b"\n") else {}
     except ValueError:
         return {}
     return content if isinstance(content, dict) else {}

@@ -10,7 +10,9 @@ import numpy as np
 import safetensors
 
 from diffad_jax.models.inception import LAYERS, SMALLEST_INPUT, Inception
+from diffad_jax.runtime.regular import open_regular
 
+MOST_WEIGHTS = 2**34  # bytes of a file of weights
 READABLE = ("F16", "F32", "F64")  # the types of numbers that NumPy has too
 _MAX_HEADER = 2**24  # bytes; 100,000 tensors take them
 NUM_LISTED = 5  # faults an error message lists in full
@@ -86,17 +88,19 @@ def open_safetensors(path: str | os.PathLike[str]) -> Any:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is no safetensors file, or is damaged.
+      ValueError: it is no regular file, no safetensors file, or is damaged.
     """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"there is no weights file {os.fspath(path)}")
     try:
-        with open(path, "rb") as file:
+        with open_regular(path, MOST_WEIGHTS) as file:
             length = int.from_bytes(file.read(8), "little")
         if length > _MAX_HEADER:
             raise ValueError(f"its header claims {length} bytes")
         return safetensors.safe_open(path, framework="numpy")
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no weights file {os.fspath(path)}") from None
+    except OSError as error:
+        raise ValueError(f"cannot read {os.fspath(path)}: {error.strerror or error}") from error
+    except (safetensors.SafetensorError, ValueError) as error:
         raise ValueError(
             f"{os.fspath(path)} is not a safetensors file, or is damaged: {error}"
         ) from error

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import json
 import logging
 import os
 import shutil
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from diffad_jax.errors import UserError
+from diffad_jax.runtime import regular
 
 logger = logging.getLogger(__name__)
 
@@ -98,12 +98,16 @@ def sync_all(path: Path) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """The object in a small JSON file that can be made again; {} where it is absent or damaged."""
+    """The object in a small JSON file that can be made again; {} where it is absent or damaged.
+
+    Raises:
+      OSError: there is something else than a readable file.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = regular.read_json(path)
     except FileNotFoundError:
         return {}
-    except (ValueError, RecursionError):
+    except ValueError:
         content = None
     if not isinstance(content, dict):
         logger.warning("%s is damaged and made anew", path)

@@ -15,10 +15,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from diffad_jax.errors import UserError
-from diffad_jax.runtime import files
+from diffad_jax.runtime import files, regular
 
 logger = logging.getLogger(__name__)
 _NAME = ".lock"  # stays when its holder has ended: to delete it would let two hold it at once
+_MOST_TEXT = 2**10  # bytes
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
@@ -35,12 +36,15 @@ def hold(folder: Path) -> Iterator[None]:
 
     Raises:
       LockedError: another process holds it.
+      OSError: no lock can be there.
     """
     files.make_folder(folder)
     path = folder / _NAME
     with contextlib.ExitStack() as stack:
         holder = ""
         if jax.process_index() == 0:
+            if path.exists():
+                regular.open_regular(path).close()
             file = stack.enter_context(path.open("a+", encoding="utf-8"))
             holder = _lock(file.fileno(), path)
         held = not holder
@@ -61,7 +65,8 @@ def _lock(file: int, path: Path) -> str:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return path.read_text(encoding="utf-8", errors="replace").strip() or "another process"
+        with regular.open_regular(path) as text:
+            return text.read(_MOST_TEXT).decode(errors="replace").strip() or "another process"
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise

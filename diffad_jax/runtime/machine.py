@@ -9,7 +9,7 @@ from diffad_jax.errors import is_disk_full, is_refused
 # What the place itself is the reason for, and no fault of the program.
 _OF_THE_PLACE = (
     errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.ESTALE,
-    errno.EMFILE, errno.ENFILE, errno.ETIMEDOUT,
+    errno.EMFILE, errno.ENFILE, errno.ETIMEDOUT, errno.ENXIO, errno.EFBIG,
 )  # fmt: skip
 
 
@@ -29,7 +29,11 @@ def describe(error: Exception, place: object) -> str | None:
                 f"{where}: {error.strerror}. Change its permissions, or choose a folder that this "
                 "user may read and write."
             )
-        return f"{where}: {error.strerror}" if error.errno in _OF_THE_PLACE else None
+        if error.errno in _OF_THE_PLACE:
+            return (
+                f"{where}: {error.strerror}. Mend or remove what is there, or choose another path."
+            )
+        return None
     if "PERMISSION_DENIED" in str(error) or "Permission denied" in str(error):  # of TensorStore
         return f"{place}: a file there cannot be read or written by this user: {_first(error)}"
     try:

@@ -4,10 +4,13 @@ Nothing of this package is imported here: exported models carry a copy of this f
 """
 
 import errno
+import json
 import os
 import stat
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+MOST_JSON = 2**26  # bytes
+_MOST_VALUES = 2**18  # in a JSON file; a split of so many photos takes 30 MiB
 # A pipe without a writer would otherwise be waited for; Windows knows neither flag.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
@@ -38,13 +41,37 @@ def read_regular(path: str | os.PathLike[str], most_bytes: int) -> bytes:
     return data
 
 
+def read_json(path: str | os.PathLike[str], most_bytes: int = MOST_JSON) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+      OSError: see ``read_regular``.
+      ValueError: it is no JSON, or larger than any that is meant to be read.
+    """
+    return parsed_json(read_regular(path, most_bytes))
+
+
+def parsed_json(data: bytes) -> Any:
+    """What a JSON text holds, in memory that its length bounds.
+
+    Raises:
+      ValueError: see ``read_json``.
+    """
+    if sum(map(data.count, b",[{")) > _MOST_VALUES:  # Python makes 64 bytes of two, "[]"
+        raise ValueError(f"more than {_MOST_VALUES} values")
+    try:
+        return json.loads(data.decode())
+    except RecursionError:
+        raise ValueError("values nested too deep") from None
+
+
 def _check(
     path: str | os.PathLike[str], status: os.stat_result, most_bytes: int | None = None
 ) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "no regular file, but a pipe, a socket or a device", path)
+        raise OSError(errno.ENXIO, "no regular file, but a pipe, a socket or a device", path)
     if most_bytes is not None and status.st_size > most_bytes:
         raise _too_large(path, most_bytes)
 

@@ -26,7 +26,7 @@ from orbax.checkpoint.path import atomicity
 from diffad_jax.errors import UserError, is_disk_full
 from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.train_state import Params, TrainState, Weights
-from diffad_jax.runtime import checksums, files, sharding
+from diffad_jax.runtime import checksums, files, regular, sharding
 from diffad_jax.training.fingerprint import ONLY_FOR_TRAINING, config_fields, fingerprint
 
 logger = logging.getLogger(__name__)
@@ -291,10 +291,10 @@ def _refuse_unfitting(directory: Path, found: dict, wanted: dict) -> None:
 def _fault(folder: Path) -> str:
     """What is wrong with a checkpoint's files; empty if nothing is."""
     try:
-        written = json.loads((folder / _CHECKSUMS).read_text(encoding="utf-8"))
+        written = regular.read_json(folder / _CHECKSUMS)
     except FileNotFoundError:
         return f"{_CHECKSUMS} is missing"
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return f"{_CHECKSUMS} is unreadable"
     if fault := checksums.fault(folder, written):
         return fault

@@ -11,6 +11,9 @@ import numpy as np
 
 from diffad_jax.data import pictures
 from diffad_jax.runtime import files
+from diffad_jax.runtime.regular import open_regular
+
+_MOST_BYTES, _MOST_LINE = 2**32, 2**16  # of metrics.jsonl
 
 
 class Journal:
@@ -96,12 +99,11 @@ class _EventFile:
 
 def _forget(path: Path, title: str, start: int) -> None:
     """Removes the stage's lines behind step ``start``, and those that are cut off or damaged."""
-    kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            entry = json.loads(line)
-            if entry["stage"] != title or entry["step"] <= start:
-                kept.append(line + "\n")
-        except (ValueError, KeyError, TypeError):
-            continue
-    files.write_whole(path, "".join(kept))
+    with files.whole(path) as new, open_regular(path, _MOST_BYTES) as old, new.open("wb") as kept:
+        while line := old.readline(_MOST_LINE):
+            try:
+                entry = json.loads(line)
+                if entry["stage"] != title or entry["step"] <= start:
+                    kept.write(line.rstrip(b"\n") + b"\n")
+            except (ValueError, KeyError, TypeError, RecursionError):
+                continue

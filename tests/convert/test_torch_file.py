@@ -221,8 +221,8 @@ def test_files_of_other_kinds_are_explained(tmp_path):
         (text, "is no PyTorch file: neither a zip archive nor the format before it"),
         (other, "with 0 entries data.pkl"),
         (tmp_path / "missing", "cannot read .*missing: No such file"),
-        (tmp_path, "cannot read .*: it is no regular file"),
-        (tmp_path / "fifo", "cannot read .*: it is no regular file"),
+        (tmp_path, "cannot read .*: Is a directory"),
+        (tmp_path / "fifo", "cannot read .*fifo: no regular file, but a pipe"),
     ):
         with pytest.raises(ConvertError, match=message):
             torch_file.read(path)
