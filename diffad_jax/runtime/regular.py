@@ -15,7 +15,7 @@ _MOST_VALUES = 2**18  # in a JSON file; a split of so many photos takes 30 MiB
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
-def open_regular(path: str | os.PathLike[str], most_bytes: int | None = None) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str], most_bytes: float | None = None) -> BinaryIO:
     """The file, opened to be read. Links are followed.
 
     Raises:
@@ -66,7 +66,7 @@ def parsed_json(data: bytes) -> Any:
 
 
 def _check(
-    path: str | os.PathLike[str], status: os.stat_result, most_bytes: int | None = None
+    path: str | os.PathLike[str], status: os.stat_result, most_bytes: float | None = None
 ) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), path)
@@ -76,5 +76,5 @@ def _check(
         raise _too_large(path, most_bytes)
 
 
-def _too_large(path: str | os.PathLike[str], most_bytes: int) -> OSError:
+def _too_large(path: str | os.PathLike[str], most_bytes: float) -> OSError:
     return OSError(errno.EFBIG, f"larger than {most_bytes / 2**20:g} MiB", path)
