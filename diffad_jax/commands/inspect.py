@@ -7,7 +7,7 @@ import ml_collections
 from diffad_jax.data import inspect as data_inspect
 from diffad_jax.data import inspect_text
 from diffad_jax.data.examples import write_toy
-from diffad_jax.methods.registry import require_synthesis
+from diffad_jax.methods.registry import get_method
 from diffad_jax.runtime import console, files
 
 
@@ -20,9 +20,9 @@ def inspect(config: ml_collections.ConfigDict, output: Path, overwrite: bool = F
     """
     written = ("summary.json", "contact_sheet.png")
     files.require_new(overwrite, *(output / c / n for c in config.categories for n in written))
-    require_synthesis(config)
     write_toy(config)
+    synthesis = get_method(config).needs_synthesis
     for category in config.categories:
-        summary = data_inspect.inspect_category(config, category, output / category)
+        summary = data_inspect.inspect_category(config, category, output / category, synthesis)
         console.say(inspect_text.as_text(summary))
         console.say(f"{category}: summary.json and contact_sheet.png are in {output / category}\n")

@@ -143,8 +143,8 @@ def _check(
     method = get_method(config)
     if "reconstruction" in save and not method.reconstructs:
         raise ConfigError(f"--save=reconstruction: {config.method} makes none")
-    if tile and method.whole_photos:
-        raise ConfigError(f"--tile does not go with {config.method}, {method.whole_photos}")
+    if tile and (reason := method.whole_photos(ml_collections.FrozenConfigDict(config))):
+        raise ConfigError(f"--tile does not go with {config.method}, {reason}")
     if (tile or "mask" in save) and method.score_map is None:
         raise ConfigError(
             f"--tile and --save=mask do not go with {config.method}, whose score is no value of "

@@ -39,7 +39,7 @@ class _Seen:
 
 
 def inspect_category(
-    config: ml_collections.ConfigDict, category: str, output: Path
+    config: ml_collections.ConfigDict, category: str, output: Path, synthesis: bool = True
 ) -> dict[str, Any]:
     """Writes ``contact_sheet.png`` and ``summary.json`` into ``output``.
 
@@ -51,6 +51,8 @@ def inspect_category(
       config: the whole config; ``config.data.recorded`` is ignored.
       category: a folder below ``config.data.root``.
       output: a folder; it is made.
+      synthesis: whether the method learns from examples with synthetic anomalies, which the contact
+        sheet then shows; else it shows normal photos.
 
     Returns:
       What ``summary.json`` holds; ``inspect_text.as_text`` shows it. Shares are in [0, 1].
@@ -62,7 +64,7 @@ def inspect_category(
     normal_files = [r.file for r in found.records if r.split == "train"]
     rules = images.rules(config.data)
     config = bit_depth.stated(config, lambda: bit_depth.detect(normal_files, rules))
-    examples = _examples(config, category)
+    examples = _examples(config, category) if synthesis else None
     mask_files = [r.mask for r in found.records if r.mask is not None]
     mask_set, problems = masks.survey(mask_files, images.rules(config.data))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -95,8 +97,13 @@ def inspect_category(
         ],
         "duplicates": duplicates,
         "masks": _masks(config, test) | {"values": mask_set.describe(), "problems": problems},
-        "synthesis": _synthesis(config, examples, output / "contact_sheet.png"),
+        "synthesis": None,
     }
+    sheet = output / "contact_sheet.png"
+    if examples is None:
+        _show_photos(config, train, mask_set.rules, sheet)
+    else:
+        summary["synthesis"] = _synthesis(config, examples, sheet)
     text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
     write_whole(output / "summary.json", text)
     return summary
@@ -197,6 +204,18 @@ def _masks(config: ml_collections.ConfigDict, test: Sequence[_Seen]) -> dict[str
         "lost_by_resizing": [s.record.mask for s in masked if s.lost_by_resizing],
         "share": {kind: _spread(values) for kind, values in shares.items()},
     }
+
+
+def _show_photos(
+    config: ml_collections.ConfigDict, train: Sequence[_Seen], rules: images.Rules, sheet: Path
+) -> None:
+    """A sheet of the first readable normal photos, as the detector sees them."""
+    files = [s.record.file for s in train if s.facts][:_ROWS]
+    rows = [
+        pictures.Row(os.path.basename(f), [images.read_image(f, config.image_size, rules)])
+        for f in files
+    ]
+    pictures.contact_sheet(sheet, _COLUMNS[:1], rows)
 
 
 def _synthesis(

@@ -39,6 +39,8 @@ def as_text(summary: dict[str, Any]) -> str:
     lines += _list("empty once resized", masks["lost_by_resizing"])
     lines += _list("odd masks", masks["problems"])
     lines.append(_line("mask values", masks["values"].removeprefix("masks hold the values ")))
+    if synthesis is None:
+        return "\n".join(lines + _areas(masks["share"]))
     lines.append(
         _line(
             "synthesis",

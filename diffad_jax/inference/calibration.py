@@ -113,7 +113,10 @@ def load_or_choose(
         "predictions": dataclasses.asdict(predictions),
     }
     if content != stored:
-        files.write_whole(path, json.dumps(content, indent=2) + "\n")
+        try:
+            files.write_whole(path, json.dumps(content, indent=2) + "\n")
+        except OSError as error:  # read-only, or full
+            console.note(f"threshold {found.threshold}, found anew and not kept: {error}")
     return found
 
 

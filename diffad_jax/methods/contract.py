@@ -123,7 +123,7 @@ class Method:
       score_map: (anomaly_map [b, h, w] of any size, *, config) -> what the score is the largest
         value of, [b, h, w]; None where the score is no value of a map, so that photos cannot be
         put together from windows, and no mask fits the threshold.
-      whole_photos: why photos cannot be cut into windows; empty where they can.
+      whole_photos: config -> why photos cannot be cut into windows; empty where they can.
       map_range: the map's values that pictures show as black and as yellow; None has them chosen on
         normal photos.
       reconstructs: whether a prediction holds a reconstruction.
@@ -138,7 +138,7 @@ class Method:
     predict: Predict
     parts: tuple[tuple[str, Callable], ...] = ()
     score_map: Callable[..., jax.Array] | None
-    whole_photos: str = ""
+    whole_photos: Callable[[Config], str] = lambda config: ""
     map_range: Callable[[Config], tuple[float, float] | None] = lambda config: None
     reconstructs: bool
     needs_synthesis: bool

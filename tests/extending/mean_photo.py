@@ -47,7 +47,7 @@ METHOD = Method(
     stages=lambda config: (Stage(name=NAME, sections=(SECTION,), fit=fit),),
     predict=predict,
     score_map=lambda anomaly_map, config: anomaly_map,
-    whole_photos="which knows places of whole photos",
+    whole_photos=lambda config: "which knows places of whole photos",
     reconstructs=False,
     needs_synthesis=False,
     describe=lambda config: {"score": "the map's largest value", "map": "standard deviations"},

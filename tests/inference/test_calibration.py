@@ -1,6 +1,8 @@
 """What was held out when training began stays held out, whatever the folder holds later."""
 
+import errno
 import json
+import os
 
 import ml_collections
 import numpy as np
@@ -176,3 +178,17 @@ def test_without_held_out_photos_there_is_no_threshold(folder):
     folder.config.data.validation_share = 0.0
     found = folder.choose()
     assert found.threshold is None and found.pixel_threshold is None
+
+
+def test_a_read_only_folder_takes_another_rate_and_keeps_nothing(folder, monkeypatch, capsys):
+    strict = folder.choose().threshold
+    stored = (folder.directory / "threshold.json").read_bytes()
+
+    def refuse(path, text):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr("diffad_jax.runtime.files.write_whole", refuse)
+    folder.config.evaluation.false_alarm_rate = 0.5
+    loose = folder.choose().threshold
+    assert loose < strict and (folder.directory / "threshold.json").read_bytes() == stored
+    assert f"threshold {loose}, found anew and not kept: " in capsys.readouterr().err

@@ -544,6 +544,10 @@ def test_what_a_method_cannot_give_is_refused(line):
         line(tile=True)
     with pytest.raises(ConfigError, match="--save=reconstruction: padim makes none"):
         line(save=["reconstruction"])
+    line.config.method = "diffad"
+    line.config.normal_level.floor = 0.1
+    with pytest.raises(ConfigError, match="--tile does not go with diffad, .*floor=0 leaves that"):
+        line(tile=True)
 
 
 def test_tables_are_on_the_disk_at_the_end_and_pictures_before_their_rows(line, disk_calls):

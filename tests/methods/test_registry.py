@@ -155,10 +155,21 @@ def test_a_config_of_another_method_is_refused(make):
         check_config(config)
 
 
-def test_modes_that_need_synthetic_anomalies_say_so(make, tmp_path):
-    for mode in (inspect, lambda c, out: record(c, out, 1)):
-        with pytest.raises(ConfigError, match="learns without synthetic anomalies"):
-            mode(make("padim"), tmp_path / "out")
+def test_recording_needs_synthetic_anomalies_and_says_so(make, tmp_path):
+    with pytest.raises(ConfigError, match="learns without synthetic anomalies"):
+        record(make("padim"), tmp_path / "out", 1)
+
+
+@pytest.mark.parametrize("method", CONFIGS)
+def test_data_are_inspected_without_synthesis_too(make, tmp_path, capsys, method):
+    inspect(make(method), tmp_path / "out")
+    folder = tmp_path / "out" / "tiles"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["train"]["photos"] > 1 and summary["synthesis"] is None
+    printed = capsys.readouterr().out
+    assert "training photos" in printed and "synthesis" not in printed
+    with Image.open(folder / "contact_sheet.png") as sheet:
+        assert sheet.width < 300 < sheet.height  # one column
 
 
 @pytest.fixture

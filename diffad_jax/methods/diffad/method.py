@@ -88,6 +88,16 @@ def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
     return filters.power_mean_filter(anomaly_map, c.smoothing, c.smoothing_power)
 
 
+def whole_photos(config: Config) -> str:
+    """See ``contract.Method``: levels are those of places."""
+    if not _is_relative(config):
+        return ""
+    return (
+        "whose maps are relative to normal photos, place by place: --config.normal_level.floor=0 "
+        "leaves that away"
+    )
+
+
 def describe(config: Config) -> dict[str, str]:
     """What a reader of a report must know of the method."""
     c, e = config.reconstruction, config.evaluation
@@ -120,6 +130,7 @@ METHOD = Method(
     predict=predict,
     parts=(("encode", _encode), ("denoise", _denoise), ("decode", _decode), ("segment", _segment)),
     score_map=score_map,
+    whole_photos=whole_photos,
     map_range=map_range,
     reconstructs=True,
     needs_synthesis=True,
