@@ -111,6 +111,7 @@ def measure(
         held_out=lambda: batch,
         normal_photos=lambda: iter(()),
         num_photos=8,
+        num_train=8,
         photos="none",
     )
     stage = Sleeper(seconds, state_mib)

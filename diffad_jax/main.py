@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Orbax reports every file at level INFO.
     logging.set_verbosity(logging.WARNING)
     logging.use_absl_handler()
+    logging.get_absl_handler().setFormatter(None)  # a warning is its sentence, without a prefix
     quieten_storage()
     try:
         config, mode = command_line.parse(sys.argv if argv is None else argv)

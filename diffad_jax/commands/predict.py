@@ -23,8 +23,8 @@ from diffad_jax.inference.writer import Row
 from diffad_jax.methods.registry import get_method
 from diffad_jax.runtime import console, lock
 from diffad_jax.runtime.batches import map_ahead
+from diffad_jax.runtime.progress import CountProgress
 from diffad_jax.runtime.signals import Stopped, StopSignal
-from diffad_jax.training.progress import PhotoProgress
 
 _SHOWN = 20  # unreadable files at the end; the tables name all
 _TILE_NOTE = (
@@ -176,7 +176,7 @@ def _score(
             )
         )
 
-    with PhotoProgress(len(photos)) as progress, ThreadPoolExecutor(1) as behind:
+    with CountProgress(len(photos)) as progress, ThreadPoolExecutor(1) as behind:
 
         def settle(writing: Future[list[Row]]) -> None:
             rows = writing.result()

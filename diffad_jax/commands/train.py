@@ -1,5 +1,6 @@
 """Train what is missing, then evaluate: category by category."""
 
+import functools
 import json
 import shutil
 import time
@@ -20,7 +21,7 @@ from diffad_jax.methods.registry import get_method, sections
 from diffad_jax.methods.sizes import check_sizes
 from diffad_jax.methods.train_state import Weights
 from diffad_jax.runtime import console, files, lock, sharding
-from diffad_jax.training import checkpoint, fit, loop
+from diffad_jax.training import checkpoint, fit, loop, outlook
 from diffad_jax.training.data import Data, Outcome
 from diffad_jax.training.fingerprint import describe_photos
 from diffad_jax.training.held_out import settle
@@ -47,11 +48,12 @@ def train_and_evaluate(
     """
     examples.prepare(config)
     _check(config, workdir)
-    for category in config.categories:
+    for i, category in enumerate(config.categories, start=1):
         with lock.hold(workdir / category):
             train_category(
-                config, workdir / category, category, profile, retrain, finetune, recalibrate
-            )
+                config, workdir / category, category, profile, retrain, finetune, recalibrate,
+                categories_after=len(config.categories) - i,
+            )  # fmt: skip
     if jax.process_count() == 1:
         evaluate(config, workdir)
     elif jax.process_index() == 0:
@@ -93,10 +95,12 @@ def train_category(
     retrain: bool = False,
     finetune: bool = False,
     recalibrate: bool = False,
+    categories_after: int = 0,
 ) -> None:
     """Trains or fits the stages of ``config.method``; a finished one is loaded instead.
 
-    Metrics on held-out photos, seconds and memory go to ``stages.json``.
+    Metrics on held-out photos, seconds and memory go to ``stages.json``. ``categories_after`` are
+    still to come, for the time left.
     """
     frozen_config = ml_collections.FrozenConfigDict(config)
     _refuse_other_work(config, directory)
@@ -119,17 +123,28 @@ def train_category(
     data = _data(frozen_config, category, photos)
     again = retrain or finetune
     weights: Weights = {}
-    for stage in get_method(config).stages(frozen_config):
+    stages = get_method(config).stages(frozen_config)
+    if jax.process_index() == 0:
+        plan = outlook.describe(stages, frozen_config, photos, data.num_photos)
+        console.note(f"{category}: {plan}")
+
+    def flop_after(stage: str) -> float:
+        flop = outlook.flop_of_stages(stages, frozen_config, data)
+        later = [*flop][[*flop].index(stage) + 1 :]
+        return sum(flop[name] for name in later) + categories_after * sum(flop.values())
+
+    for stage in stages:
         if stage.fit and weights and jax.process_count() > 1:
             continue  # left to the one process that evaluates
         started = time.monotonic()
         title = f"{category}/{stage.name}"
         if stage.fit:
-            outcome = fit.fit_stage(stage, frozen_config, weights, directory, data, again)
+            outcome = fit.fit_stage(stage, frozen_config, weights, directory, data, title, again)
         else:
             outcome = loop.train_stage(
-                stage, frozen_config, weights, directory, data, title, profile
-            )
+                stage, frozen_config, weights, directory, data, title, profile,
+                functools.partial(flop_after, stage.name),
+            )  # fmt: skip
         weights[stage.name] = outcome.weights
         if jax.process_index() != 0:
             continue
@@ -187,6 +202,7 @@ def _data(config: ml_collections.FrozenConfigDict, category: str, photos: Split)
         held_out=held_out,
         normal_photos=normal_photos,
         num_photos=len(photos.train) + len(photos.held_out),
+        num_train=len(photos.train),
         photos=photos.describe(),
         recording=f"; {describe_photos([recording])}" if recording else "",
         pretrained=lambda stage: pretrained.load(stage.pretrained(config), config),

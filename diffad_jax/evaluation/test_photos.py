@@ -4,7 +4,6 @@ Memory holds one batch and a few numbers for each photo; maps and pictures go to
 """
 
 import dataclasses
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,10 +21,10 @@ from diffad_jax.evaluation.ranking import NO_RECONSTRUCTION, Metric
 from diffad_jax.evaluation.stack import Stack
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.registry import get_method
+from diffad_jax.runtime import console
+from diffad_jax.runtime.progress import CountProgress
 from diffad_jax.training.held_out import load_split
 from diffad_jax.types import Prediction
-
-logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +68,9 @@ def run(
     rules = images.rules(config.data)
     mask_set, problems = masks.survey([r.mask for r in records if r.mask is not None], rules)
     for problem in problems:
-        logger.warning("%s", problem)
+        console.note(problem)
     if mask_set.values not in ((), (255,)):
-        logger.warning("%s", mask_set.describe())
+        console.note(f"{category}: {mask_set.describe()}")
     photos = Stack(folder, (size, size, 3), np.uint8)
     truths, maps = Stack(folder, (size, size), bool), Stack(folder, (size, size), np.float32)
     columns: dict[str, Stack] = {}
@@ -80,27 +79,31 @@ def run(
     reconstructs, features = get_method(config).reconstructs, None
     if reconstructs and inception is not None:
         features = fid.no_statistics(e.fid_dimension)
-    for start in range(0, len(records), e.batch_size):
-        batch = records[start : start + e.batch_size]
-        pixels, _, _ = images.read_images([r.file for r in batch], size, rules)
-        truth = _read_masks(batch, size, mask_set, e.mask_rule)
-        started = time.perf_counter()
-        predicted = detector.predict_all(pixels, e.batch_size)
-        seconds.append((time.perf_counter() - started) / e.batch_size)  # it is filled up
-        photos.append(pixels)
-        truths.append(truth)
-        maps.append(predicted.anomaly_map)
-        for title, made in _made(config, predicted).items():
-            column = columns.setdefault(title, Stack(folder, (size, size, 3), np.uint8))
-            column.append(pictures.to_bytes(made))
-        scores.append(predicted.score)
-        areas.append(truth.sum(axis=(1, 2)))
-        if reconstructs:
-            exact = np.divide(pixels, 255.0, dtype=np.float32)
-            squares.append(squared_errors(exact, predicted.reconstruction, truth))
-        if features is not None:
-            of_batch = fid.image_statistics([predicted.reconstruction], inception, e.fid_dimension)
-            features = fid.merge(features, of_batch)
+    with CountProgress(len(records), title=f"{category}, test") as progress:
+        for start in range(0, len(records), e.batch_size):
+            batch = records[start : start + e.batch_size]
+            pixels, _, _ = images.read_images([r.file for r in batch], size, rules)
+            truth = _read_masks(batch, size, mask_set, e.mask_rule)
+            started = time.perf_counter()
+            predicted = detector.predict_all(pixels, e.batch_size)
+            seconds.append((time.perf_counter() - started) / e.batch_size)  # it is filled up
+            photos.append(pixels)
+            truths.append(truth)
+            maps.append(predicted.anomaly_map)
+            for title, made in _made(config, predicted).items():
+                column = columns.setdefault(title, Stack(folder, (size, size, 3), np.uint8))
+                column.append(pictures.to_bytes(made))
+            scores.append(predicted.score)
+            areas.append(truth.sum(axis=(1, 2)))
+            if reconstructs:
+                exact = np.divide(pixels, 255.0, dtype=np.float32)
+                squares.append(squared_errors(exact, predicted.reconstruction, truth))
+            if features is not None:
+                of_batch = fid.image_statistics(
+                    [predicted.reconstruction], inception, e.fid_dimension
+                )
+                features = fid.merge(features, of_batch)
+            progress.update(len(batch))
     test = TestSet(
         files=[r.file for r in records],
         defect_types=[r.defect_type for r in records],

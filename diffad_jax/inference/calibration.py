@@ -16,6 +16,7 @@ from diffad_jax.inference import batching
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.registry import get_method
 from diffad_jax.runtime import console, files
+from diffad_jax.runtime.progress import CountProgress
 from diffad_jax.training.held_out import load_split
 
 NONE_HELD_OUT = "no normal photo was held out to choose a threshold"
@@ -166,16 +167,18 @@ def _calibrate(
 def _predict(detector: Detector, paths: Sequence[str], tile: bool) -> _Predictions:
     """Of readable photos."""
     found, reason = _Predictions([], [], [], []), ""
-    for result in itertools.chain.from_iterable(batching.score_photos(detector, paths, tile)):
-        if isinstance(result, batching.Scored):
-            found.scores.append(result.score)
-            found.windows.append(result.num_windows)
-            found.medians.append(float(np.median(result.anomaly_map)))
-            found.largest.append(float(result.anomaly_map.max()))
-            continue
-        reason = result.reason
-        if detector.config.data.on_bad_image == "fail":
-            raise images.ImageError(reason)
+    with CountProgress(len(paths), "normal photos") as progress:
+        for result in itertools.chain.from_iterable(batching.score_photos(detector, paths, tile)):
+            progress.update(1)
+            if isinstance(result, batching.Scored):
+                found.scores.append(result.score)
+                found.windows.append(result.num_windows)
+                found.medians.append(float(np.median(result.anomaly_map)))
+                found.largest.append(float(result.anomaly_map.max()))
+                continue
+            reason = result.reason
+            if detector.config.data.on_bad_image == "fail":
+                raise images.ImageError(reason)
     if not found.scores:
         raise images.ImageError(f"none of {len(paths)} normal photos could be read: {reason}")
     return found

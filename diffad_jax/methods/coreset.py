@@ -11,7 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffad_jax.runtime.progress import CountProgress
+
 _BLOCK = 8192  # rows that are on the device at a time
+_SHOWN_AT_ONCE = 64  # choices between two looks at the clock
 
 
 class Candidates:
@@ -84,13 +87,32 @@ def coreset(features: np.ndarray, count: int, dimensions: int, seed: int) -> np.
     return features[np.asarray(greedy(points, start, count))]
 
 
-@functools.partial(jax.jit, static_argnames="count")
 def greedy(points: jax.Array, start: jax.Array | int, count: int) -> jax.Array:
     """[count] indices of [n, d] points: ``start``, then each time the farthest from those before.
 
     Of equally far ones the first. It takes n · d · count operations and no more memory than the
     points themselves.
     """
+    chosen = jnp.zeros(count, jnp.int32).at[0].set(start)
+    nearest = jnp.full(len(points), jnp.inf)
+    with CountProgress(count, "patches of the bank chosen") as progress:
+        for begin in range(1, count, _SHOWN_AT_ONCE):
+            end = min(begin + _SHOWN_AT_ONCE, count)
+            chosen, nearest = _choose(points, chosen, nearest, begin, end)
+            jax.block_until_ready(chosen)
+            progress.update(end - begin)
+    return chosen
+
+
+@functools.partial(jax.jit, donate_argnums=(1, 2))
+def _choose(
+    points: jax.Array,
+    chosen: jax.Array,
+    nearest: jax.Array,
+    begin: jax.Array | int,
+    end: jax.Array | int,
+) -> tuple[jax.Array, jax.Array]:
+    """The choices from ``begin`` up to ``end``; ``nearest`` [n] is the distance to those before."""
 
     def choose(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         chosen, nearest = carry
@@ -98,6 +120,4 @@ def greedy(points: jax.Array, start: jax.Array | int, count: int) -> jax.Array:
         nearest = jnp.minimum(nearest, jnp.sum((points - latest[None]) ** 2, axis=-1))
         return chosen.at[i].set(jnp.argmax(nearest)), nearest
 
-    first = jnp.zeros(count, jnp.int32).at[0].set(start)
-    farthest = jnp.full(len(points), jnp.inf)
-    return jax.lax.fori_loop(1, count, choose, (first, farthest))[0]
+    return jax.lax.fori_loop(begin, end, choose, (chosen, nearest))

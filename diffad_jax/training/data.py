@@ -20,6 +20,7 @@ class Data:
     held_out: Callable[[], Batch]  # examples on held-out photos, whole in every process
     normal_photos: Callable[[], Iterator[np.ndarray]]  # for ``Stage.fit``
     num_photos: int  # normal ones, on which an epoch's length depends
+    num_train: int  # of these, in ``normal_photos``
     photos: str  # names them, for the fingerprint
     recording: str = ""  # names the recording that examples come from, if they do
     pretrained: Callable[[Stage], Weights] = lambda stage: {}  # loads what the stage learns with

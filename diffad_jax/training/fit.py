@@ -1,15 +1,18 @@
 """Fits the stages that take no gradient steps; saves them like those that do."""
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import ml_collections
+import numpy as np
 
 from diffad_jax.errors import ConfigError
 from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.train_state import Weights
 from diffad_jax.runtime import console
+from diffad_jax.runtime.progress import CountProgress
 from diffad_jax.training.checkpoint import Checkpoints
 from diffad_jax.training.data import Data, Outcome
 from diffad_jax.training.fingerprint import (
@@ -26,6 +29,7 @@ def fit_stage(
     earlier_weights: Weights,
     directory: Path,
     data: Data,
+    title: str,
     retrain: bool = False,
 ) -> Outcome:
     """Fits ``stage`` unless its folder holds it already.
@@ -38,6 +42,7 @@ def fit_stage(
       earlier_weights: those of the stages before, by name.
       directory: the category's folder; the checkpoint goes to ``directory / NAME``, as step 1 of 1.
       data: the normal photos.
+      title: for the progress bar.
       retrain: fit again where the pretrained network is another one by now.
 
     Raises:
@@ -64,11 +69,20 @@ def fit_stage(
             weights = checkpoints.restore(step, "weights", None, wanted, for_training=False)
             return Outcome(weights, {}, trained=False)
         stands_on = earlier_weights | data.pretrained(stage)
-        weights = stage.fit(config, data.normal_photos(), stands_on)
+        console.note(f"{title}: one pass over {data.num_train} photos")
+        with CountProgress(data.num_train, title=title) as progress:
+            weights = stage.fit(config, _counted(data.normal_photos(), progress), stands_on)
         made_of = fingerprint(stage, config, stands_on, data.photos)
         checkpoints.remove_after(0)
         checkpoints.save(1, None, weights, made_of, planned_steps=1, metrics={}, best_by="")
         return Outcome(weights, {}, trained=True)
+
+
+def _counted(batches: Iterator[np.ndarray], progress: CountProgress) -> Iterator[np.ndarray]:
+    """``batches``; one counts as done when the next one is asked for."""
+    for batch in batches:
+        yield batch
+        progress.update(len(batch))
 
 
 def _pretrained_changed(

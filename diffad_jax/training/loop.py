@@ -45,6 +45,7 @@ def train_stage(
     data: Data,
     title: str,
     profile: Steps | None = None,
+    flop_after: Callable[[], float] = lambda: 0.0,
 ) -> Outcome:
     """Trains ``stage`` from its newest sound checkpoint (or from nothing) to its last step.
 
@@ -56,6 +57,7 @@ def train_stage(
       data: training and held-out examples.
       title: for the progress bar.
       profile: steps to trace, into ``directory / "profile" / NAME``.
+      flop_after: of the stages that come later, see ``Progress``.
 
     Raises:
       checkpoint.CheckpointError: the folder holds a checkpoint of another config.
@@ -95,7 +97,16 @@ def train_stage(
         profiler = Profiler(profile, directory / "profile" / stage.name)
         with contextlib.closing(journal), profiler:
             _Run(
-                stage, config, stands_on, checkpoints, made_of, held_out, title, journal, profiler
+                stage,
+                config,
+                stands_on,
+                checkpoints,
+                made_of,
+                held_out,
+                title,
+                journal,
+                profiler,
+                flop_after,
             ).train(state, itertools.chain([first], stream), first)
     step = chosen_step(checkpoints, max(start, num_steps), config)
     wanted = fingerprint(stage, config, earlier_weights)
@@ -129,6 +140,7 @@ class _Run:
     title: str
     journal: Journal
     profiler: Profiler
+    flop_after: Callable[[], float]
 
     def train(self, state: TrainState, stream: Iterator[dict[str, jax.Array]], first: dict) -> None:
         """To the last step.
@@ -139,8 +151,9 @@ class _Run:
         settings, due = self.stage.settings(self.config), None
         start, total = int(state.step), settings.steps
         progress = Progress(
-            self.title, start, total, settings.batch_size, self.config.training.compute_dtype
-        )
+            self.title, start, total, settings.batch_size, self.config.training.compute_dtype,
+            self.flop_after,
+        )  # fmt: skip
         with progress, StopSignal() as stop:
             with progress.compiling():
                 jitted = self._jitted(state)
@@ -200,6 +213,7 @@ class _Run:
     def _finish(self, due: PendingStep, progress: Progress) -> None:
         """Waits for the step, and shows and saves what is due of it."""
         jax.block_until_ready(due.metrics)
+        progress.done(due.step)
         if not due.shows:
             return
         values = self._checked(due.step, due.metrics)

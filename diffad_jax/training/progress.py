@@ -3,27 +3,51 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import tqdm
 
 from diffad_jax.runtime import console
 from diffad_jax.runtime.peaks import peak_flop_per_second
+from diffad_jax.runtime.progress import BAR, COMPILING, EVERY, about, clock
+
+_TIMED = 5.0  # seconds of steps after which the time left is told
 
 
 class Progress:
     """Shows steps, loss, images/s and time left of one stage; only process 0 shows anything.
 
-    Speeds are those since the last ``update``; they and the time left leave out the compilation.
+    Speeds are those since the last ``update``; they and the time left leave out the compilation and
+    the first step.
+
+    Args:
+      title: of the stage.
+      start: steps that were done before.
+      total: steps that it has.
+      batch_size: images of a step.
+      dtype: that it computes in.
+      flop_after: gives the FLOP of the stages after it, which are expected to go as fast. It is
+        called once, when the first steps were timed.
     """
 
-    def __init__(self, title: str, start: int, total: int, batch_size: int, dtype: str):
+    def __init__(
+        self,
+        title: str,
+        start: int,
+        total: int,
+        batch_size: int,
+        dtype: str,
+        flop_after: Callable[[], float] = lambda: 0.0,
+    ):
         self._title, self._total, self._batch_size = title, total, batch_size
-        self._first, self._started = start, time.monotonic()
-        self._last, self._last_time = start, self._started
+        self._first: int | None = None  # the first step that this run did
+        self._last, self._last_time = start, time.monotonic()
+        self._started = self._last_time
         self._speaks = jax.process_index() == 0
-        self._waited, self._flop = 0.0, 0.0
+        self._waited, self._flop, self._flop_after = 0.0, 0.0, flop_after
+        self._later: float | None = None  # FLOP of later stages, once it is asked for
+        self._shown = -EVERY
         peak = peak_flop_per_second(jax.devices()[0].device_kind, dtype)
         self._peak = peak and peak * jax.device_count()
         self._interactive = self._speaks and sys.stderr.isatty()
@@ -32,7 +56,8 @@ class Progress:
             initial=start,
             desc=title,
             disable=not self._interactive,
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}",
+            bar_format=BAR,
+            leave=False,
         )
 
     def __enter__(self) -> "Progress":
@@ -45,10 +70,14 @@ class Progress:
     def compiling(self) -> Iterator[None]:
         """Says how long the inside took; speeds begin behind it."""
         started = time.monotonic()
+        if self._interactive:
+            self._bar.set_postfix_str(COMPILING)
+        else:
+            self._say(f"{self._title}: {COMPILING}")
         yield
         now = time.monotonic()
         self._say(f"{self._title}: compiled in {now - started:.1f} s")
-        self._started = self._last_time = now
+        self._last_time = now
         self._waited = 0.0
 
     def count_work(self, flop: float) -> None:
@@ -62,12 +91,17 @@ class Progress:
         yield
         self._waited += time.monotonic() - started
 
+    def done(self, step: int) -> None:
+        """Moves the bar to ``step``; what is left is counted from the first one on."""
+        if self._first is None:
+            self._first, self._started = step, time.monotonic()
+        self._bar.update(step - self._bar.n)
+
     def update(self, step: int, metrics: dict[str, float]) -> dict[str, float | None]:
-        """Moves the bar to ``step``, which is done; returns how fast it went since the last one."""
+        """Shows ``step``, which is done; returns how fast it went since the last update."""
         now = time.monotonic()
         seconds = (now - self._last_time) / (step - self._last)
         images = self._batch_size / seconds
-        left = (self._total - step) * (now - self._started) / (step - self._first)
         memory = jax.local_devices()[0].memory_stats() or {}
         speed = {
             "images_per_second": images,
@@ -78,51 +112,36 @@ class Progress:
             "device_memory_bytes": memory.get("peak_bytes_in_use"),
         }
         self._last, self._last_time, self._waited = step, now, 0.0
-        text = f"loss {metrics['loss']:.4g}, {images:.1f} images/s, {clock(left)} left"
+        said = [f"loss {metrics['loss']:.4g}", f"{images:.1f} images/s", self._left(step, now)]
+        text = ", ".join(filter(None, said))
         if self._interactive:
-            self._bar.n = step
             self._bar.set_postfix_str(text)
-        else:
+        elif step == self._total or now - self._shown >= EVERY:
+            self._shown = now
             self._say(f"{self._title}: step {step}/{self._total}, {text}")
         return speed
+
+    def _left(self, step: int, now: float) -> str:
+        """The time left, of the stage and of all; empty before enough steps were timed."""
+        if self._first is None or step == self._first:
+            return ""
+        if now - self._started < _TIMED and step < self._total:
+            return ""
+        a_step = (now - self._started) / (step - self._first)
+        left = (self._total - step) * a_step
+        if self._later is None:
+            self._later = self._flop_after() if step < self._total else 0.0
+            if self._later:
+                whole = left + self._in_seconds(self._later, a_step)
+                self._say(f"{self._title}: {about(whole)} of training left, if later stages "
+                          "compute as fast as these first steps")  # fmt: skip
+        later = self._in_seconds(self._later, a_step)
+        return f"{clock(left)} left" + (f", {clock(left + later)} of all stages" if later else "")
+
+    def _in_seconds(self, flop: float, a_step: float) -> float:
+        return flop / self._flop * a_step if self._flop else 0.0
 
     def _say(self, text: str) -> None:
         if self._speaks:
             with tqdm.tqdm.external_write_mode(file=sys.stderr):
                 console.note(text)
-
-
-class PhotoProgress:
-    """Shows how many of ``total`` photos are done, photos/s and the time left."""
-
-    _EVERY = 10.0  # seconds between plain lines
-
-    def __init__(self, total: int):
-        self._total, self._done = total, 0
-        self._started = self._shown = time.monotonic()
-        self._bar = tqdm.tqdm(total=total, desc="photos", unit=" photos", disable=None)
-
-    def __enter__(self) -> "PhotoProgress":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.close()
-
-    def update(self, count: int) -> None:
-        """``count`` more are done."""
-        self._done += count
-        self._bar.update(count)
-        now = time.monotonic()
-        if not self._bar.disable or not count or now - self._shown < self._EVERY:
-            return
-        self._shown = now
-        speed = self._done / (now - self._started)
-        left = clock((self._total - self._done) / speed)
-        console.note(f"{self._done}/{self._total} photos, {speed:.1f} photos/s, {left} left")
-
-
-def clock(seconds: float) -> str:
-    """mm:ss, or h:mm:ss."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"

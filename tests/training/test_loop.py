@@ -87,6 +87,7 @@ class Counter:
             held_out=lambda: examples(2),
             normal_photos=lambda: iter(()),
             num_photos=num_photos,
+            num_train=num_photos,
             photos="some",
             pretrained=self.pretrained,
         )
@@ -210,6 +211,7 @@ def test_training_ends_where_the_loss_is_not_finite(tiny_config, tmp_path):
         held_out=lambda: examples(2),
         normal_photos=lambda: iter(()),
         num_photos=2,
+        num_train=2,
         photos="",
     )
     frozen_config = ml_collections.FrozenConfigDict(tiny_config)
