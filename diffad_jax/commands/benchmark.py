@@ -13,6 +13,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from diffad_jax.evaluation import earlier
 from diffad_jax.evaluation.metrics_file import versions
 from diffad_jax.inference import detector
 from diffad_jax.methods.registry import get_method
@@ -24,10 +25,13 @@ _PERCENTILES = (50, 90, 99)
 _WARM_UPS = 2  # after the call that compiles
 
 
-def benchmark(config: ml_collections.ConfigDict, workdir: Path, num_runs: int) -> None:
+def benchmark(
+    config: ml_collections.ConfigDict, workdir: Path, num_runs: int, overwrite: bool = False
+) -> None:
     """Times the detector of every category at one photo and at ``config.evaluation.batch_size``.
 
-    Prints a table for each and writes ``benchmark.json``. Photos are noise: what they show does
+    Prints a table for each and writes ``benchmark.json``; one of another config or of other weights
+    is kept, unless ``overwrite`` is given. Photos are noise: what they show does
     not change the time. "Whole" is what a user waits for: from pixels in memory to a score and a
     map in memory, reading no file. The parts are compiled apart, so their sum may differ from it;
     "segment" includes the score.
@@ -41,7 +45,7 @@ def benchmark(config: ml_collections.ConfigDict, workdir: Path, num_runs: int) -
     console.say(f"{_device()['kind']}, {num_runs} runs of each, {side} × {side} pixels")
     for category in config.categories:
         trained = detector.Detector.from_workdir(config, workdir, category)
-        found[category] = {}
+        found[category] = {"weights": trained.weights_hash}
         for name, batch_size in sizes.items():
             found[category][name] = measure(trained, batch_size, num_runs)
             console.say("\n" + as_text(f"{category}, {name}", found[category][name]))
@@ -49,8 +53,11 @@ def benchmark(config: ml_collections.ConfigDict, workdir: Path, num_runs: int) -
         "categories": found,
         "device": _device(),
         "versions": versions(),
-        "config": json.loads(config.to_json_best_effort()),
+        "config": earlier.as_json(config),
     }
+    if not overwrite:
+        made_by = {category: found[category]["weights"] for category in found}
+        earlier.keep(workdir / "benchmark.json", (), content["config"], made_by)
     write_whole(workdir / "benchmark.json", json.dumps(content, indent=2) + "\n")
     console.say(f"\nall metrics in {workdir / 'benchmark.json'}")
 

@@ -1,6 +1,5 @@
 """Metrics of a trained detector on the test photos; needs no TensorFlow."""
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from diffad_jax.errors import ConfigError
 from diffad_jax.evaluation import (
     comparison,
     cost,
+    earlier,
     fid,
     metrics,
     metrics_file,
@@ -35,19 +35,27 @@ from diffad_jax.models import pretrained
 from diffad_jax.runtime import console
 from diffad_jax.training.fingerprint import describe_photos
 
+_RESULTS = ("table.md", "table.tex", "comparison.html", "*/report.html", "*/contact_sheet.png")
 _CASES = 3  # best, median and worst photos of either class on the contact sheet
 
 
-def evaluate(config: ml_collections.ConfigDict, workdir: Path, compare: Sequence[str] = ()) -> None:
+def evaluate(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    compare: Sequence[str] = (),
+    overwrite: bool = False,
+) -> None:
     """Evaluates every category; prints one short table.
 
     Writes metrics.json, table.md and table.tex, and report.html and a contact sheet for each
-    category; comparison.html where other runs stand beside this one.
+    category; comparison.html where other runs stand beside this one. Those of another config or of
+    other weights are kept, see ``earlier``.
 
     Args:
       config: the whole config.
       workdir: holds the weights.
       compare: work directories of other runs, and "paper" for the published metrics.
+      overwrite: keep no earlier results.
 
     Raises:
       UserError: another run has no metrics.json.
@@ -64,7 +72,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: Path, compare: Sequence
     inception = load_inception(config)
     results = {}
     for category in config.categories:
-        results[category] = evaluate_category(config, workdir, category, inception)
+        results[category] = evaluate_category(config, workdir, category, inception, overwrite)
         console.say(f"{category}: {outputs.describe(results[category])}")
         console.say(f"{category}: report in {workdir / category / 'report.html'}")
     found = {c: r.measured.metrics for c, r in results.items()}
@@ -72,7 +80,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: Path, compare: Sequence
         workdir / "metrics.json",
         found,
         {c: outputs.extras(config, r) for c, r in results.items()},
-        json.loads(config.to_json_best_effort()),
+        earlier.as_json(config),
         time.monotonic() - started,
     )
     compared = []
@@ -99,6 +107,7 @@ def evaluate_category(
     workdir: Path,
     category: str,
     inception: Mapping[str, Any] | None,
+    overwrite: bool,
 ) -> outputs.Result:
     """Everything about one category; writes its report and contact sheet.
 
@@ -107,11 +116,16 @@ def evaluate_category(
       workdir: holds the category's weights.
       category: its name.
       inception: parameters for FID; None leaves it undefined.
+      overwrite: keep no earlier results.
     """
+    of_run = earlier.as_json(config)
     config = bit_depth.stored(config, workdir / category)
     detector = Detector.from_workdir(config, workdir, category)
     calibration = load_or_choose(config, workdir, category, detector)
     results, measured = measure(config, workdir, category, detector, inception)
+    if not overwrite:
+        made_by = {category: detector.weights_hash}
+        earlier.keep(workdir / "metrics.json", _RESULTS, of_run, made_by)
     test, scores = results.test, results.scores
     verdicts = [
         (v, confusion(test.labels, scores, v.value)) for v in _verdicts(calibration, measured)
@@ -137,6 +151,7 @@ def evaluate_category(
         defect_types=test.defect_types,
         measured=measured,
         calibration=calibration,
+        weights=detector.weights_hash,
         cost=cost.of_detector(workdir / category, detector.weights, results.seconds_a_photo),
         test_photos=describe_photos(test.files),
         verdicts=verdicts,

@@ -115,7 +115,9 @@ _THRESHOLD = flags.DEFINE_float(
     "--config.evaluation.false_alarm_rate)."
 )  # fmt: skip
 _OVERWRITE = flags.DEFINE_bool(
-    "overwrite", False, "predict, record, inspect: replace results that are there."
+    "overwrite",
+    False,
+    "predict, record, inspect, evaluate, benchmark: replace results that are there.",
 )
 _RETRAIN = flags.DEFINE_bool(
     "retrain", False, "train: where photos or pretrained weights have changed, train anew."
@@ -134,14 +136,16 @@ MODES = {
         (_PROFILE, _RETRAIN, _FINETUNE, _RECALIBRATE),
         "what is missing, then evaluate",
     ),
-    "evaluate": Mode(evaluate, (_WORKDIR,), (_COMPARE,), "metrics, tables and reports"),
+    "evaluate": Mode(evaluate, (_WORKDIR,), (_COMPARE, _OVERWRITE), "metrics, tables and reports"),
     "predict": Mode(
         predict_photos,
         (_WORKDIR, _INPUT, _OUTPUT),
         (_TILE, _SAVE, _THRESHOLD, _OVERWRITE),
         "score photos",
     ),
-    "benchmark": Mode(benchmark, (_WORKDIR,), (_RUNS,), "latency and throughput of the detector"),
+    "benchmark": Mode(
+        benchmark, (_WORKDIR,), (_RUNS, _OVERWRITE), "latency and throughput of the detector"
+    ),
     "inspect": Mode(inspect, (_OUTPUT,), (_OVERWRITE,), "report on the data"),
     "record": Mode(record, (_OUTPUT, _NUM), (_OVERWRITE,), "write training examples to a file"),
     "import": Mode(

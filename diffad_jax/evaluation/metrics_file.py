@@ -1,10 +1,8 @@
 """``metrics.json``: all metrics for programs to read."""
 
-import itertools
 import json
 import math
 import platform
-import shutil
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +12,7 @@ import diffad_jax
 from diffad_jax.evaluation.bootstrap import Interval
 from diffad_jax.evaluation.confusion import Confusion
 from diffad_jax.evaluation.ranking import Metric, mean_metrics
-from diffad_jax.runtime import console, files
+from diffad_jax.runtime import files
 
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy", "scikit-learn", "pillow")
 Metrics = Mapping[str, Metric]
@@ -28,8 +26,6 @@ def write_metrics(
     seconds: float,
 ) -> None:
     """Writes the file whole or not at all, and without NaN, which is not JSON.
-
-    An earlier one with another config, or with categories that are missing now, is kept beside it.
 
     Args:
       path: the file; its folder is made.
@@ -48,20 +44,7 @@ def write_metrics(
         "seconds": round(seconds, 2),
     }
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    if path.exists():
-        _keep_other(path, json.loads(text))
     files.write_whole(path, text)
-
-
-def _keep_other(path: Path, content: dict[str, Any]) -> None:
-    earlier = files.read_json(path)
-    missing = set(earlier.get("categories", ())) - content["categories"].keys()
-    if missing or earlier.get("config") != content["config"]:
-        names = (path.with_name(f"{path.stem}_{i}{path.suffix}") for i in itertools.count(1))
-        kept = next(name for name in names if not name.exists())
-        with files.whole(kept) as temporary:
-            shutil.copyfile(path, temporary)
-        console.note(f"{path} was of another config or of other categories: kept as {kept}")
 
 
 def versions() -> dict[str, str]:

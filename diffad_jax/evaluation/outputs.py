@@ -31,6 +31,7 @@ class Result:
     defect_types: Sequence[str]  # n
     measured: metrics.CategoryMetrics
     calibration: Calibration
+    weights: str  # their hash
     cost: Mapping[str, Metric]
     test_photos: str  # which, see ``fingerprint.describe_photos``
     verdicts: list[tuple[report.Verdict, Confusion]]  # the held-out threshold first
@@ -45,6 +46,7 @@ def extras(config: ml_collections.ConfigDict, result: Result) -> dict[str, Any]:
         "num_anomalous": int(np.sum(result.labels)),
         "mask_rule": config.evaluation.mask_rule,
         "test_photos": result.test_photos,
+        "weights": result.weights,
         "cost": metrics_file.plain(result.cost),
         **({"fid_compares": _FID} if get_method(config).reconstructs else {}),
         "threshold": Metric(threshold, NONE_HELD_OUT if threshold is None else ""),

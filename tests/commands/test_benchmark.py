@@ -52,6 +52,7 @@ def test_metrics_table_and_file(detector, tmp_path, monkeypatch, capsys):
     written = json.loads((tmp_path / "benchmark.json").read_text())
     assert written["device"]["platform"] == "cpu" and "jax" in written["versions"]
     found = written["categories"]["tiles"]
+    assert found.pop("weights") == detector.weights_hash
     assert found.keys() == {"latency", "throughput"}
     for measured in found.values():
         assert measured["runs"] == 3

@@ -99,26 +99,3 @@ def test_a_small_file_that_is_absent_or_damaged_is_empty(content, tmp_path):
     files.write_whole(path, '{"a": 1}')
     assert files.read_json(path) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["stages.json"]
-
-
-@pytest.mark.parametrize(
-    ("categories", "config", "kept"),
-    [
-        (("bottle", "pill"), {"seed": 1}, False),  # the same once more
-        (("bottle", "pill", "nut"), {"seed": 1}, False),
-        (("bottle",), {"seed": 1}, True),
-        (("bottle", "pill"), {"seed": 2}, True),
-    ],
-)
-def test_metrics_of_other_categories_or_another_config_are_kept(tmp_path, categories, config, kept):
-    path = tmp_path / "metrics.json"
-    both = {"bottle": BOTTLE, "pill": PILL}
-    write_metrics(path, both, {"bottle": {}, "pill": {}}, {"seed": 1}, 1.0)
-    before = path.read_bytes()
-    for _ in range(2):
-        found = {name: BOTTLE for name in categories}
-        write_metrics(path, found, {name: {} for name in categories}, config, 1.0)
-    assert json.loads(path.read_text())["categories"].keys() == set(categories)
-    others = [p for p in tmp_path.iterdir() if p != path]
-    assert [p.name for p in others] == ["metrics_1.json"] * kept
-    assert all(p.read_bytes() == before for p in others)

@@ -49,6 +49,7 @@ class Brightness:
 @pytest.fixture
 def line(tmp_path, tiny_config, monkeypatch):
     """A call of the mode; attributes: its folders, config and detector, ``save`` to add a photo."""
+    tiny_config.normal_level.floor = 0.0  # else the method takes no tiles
     detector = Brightness(tiny_config)
     workdir = tmp_path / "work"
     (workdir / "tiles").mkdir(parents=True)

@@ -167,6 +167,7 @@ def test_evaluate_and_predict_do_without_tensorflow(
     source = Path(photos) / "tiles" / "test"
     for tile, below in (("--notile", ""), ("--tile", "*/*.png")):
         output = tmp_path / tile
+        flags += ["--config.normal_level.floor=0"] if tile == "--tile" else []
         predict = ["--mode=predict", f"--input={source / below}", f"--output={output}"]
         pictures = "--save=overlay,heat_map,reconstruction,mask"
         result = run(*flags, *predict, tile, pictures, program=("-c", NO_TENSORFLOW))
