@@ -76,6 +76,18 @@ def colours(modes: Sequence[str]) -> list[str]:
     return [f"{grey} of {len(modes)} photos are grey, the others coloured: take one kind"]
 
 
+def pages(found: Sequence[tuple[str, int]]) -> list[str]:
+    """On files (name, pages) that hold several photos, or a preview before the photo."""
+    several = [(file, count) for file, count in found if count > 1]
+    if not several:
+        return []
+    file, count = several[0]
+    return [
+        f"{_count(len(several), 'file')} with several pages or frames, such as {file} ({count}): "
+        "the first is read, see whether it is the photo; save the others as files of their own"
+    ]
+
+
 def light(
     brightness: Sequence[float], is_reference: Sequence[bool], files: Sequence[str]
 ) -> list[str]:

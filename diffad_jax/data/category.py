@@ -107,6 +107,26 @@ class CategoryReader:
                         "or remove the photo"
                     )
                 self._add(file, "test", kind, mask)
+        self._find_doubtful_pairs()
+
+    def _find_doubtful_pairs(self) -> None:
+        """Masks that lie among the photos would be taken for photos; one mask fits one photo."""
+        stems = {(os.path.dirname(r.file), folded(_stem(r.file))) for r in self.records}
+        first: dict[str, str] = {}  # mask -> photo
+        for r in self.records:
+            folder, stem = os.path.dirname(r.file), folded(_stem(r.file))
+            for suffix in filter(None, map(folded, self.place.mask_suffixes)):
+                if stem.endswith(suffix) and (folder, stem.removesuffix(suffix)) in stems:
+                    self.faults.append(
+                        f"{r.file} is named as a mask, and lies among the photos: move it into "
+                        f"{os.path.join(self.folder, self.place.masks or 'another folder')}, or "
+                        "rename it"
+                    )
+            if r.mask and (other := first.setdefault(r.mask, r.file)) != r.file:
+                self.faults.append(
+                    f"{other} and {r.file} have one name, and so one mask, {r.mask}: rename or "
+                    "remove one of the photos"
+                )
 
     def take_listed(self, rows: Sequence[photo_table.Row]) -> None:
         """What a table lists of this category."""

@@ -39,6 +39,7 @@ class PhotoFacts:
     file_format: str  # Pillow's name, such as PNG or JPEG
     sha256: str  # of the size and the RGB pixels that ``read_image`` gives; not of the file
     brightness: float  # mean of these pixels, 0 … 255
+    pages: int = 1  # or frames, of which the first is read
 
 
 def rules(data: ml_collections.ConfigDict) -> Rules:
@@ -92,12 +93,13 @@ def photo_facts(path: str | os.PathLike[str], rules: Rules) -> PhotoFacts:
 
     def facts(image: Image.Image, rules: Rules) -> PhotoFacts:
         mode, file_format = image.mode, str(image.format)  # before the conversion drops them
+        pages = getattr(image, "n_frames", 1)
         pixels = np.ascontiguousarray(photo.rgb_pixels(image, rules))
         digest = hashlib.sha256(repr(pixels.shape).encode())
         digest.update(pixels)
         height, width = pixels.shape[:2]
         return PhotoFacts(
-            (width, height), mode, file_format, digest.hexdigest(), float(pixels.mean())
+            (width, height), mode, file_format, digest.hexdigest(), float(pixels.mean()), pages
         )
 
     return decode(path, rules, facts)

@@ -84,6 +84,7 @@ def inspect_category(
         "advice": [
             *advice.few_photos(len(train), len(held_out), config.evaluation.false_alarm_rate),
             *advice.duplicates(duplicates["train"], duplicates["across"]),
+            *advice.pages([(s.record.file, s.facts.pages) for s in seen if s.facts]),
             *_advice_on_looks([s for s in seen if s.facts and not s.record.is_anomalous]),
         ],
         "left_out": found.left_out,

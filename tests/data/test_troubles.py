@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffad_jax.data import images, layouts, masks
+from diffad_jax.data import advice, images, layouts, masks
 from diffad_jax.data.listing import DataError
 
 RULES = images.Rules("bilinear")
@@ -188,3 +188,46 @@ def test_a_data_set_that_was_unpacked_into_a_folder_of_its_own_name(tmp_path):
     save(tmp_path / "nut/nut/train/good/0.png")
     with pytest.raises(DataError, match="empty of normal photos.*left out in .*nut/nut/train/good"):
         layouts.read_category(tmp_path, "nut", "mvtec")
+
+
+def test_masks_that_lie_among_the_photos(place):
+    photo = save(place / "test/bad/1.png")
+    for name in ("1_mask.png", "1_MASK.tif"):
+        mask = save(photo.with_name(name), GRADIENT)
+        (fault,) = survey(place).faults
+        assert f"{mask} is named as a mask, and lies among the photos: move it into" in fault
+        mask.unlink()
+    save(place / "test/bad/face_mask.png")  # of no photo
+    assert not survey(place).faults
+
+
+def test_two_photos_of_one_name_and_one_mask(place):
+    for suffix in ("png", "jpg"):
+        save(place / f"test/bad/1.{suffix}")
+    assert not survey(place).faults
+    mask = save(place / "ground_truth/bad/1_mask.png", GRADIENT)
+    (fault,) = survey(place).faults
+    assert "1.jpg and " in fault and f"1.png have one name, and so one mask, {mask}" in fault
+
+
+@pytest.mark.parametrize(("name", "pages"), [("a.tif", 2), ("a.png", 2), ("b.tif", 1)])
+def test_several_pages_or_frames(place, name, pages):
+    more = [Image.fromarray(255 - RGB)] * (pages - 1)
+    path = save(place / name, save_all=True, append_images=more)
+    np.testing.assert_array_equal(pixels(path), RGB)
+    facts = images.photo_facts(path, RULES)
+    assert facts.pages == pages
+    said = advice.pages([(str(path), facts.pages)])
+    assert [f"such as {path} (2): the first is read" in s for s in said] == [True] * (pages - 1)
+
+
+def test_a_camera_jpeg_in_steps_in_cmyk_with_a_profile_and_a_place(place):
+    smooth = np.asarray(Image.fromarray(RGB).resize((64, 48), Image.Resampling.BICUBIC))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif.get_ifd(0x8825)[1] = "N"
+    path = save(place / "a.jpg", smooth, progressive=True, icc_profile=b"rubbish", exif=exif,
+                quality=95, subsampling=0)  # fmt: skip
+    np.testing.assert_allclose(pixels(path), np.rot90(smooth, -1), atol=12)
+    Image.fromarray(smooth).convert("CMYK").save(path, quality=95)
+    np.testing.assert_allclose(pixels(path), smooth, atol=12)
