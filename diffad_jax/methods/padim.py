@@ -73,8 +73,10 @@ def whitening(statistics: Statistics, regularisation: float) -> jax.Array:
 
 def mahalanobis(features: jax.Array, mean: jax.Array, whiten: jax.Array) -> jax.Array:
     """[b, p, d], [p, d], [p, d, d] -> [b, p]."""
-    residual = jnp.einsum("pij,bpj->bpi", whiten, features - mean[None], precision="highest")
-    return jnp.sqrt(jnp.sum(residual**2, axis=-1))
+    # A product at each position, with the photos as columns: faster on CPUs for many of them.
+    columns = jnp.transpose(features - mean[None], (1, 2, 0))
+    residual = jnp.matmul(whiten, columns, precision="highest")
+    return jnp.sqrt(jnp.sum(residual**2, axis=1)).T
 
 
 def projections(config: Config) -> list[np.ndarray]:

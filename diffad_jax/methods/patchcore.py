@@ -22,7 +22,7 @@ from diffad_jax.runtime.sharding import over_photos
 from diffad_jax.types import Prediction
 
 NAME = "patchcore"
-_BLOCK = 2048  # of the bank's patches that are compared at a time: bounds the memory
+_BLOCK = 2048  # at most, of the bank's patches that are compared at a time: bounds the memory
 Config = ml_collections.FrozenConfigDict
 SECTION = section(
     NAME,
@@ -78,11 +78,13 @@ def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) 
 def nearest(queries: jax.Array, bank: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The distance of each of [q, c] to its nearest one of [k, c], and which it is: [q], [q].
 
-    The bank is compared in blocks, each by a matrix product: ‖a - b‖² = ‖a‖² - 2 a·b + ‖b‖².
+    The bank is compared in equal blocks, each by a matrix product:
+    ‖a - b‖² = ‖a‖² - 2 a·b + ‖b‖².
     """
     count, channels = bank.shape
-    blocks = jnp.pad(bank, ((0, -count % _BLOCK), (0, 0))).reshape(-1, _BLOCK, channels)
-    exists = (jnp.arange(blocks.shape[0] * _BLOCK) < count).reshape(-1, _BLOCK)
+    size = -(-count // -(-count // _BLOCK))  # equal, so that hardly a row is padding
+    blocks = jnp.pad(bank, ((0, -count % size), (0, 0))).reshape(-1, size, channels)
+    exists = (jnp.arange(blocks.shape[0] * size) < count).reshape(-1, size)
 
     def closer(best: tuple[jax.Array, jax.Array], block: tuple):
         first, rows, real = block
@@ -95,7 +97,7 @@ def nearest(queries: jax.Array, bank: jax.Array) -> tuple[jax.Array, jax.Array]:
         return (jnp.where(closer, value, best[0]), jnp.where(closer, index, best[1])), None
 
     start = jnp.full(queries.shape[:1], jnp.inf), jnp.zeros(queries.shape[:1], jnp.int32)
-    firsts = jnp.arange(blocks.shape[0], dtype=jnp.int32) * _BLOCK
+    firsts = jnp.arange(blocks.shape[0], dtype=jnp.int32) * size
     (value, index), _ = jax.lax.scan(closer, start, (firsts, blocks, exists))
     # Not from ‖a‖² + value, which would leave rounding where the two nearly cancel.
     return _length(queries - bank[index].astype(jnp.float32)), index
