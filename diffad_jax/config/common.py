@@ -44,7 +44,7 @@ PHOTOS = section(
     # 179 megapixels: 10,922 lines of a line-scan camera with 16,384 pixels.
     photo_mib=Field(
         512,
-        "memory for photos decoded at once, and so for the largest; predict holds up to 4 times it",
+        "memory for photos decoded at once, and so for the largest; predict holds up to 9 times it",
         COUNT,
         use=RUN,
     ),

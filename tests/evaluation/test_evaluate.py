@@ -177,3 +177,22 @@ def test_a_stored_threshold_serves_until_the_rate_changes(run):
     config.evaluation.false_alarm_rate = 0.5
     changed = load_or_choose(config, run.out, "cups", detector)
     assert changed.false_alarm_rate == 0.5
+
+
+def test_results_of_other_weights_stay_unless_they_may_be_replaced(run, monkeypatch, capsys):
+    run({**GOOD, **BAD})
+    names = ("metrics", "table", "cups/report", "cups/contact_sheet")
+    before = {name: next(run.out.glob(f"{name}.*")).read_bytes() for name in names}
+    run({})  # the same weights and config
+    assert not list(run.out.rglob("*_1.*"))
+    monkeypatch.setattr(Brightness, "weights_hash", "others")
+    run({}, overwrite=True)
+    assert not list(run.out.rglob("*_1.*"))
+    run.config.evaluation.smoothing = 5
+    run({})
+    assert "kept as metrics_1.json" in capsys.readouterr().err
+    kept = {name: list(run.out.glob(f"{name}_1.*")) for name in names}
+    assert all(kept.values()) and all((run.out / f"{n}.png").exists() for n in names[3:])
+    assert json.loads(kept["metrics"][0].read_text())["categories"]["cups"]["weights"] == "others"
+    assert kept["cups/report"][0].read_bytes() != (run.out / "cups/report.html").read_bytes()
+    assert before["table"].startswith(b"# Evaluation")
