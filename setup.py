@@ -57,6 +57,7 @@ setup(
         "data": DATA,
         "export": EXPORT,
         "test": [
+            *BACKBONE,
             *DATA,
             *EXPORT,
             *BENCHMARKS,

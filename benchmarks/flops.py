@@ -111,7 +111,7 @@ def _detect(config: ml_collections.FrozenConfigDict):
     def detect(weights, image):
         steps = config.reconstruction.test_steps
         repaired = reconstruct(weights, image, jax.random.key(0), config=config, num_steps=steps)
-        return segment(weights["segmenter"], repaired, image, config=config)
+        return segment(weights, repaired, image, config=config)
 
     return detect
 

@@ -38,6 +38,7 @@ ROOT = Path(__file__).parents[1]
 # As few operations as show every part at work, since each is compiled.
 TINY = {
     "image_size": 16,
+    "autoencoder.exposure": 0.0,
     "autoencoder.channels": 8,
     "autoencoder.patch_size": 4,
     "autoencoder.latent_channels": 8,
@@ -54,6 +55,7 @@ TINY = {
     "diffusion.batch_size": 8,
     "reconstruction.training_steps": 2,
     "reconstruction.test_steps": 2,
+    "segmentation.features": "none",
     "segmentation.channels": 4,
     "segmentation.patch_size": 2,
     "segmentation.multipliers": (1,),

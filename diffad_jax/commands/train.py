@@ -39,7 +39,7 @@ def train_and_evaluate(
 ) -> None:
     """Trains the stages that are not finished, evaluates, and prints one table.
 
-    Several processes only train: the others would wait for the one that fits and evaluates.
+    Several processes only train: the others would wait for the one that evaluates.
     ``profile`` names steps to trace, see ``profiling``; ``retrain``, ``finetune`` and
     ``recalibrate`` are for photos that were added since, see ``held_out.settle``.
 
@@ -134,8 +134,6 @@ def train_category(
         return sum(flop[name] for name in later) + categories_after * sum(flop.values())
 
     for stage in stages:
-        if stage.fit and weights and jax.process_count() > 1:
-            continue  # left to the one process that evaluates
         started = time.monotonic()
         title = f"{category}/{stage.name}"
         if stage.fit:

@@ -96,6 +96,10 @@ class Section(NamedTuple):
         for name, field in self.fields.items():
             yield f"{self.name}.{name}" if self.name else name, field
 
+    def only(self, *names: str) -> "Section":
+        """The same section with these fields alone."""
+        return self._replace(fields={n: self.fields[n] for n in names})
+
     def locking(self, *names: str) -> "Section":
         """The same section, where weights depend on these fields, too."""
         locked = {n: dataclasses.replace(self.fields[n], use=WEIGHTS) for n in names}

@@ -21,7 +21,9 @@ from diffad_jax.models.inception import Inception
 from diffad_jax.models.resnet import ResNet, resnet18, wide_resnet50_2
 from diffad_jax.types import to_float
 
+NAME = "backbone"  # of a network's weights among the earlier ones
 Config = ml_collections.ConfigDict | ml_collections.FrozenConfigDict
+Backbone = EfficientNetLite | Inception | ResNet
 _NETWORKS = {
     "efficientnet_lite0": efficientnet_lite0,
     "efficientnet_lite2": efficientnet_lite2,
@@ -51,10 +53,14 @@ SECTION = section(
 )
 
 
-def network(config: Config) -> EfficientNetLite | Inception | ResNet:
+def build(name: str, layers: Sequence[str], config: Config) -> Backbone:
+    """The network of this name, up to the deepest of the layers."""
+    return _NETWORKS[name](tuple(layers), dtype=jnp.dtype(config.training.compute_dtype))
+
+
+def network(config: Config) -> Backbone:
     """The network that ``config.backbone`` describes, up to its deepest layer."""
-    c = config.backbone
-    return _NETWORKS[c.name](tuple(c.layers), dtype=jnp.dtype(config.training.compute_dtype))
+    return build(config.backbone.name, config.backbone.layers, config)
 
 
 def pretrained(config: Config) -> Pretrained:
@@ -65,17 +71,27 @@ def pretrained(config: Config) -> Pretrained:
         layer is unknown, or the photos are too small for the network.
     """
     c = config.backbone
-    package = _PACKAGES.get(c.name, "")
-    if not c.weights and not package:
-        raise ConfigError(
-            f"config.backbone.weights is empty: name a file with trained weights of {c.name} "
-            "(docs/methods.md tells which)"
-        )
+    found = trained_by_others(c.name, network(config), "backbone.weights", c.weights)
     try:
         map_shapes(config)
     except ValueError as error:
         raise ConfigError(f"config.backbone: {error}") from error
-    return Pretrained("backbone", ("backbone.weights",), network(config), package)
+    return found
+
+
+def trained_by_others(name: str, network: Backbone, field: str, file: str) -> Pretrained:
+    """What ``network`` of this name needs: the file that ``field`` names, or a package's.
+
+    Raises:
+      ConfigError: the field names no file, and no package carries the weights.
+    """
+    package = _PACKAGES.get(name, "")
+    if not file and not package:
+        raise ConfigError(
+            f"config.{field} is empty: name a file with trained weights of {name} "
+            "(docs/methods.md tells which)"
+        )
+    return Pretrained(NAME, (field,), network, package)
 
 
 def maps(params: Params, images: jax.Array, *, config: Config) -> list[jax.Array]:

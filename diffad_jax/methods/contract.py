@@ -61,6 +61,7 @@ class Stage:
       fit: (config, photos, earlier_weights) -> the weights, all that prediction needs, as NumPy
         arrays in nested dictionaries. ``photos`` are batches [b, s, s, 3] uint8 RGB of the normal
         training photos, each photo once; the last batch may be smaller.
+      fitted_shapes: config -> those of what ``fit`` gives; None where they depend on the photos.
       section: of the config that says how it trains: steps, batch size, optimiser.
       init_state: a fresh state; pure but for the shapes that ``config`` gives.
       train_step: one step; its metrics are scalars, ``loss`` among them.
@@ -76,6 +77,7 @@ class Stage:
     sections: tuple[Section, ...]
     pretrained: Callable[[Config], Pretrained | None] = lambda config: None
     fit: Callable[[Config, Iterator[np.ndarray], Weights], Params] | None = None
+    fitted_shapes: Callable[[Config], Params | None] = lambda config: None
     section: str = ""
     init_state: Init | None = None
     train_step: Step | None = None
@@ -101,7 +103,7 @@ class Stage:
     def weights_shapes(self, config: Config, earlier_weights: Weights) -> Params | None:
         """The shapes of its weights; None where they depend on the photos."""
         if self.fit:
-            return None
+            return self.fitted_shapes(config)
         return jax.eval_shape(self.weights, self.state_shapes(config, earlier_weights))
 
 

@@ -1,6 +1,7 @@
 """The discriminative U-Net of DRAEM (Zavrtanik et al., ICCV 2021)."""
 
 import functools
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -55,6 +56,8 @@ class Segmenter(nn.Module):
         the way up a level has the width of the one above it.
       patch_size: p > 1 makes p × p patches into channels before the first conv, and the logits out
         of the last conv by pixel shuffle. Not in the published network.
+      projections: channels of the 1 × 1 convs that feature maps pass on their way in, in turn. Not
+        in the published network.
       num_classes: of the output.
       dtype: compute dtype; parameters, running statistics and logits are float32.
       remat: recompute blocks in the backward pass instead of keeping their activations.
@@ -63,17 +66,21 @@ class Segmenter(nn.Module):
     channels: int = 64
     multipliers: tuple[int, ...] = (1, 2, 4, 8, 8, 8)
     patch_size: int = 1
+    projections: tuple[int, ...] = ()
     num_classes: int = 2
     dtype: Dtype = jnp.float32
     remat: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, features: Sequence[jax.Array] = (), *, train: bool
+    ) -> jax.Array:
         """Segments b images.
 
         Args:
           x: [b, h, w, c]: reconstruction, interpolated channel and input (c = 9); h and w
             multiples of patch_size · 2^(levels - 1).
+          features: [b, h', w', c'], as many as ``projections``; each joins the level of its size.
           train: normalise by the batch's statistics, and update the running ones in the mutable
             collection ``batch_stats``; otherwise use the running ones.
 
@@ -86,19 +93,24 @@ class Segmenter(nn.Module):
         widths = [self.channels * multiplier for multiplier in self.multipliers]
 
         h = layers.space_to_depth(x, self.patch_size).astype(self.dtype)
+        projected = [
+            layers.conv(x, width, name=f"project_{i}", dtype=self.dtype, kernel=1)
+            for i, (x, width) in enumerate(zip(features, self.projections, strict=True))
+        ]
         skips = []
-        for level, features in enumerate(widths):
+        for level, width in enumerate(widths):
             if level > 0:
                 h = layers.max_pool(h)
-            h = block(features, 2, name=f"down_{level}")(h, train)
+            h = jnp.concatenate([h, *(p for p in projected if p.shape[1:3] == h.shape[1:3])], -1)
+            h = block(width, 2, name=f"down_{level}")(h, train)
             skips.append(h)
         skips.pop()  # the lowest level goes on by itself
         for level in reversed(range(len(skips))):
-            features = widths[max(level - 1, 0)]
+            width = widths[max(level - 1, 0)]
             h = layers.upsample_bilinear(h)
-            h = block(features, 1, name=f"up_{level}")(h, train)
+            h = block(width, 1, name=f"up_{level}")(h, train)
             h = jnp.concatenate([h, skips.pop()], axis=-1)
-            h = block(features, 2, name=f"merge_{level}")(h, train)
+            h = block(width, 2, name=f"merge_{level}")(h, train)
 
         logits = layers.conv(
             h,

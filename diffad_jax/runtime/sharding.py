@@ -7,6 +7,7 @@ parallelism, Rajbhandari et al. 2020).
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -93,8 +94,8 @@ def over_photos(
     params: Any,
     photos: Iterator[np.ndarray],
     config: ml_collections.FrozenConfigDict,
-) -> Iterator[jax.Array]:
-    """``function(params, images, config=config)`` of each batch, on all devices of the mesh.
+) -> Iterator[Any]:
+    """``function(params, images, config=config)``, a tree of [b, …], of each batch on all devices.
 
     It is compiled once: batches of at most ``config.evaluation.batch_size`` photos are filled up to
     what the devices share evenly, and what comes of that is cut off.
@@ -105,7 +106,8 @@ def over_photos(
     mesh = make_mesh(config)
     size = -(-config.evaluation.batch_size // mesh.size) * mesh.size
     params = jax.device_put(params, replicated(mesh))
-    run = jax.jit(functools.partial(function, config=config))
+    # Whole in every process, where there are several.
+    run = jax.jit(functools.partial(function, config=config), out_shardings=replicated(mesh))
     for batch in photos:
         padded = jax.device_put(filled_up(batch, size), batch_sharding(mesh))
-        yield run(params, padded)[: len(batch)]
+        yield jax.tree.map(operator.itemgetter(slice(len(batch))), run(params, padded))

@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import ml_collections
 import numpy as np
 
@@ -34,7 +33,8 @@ def fit_stage(
 ) -> Outcome:
     """Fits ``stage`` unless its folder holds it already.
 
-    Where a stage before has been trained on since, it is fitted again.
+    Where a stage before has been trained on since, it is fitted again. Several processes all fit,
+    and share the work of the networks.
 
     Args:
       stage: what to fit.
@@ -46,13 +46,8 @@ def fit_stage(
       retrain: fit again where the pretrained network is another one by now.
 
     Raises:
-      ConfigError: there are several processes.
       checkpoint.CheckpointError: the folder holds a checkpoint of another config.
     """
-    if jax.process_count() > 1:
-        raise ConfigError(
-            f"config.method = {config.method!r} is fitted by one process: start a single one"
-        )
     with contextlib.closing(Checkpoints(directory / stage.name, writes=True)) as checkpoints:
         step = checkpoints.newest_sound_step()
         found = checkpoints.fingerprint(step) if step else {}

@@ -39,6 +39,7 @@ def flop_of_stages(stages: Sequence[Stage], config: Config, data: Data) -> dict[
     for stage in stages:
         if stage.fit:
             found[stage.name] = 0.0
+            weights[stage.name] = stage.weights_shapes(config, weights)
             continue
         settled = with_steps(stage, config, 0, data.num_photos)
         settings, stands_on = stage.settings(settled), weights | data.pretrained(stage)

@@ -19,7 +19,7 @@ from diffad_jax.methods.registry import get_method
 
 FITTED = {"image_size": 32, "backbone.name": "resnet18", "backbone.layers": ("layer2", "layer3")}
 CHANGES = {
-    "diffad": TINY,
+    "diffad": TINY | {"autoencoder.exposure": 0.45, "segmentation.features": "efficientnet_lite0"},
     "draem": {
         "image_size": 16, "evaluation.smoothing": 3, "draem.reconstructor_channels": 8,
         "draem.reconstructor_multipliers": (1, 2), "draem.segmenter_channels": 8,
@@ -58,12 +58,7 @@ def model(method: str, **changes) -> Model:
     frozen = ml_collections.FrozenConfigDict(config(method, **changes))
     weights, rng = {}, np.random.default_rng(1)
     for stage in get_method(frozen).stages(frozen):
-        if not stage.fit:
-            weights[stage.name] = stage.weights_shapes(frozen, weights)
-        elif method == "diffad":
-            weights[stage.name] = {"level": jax.ShapeDtypeStruct((frozen.image_size,) * 2, float)}
-        else:
-            weights[stage.name] = _fitted(stage, frozen)
+        weights[stage.name] = stage.weights_shapes(frozen, weights) or _fitted(stage, frozen)
     named = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
         name = "/".join(key.key for key in path)
@@ -75,7 +70,7 @@ def _drawn(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.nd
     """Kernels that keep the size of what they see, small biases, positive variances and scales."""
     last = name.rpartition("/")[2]
     value = rng.uniform(0.5, 1.5, shape) / np.sqrt(max(np.prod(shape[:-1]), 4.0))
-    if last not in ("var", "scale", "level"):
+    if last not in ("var", "scale", "level", "width", "gain", "deviation"):
         value *= rng.choice([-1, 1], shape) * (1.0 if last == "kernel" else 0.1)
     return np.asarray(value, np.float32)
 

@@ -88,7 +88,7 @@ def test_two_processes_go_on_after_one_was_killed(photos, on_one_device, tmp_pat
     assert "another of the 2 is gone" in err or "another task died" in err
     finish(*start_two(photos, tmp_path))
     assert_as_on_one(losses(tmp_path), on_one_device)
-    finish(start(photos, tmp_path))  # what is left for one: to fit and to evaluate
+    finish(start(photos, tmp_path))  # what is left for one: to evaluate
     assert (tmp_path / "metrics.json").exists()
 
 

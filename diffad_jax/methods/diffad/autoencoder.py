@@ -31,13 +31,12 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
 
 
 def init_state(config: Config, key: jax.Array, earlier_weights: Weights, batch: Batch):
-    del earlier_weights  # the first stage stands on nothing
     init_key, adversary_key, run_key = jax.random.split(key, 3)
     image = jnp.zeros((1, config.image_size, config.image_size, 3))
     model = networks.autoencoder(config)
     weights = model.init(init_key, image)["params"]
     if config.autoencoder.linear_skip:
-        photos = _exposed(batch, config)
+        photos = _exposed(earlier_weights, batch, config)
         weights = begin_as_principal_components(weights, photos, model)
     params = {"autoencoder": weights}
     variables = {}
@@ -60,7 +59,8 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
     Args:
       state: the stage's state; its ``params`` are those of the autoencoder and, with an adversarial
         term, of the discriminator.
-      earlier_weights: ``perceptual``, that network's weights, where the term is on; else empty.
+      earlier_weights: of the stage ``light``, if there is one; and ``perceptual``, that network's,
+        where the term is on.
       batch: see ``types.Batch``; ``config.autoencoder.input`` names the image that is copied.
       config: static.
 
@@ -68,7 +68,7 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
       The next state and scalar metrics.
     """
     c = config.autoencoder
-    image = _exposed(batch, config)
+    image = _exposed(earlier_weights, batch, config)
     key, key_again = jax.random.split(train_state.step_key(state))
 
     def reconstruction_loss(copy):
@@ -103,10 +103,10 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
     return state.replace(step=state.step + 1), metrics
 
 
-def _exposed(batch: Batch, config: Config) -> jax.Array:
+def _exposed(earlier_weights: Weights, batch: Batch, config: Config) -> jax.Array:
     """The image that is copied, times its gain: [b, h, w, 3]."""
     image = to_float(batch[config.autoencoder.input])
-    return brightness.gain(image, config=config) * image
+    return brightness.gain(earlier_weights, image, config=config) * image
 
 
 def _copy(params: Params, image: jax.Array, key: jax.Array, config: Config):
@@ -171,7 +171,7 @@ def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
     model = networks.autoencoder(config)
 
     def copy_of(image):
-        gain = brightness.gain(image, config=config)
+        gain = brightness.gain(weights, image, config=config)
         mean, _ = model.apply(weights[NAME], gain * image, method="encode")
         return jnp.clip(model.apply(weights[NAME], mean, method="decode") / gain, 0.0, 1.0)
 

@@ -1,23 +1,85 @@
-"""Every photo at the same brightness as the networks see it; not in the paper.
+"""Every photo in the same light as the networks see it; not in the paper.
 
 How bright a whole photo is says little of defects, and in a dark photo they are small differences.
-Outside the networks images stay in their own light.
+A photo's light is told by the places that look as on normal photos, so that a defect does not move
+it, however large. Outside the networks images stay in their own light.
 """
+
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
-_DARKEST = 0.02  # root mean square, of which darker photos are taken to be
+from diffad_jax.methods.contract import Stage
+from diffad_jax.methods.diffad import fields
+from diffad_jax.methods.train_state import Params, Weights
+from diffad_jax.types import to_float
+
+NAME = "light"
+Config = ml_collections.FrozenConfigDict
+_CELLS = 16  # a side; light is compared by their means, in which texture evens out
+_DARK = 0.005  # is added to brightness in [0, 1], so that black has no ratio
+_ITERATIONS = 10
+_SMALLEST_WIDTH = 0.05  # of the log of a ratio, of which places are taken to be alike
 
 
-def gain(image: jax.Array, *, config: ml_collections.FrozenConfigDict) -> jax.Array:
+def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) -> Params:
+    """See ``contract.Stage``: how bright normal photos are, by place.
+
+    Returns:
+      ``level`` [16, 16], the photos' median of log brightness, each photo in its mean light;
+      ``width`` [], how far apart from it normal places lie; ``gain`` [], which brings the level's
+      root mean square to ``config.autoencoder.exposure``. All float32.
+    """
+    del earlier_weights
+    cells = np.concatenate([np.asarray(_log_cells(to_float(batch))) for batch in photos])
+    light = cells.mean((1, 2), keepdims=True)
+    level = np.median(cells - light, axis=0) + np.median(light)
+    ratios = cells - level
+    width = 2.0 * np.median(np.abs(ratios - np.median(ratios, axis=(1, 2), keepdims=True)))
+    gain = config.autoencoder.exposure / np.sqrt(np.mean(np.exp(2.0 * level)))
+    found = {"level": level, "width": max(width, _SMALLEST_WIDTH), "gain": gain}
+    return {name: np.asarray(value, np.float32) for name, value in found.items()}
+
+
+def gain(weights: Weights, image: jax.Array, *, config: Config) -> jax.Array:
     """What the networks see ``image`` multiplied by: [b, h, w, 3] in [0, 1] -> [b, 1, 1, 1].
 
-    It brings the root mean square over pixels and channels to ``config.autoencoder.exposure``; it
-    is 1 where that is 0.
+    Places with a normal look have one ratio of brightness to normal photos, which is the photo's
+    light. It is found as the mode of all places' ratios next to 1, by reweighted means (a
+    redescending M-estimate: Huber and Ronchetti, Robust Statistics, 2009). The gain is 1 where
+    ``config.autoencoder.exposure`` is 0.
     """
     if not config.autoencoder.exposure:
         return jnp.ones((len(image), 1, 1, 1))
-    square = jnp.mean(image * image, (1, 2, 3), keepdims=True)
-    return config.autoencoder.exposure * jax.lax.rsqrt(jnp.maximum(square, _DARKEST**2))
+    fitted = weights[NAME]
+    ratios = _log_cells(image) - fitted["level"][None]
+    importance = jnp.exp(fitted["level"])[None]  # light shows where it is bright
+    shift = jnp.zeros((len(image), 1, 1))
+    for _ in range(_ITERATIONS):
+        near = importance / (1.0 + ((ratios - shift) / fitted["width"]) ** 2) ** 2
+        shift = jnp.sum(near * ratios, (1, 2), keepdims=True) / jnp.sum(near, (1, 2), keepdims=True)
+    return (fitted["gain"] * jnp.exp(-shift))[..., None]
+
+
+def _log_cells(image: jax.Array) -> jax.Array:
+    """[b, h, w, 3] in [0, 1] -> [b, 16, 16]: the log of each cell's brightness."""
+    grey = jnp.mean(image, -1)
+    cells = jax.image.resize(grey, (len(grey), _CELLS, _CELLS), "linear", antialias=True)
+    return jnp.log(cells + _DARK)
+
+
+def _shapes(config: Config) -> Params:
+    del config
+    sizes = {"level": (_CELLS, _CELLS), "width": (), "gain": ()}
+    return {name: jax.ShapeDtypeStruct(size, jnp.float32) for name, size in sizes.items()}
+
+
+STAGE = Stage(
+    name=NAME,
+    sections=(fields.AUTOENCODER.only("exposure"),),
+    fit=fit,
+    fitted_shapes=_shapes,
+)

@@ -147,8 +147,29 @@ SEGMENTATION = trained(
         "images (published) | differences (learns in fewer steps)",
         choices=("images", "differences"),
     ),
+    compare=Field(
+        "both",
+        "of features: both | distance (to those of the reconstruction) | photo",
+        choices=("both", "distance", "photo"),
+    ),
     focal_gamma=FOCAL_GAMMA,
     **steps(epochs=700, batch_size=32, learning_rate=1e-3, decay="steps"),
+)
+FEATURES = section(
+    "segmentation",
+    SEGMENTATION.comment,
+    features=Field(
+        "none",
+        "of a trained network, beside the pictures: none (published) | its name",
+        choices=("none", "efficientnet_lite0", "efficientnet_lite2"),
+    ),
+    # Its content is a part of the fingerprint.
+    feature_weights=Field(
+        "",
+        "the network's file: .pth, or safetensors; empty: that of an installed package",
+        use=RUN,
+        place=True,
+    ),
 )
 NORMAL_LEVEL = section(
     "normal_level",

@@ -149,7 +149,7 @@ def _share_of_anomaly(mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 def _encode(config: Config, earlier_weights: Weights, batch: Batch, which: str):
     """Mean and log variance of z, in the light that only the augmented photo can tell at test."""
-    gain = brightness.gain(to_float(batch["augmented_image"]), config=config)
+    gain = brightness.gain(earlier_weights, to_float(batch["augmented_image"]), config=config)
     image = gain * to_float(batch[which])
     return networks.autoencoder(config).apply(
         earlier_weights["autoencoder"], image, method="encode"

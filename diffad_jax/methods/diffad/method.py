@@ -7,7 +7,7 @@ import ml_collections
 from diffad_jax.config import common
 from diffad_jax.methods import filters
 from diffad_jax.methods.contract import Method, Stage
-from diffad_jax.methods.diffad import STAGES, fields, normal_level
+from diffad_jax.methods.diffad import STAGES, brightness, features, fields, normal_level
 from diffad_jax.methods.diffad.reconstruct import (
     Reconstruction,
     decode,
@@ -22,8 +22,12 @@ Config = ml_collections.FrozenConfigDict
 
 
 def stages(config: Config) -> tuple[Stage, ...]:
-    """See ``contract.Method``: the published three, and one for relative maps."""
-    return (*STAGES, normal_level.STAGE) if _is_relative(config) else STAGES
+    """See ``contract.Method``: the published three, and what is fitted beside them."""
+    *generative, segmenter = STAGES
+    light = (brightness.STAGE,) if config.autoencoder.exposure else ()
+    seen = (features.STAGE,) if config.segmentation.features != "none" else ()
+    relative = (normal_level.STAGE,) if _is_relative(config) else ()
+    return (*light, *generative, *seen, segmenter, *relative)
 
 
 def map_range(config: Config) -> tuple[float, float] | None:
@@ -121,6 +125,7 @@ METHOD = Method(
         fields.DIFFUSION,
         fields.RECONSTRUCTION,
         fields.SEGMENTATION,
+        fields.FEATURES,
         fields.NORMAL_LEVEL,
         common.SMOOTHING,
         common.SMOOTHING_POWER,

@@ -1,8 +1,11 @@
 """The networks that a config describes. Building a module costs nothing; it holds no weights."""
 
+import jax
+import jax.numpy as jnp
 import ml_collections
 
 from diffad_jax.errors import UserError
+from diffad_jax.methods import backbone
 from diffad_jax.methods.computing import computing
 from diffad_jax.models import layers
 from diffad_jax.models.autoencoder import Autoencoder
@@ -13,6 +16,8 @@ from diffad_jax.models.segmenter import Segmenter
 from diffad_jax.models.unet import UNet
 
 Config = ml_collections.ConfigDict | ml_collections.FrozenConfigDict
+# By how many times smaller than the photo it is: the layer, and what it is projected to.
+_FEATURE_MAPS = {2: ("stage1", 16), 4: ("stage2", 24), 8: ("stage3", 32), 16: ("stage5", 32)}
 
 
 def autoencoder(config: Config) -> Autoencoder:
@@ -60,11 +65,44 @@ def perceptual(config: Config) -> Lpips | InceptionDistance:
 def segmenter(config: Config) -> Segmenter:
     c = config.segmentation
     return Segmenter(
+        projections=tuple(channels for _, channels in feature_maps(config)),
         channels=c.channels,
         multipliers=tuple(c.multipliers),
         patch_size=c.patch_size,
         **computing(config),
     )
+
+
+def feature_maps(config: Config) -> tuple[tuple[str, int], ...]:
+    """(layer, channels that the segmenter projects it to) of the trained network's maps it sees.
+
+    They are those whose size a level of the segmenter has.
+    """
+    c = config.segmentation
+    if c.features == "none":
+        return ()
+    sizes = [layers.reduction(c.patch_size, n + 1) for n in range(len(c.multipliers))]
+    return tuple(_FEATURE_MAPS[size] for size in sizes if size in _FEATURE_MAPS)
+
+
+def feature_network(config: Config) -> backbone.Backbone:
+    """The trained network, up to the deepest layer that the segmenter sees."""
+    names = tuple(layer for layer, _ in feature_maps(config))
+    return backbone.build(config.segmentation.features, names, config)
+
+
+def feature_inputs(config: Config) -> list[jax.ShapeDtypeStruct]:
+    """The shapes of the feature maps that the segmenter sees of one photo."""
+    if not feature_maps(config):
+        return []
+    photo = jnp.zeros((1, config.image_size, config.image_size, 3))
+    network, key = feature_network(config), jax.random.key(0)
+    maps = jax.eval_shape(lambda: network.init_with_output(key, photo)[0])
+    times = 2 if config.segmentation.compare == "both" else 1
+    return [
+        jax.ShapeDtypeStruct((*maps[n].shape[:-1], times * maps[n].shape[-1]), jnp.float32)
+        for n, _ in feature_maps(config)
+    ]
 
 
 def latent_shape(config: Config) -> tuple[int, int, int]:

@@ -61,4 +61,7 @@ STAGE = Stage(
     name=NAME,
     sections=(fields.RECONSTRUCTION.locking("test_steps"), fields.NORMAL_LEVEL),
     fit=fit,
+    fitted_shapes=lambda config: {
+        "level": jax.ShapeDtypeStruct((config.image_size, config.image_size), np.float32)
+    },
 )

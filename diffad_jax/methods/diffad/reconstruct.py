@@ -54,7 +54,7 @@ def encode(weights: dict, image: jax.Array, *, config: Config) -> tuple[jax.Arra
 
     [b, h, w, 3] in [0, 1] -> [b, …, c], [b, 1, 1, 1].
     """
-    gain = brightness.gain(image, config=config)
+    gain = brightness.gain(weights, image, config=config)
     mode, _ = networks.autoencoder(config).apply(
         weights["autoencoder"], gain * image, method="encode"
     )

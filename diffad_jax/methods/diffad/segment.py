@@ -4,13 +4,14 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from diffad_jax.methods.diffad import brightness, networks
+from diffad_jax.methods.diffad import brightness, features, networks
 from diffad_jax.methods.diffad.reconstruct import Reconstruction
 
 
 def segmenter_input(
-    reconstruction: Reconstruction, image: jax.Array, *, config: ml_collections.FrozenConfigDict
-) -> jax.Array:
+    weights: dict, reconstruction: Reconstruction, image: jax.Array, *,
+    config: ml_collections.FrozenConfigDict,
+) -> jax.Array:  # fmt: skip
     """concat(x_r, x_inter …, x): [b, h, w, 3] each in [0, 1] -> [b, h, w, 9] with one λ.
 
     All are seen times the photo's gain, see ``brightness``.
@@ -19,7 +20,7 @@ def segmenter_input(
     instead: the same information, of about unit scale, where what counts is not a small difference
     of large channels. It learns in a third of the steps; the published network sees the images.
     """
-    gain = brightness.gain(image, config=config)
+    gain = brightness.gain(weights, image, config=config)
     interpolated = jnp.moveaxis(reconstruction.interpolated, 1, 0)
     reconstructions = [gain * x for x in (reconstruction.reconstruction, *interpolated)]
     image = gain * image
@@ -33,15 +34,16 @@ def probabilities(
     weights: dict, reconstruction: Reconstruction, image: jax.Array, *,
     config: ml_collections.FrozenConfigDict,
 ) -> jax.Array:  # fmt: skip
-    """[b, h, w] in [0, 1]: of each pixel, that it is anomalous; ``weights`` are the stages'."""
-    logits = segment(weights["segmenter"], reconstruction, image, config=config)
-    return jax.nn.softmax(logits)[..., 1]
+    """[b, h, w] in [0, 1]: of each pixel, that it is anomalous; arguments as for ``segment``."""
+    return jax.nn.softmax(segment(weights, reconstruction, image, config=config))[..., 1]
 
 
 def segment(
     weights: dict, reconstruction: Reconstruction, image: jax.Array, *,
     config: ml_collections.FrozenConfigDict,
 ) -> jax.Array:  # fmt: skip
-    """Logits [b, h, w, 2] (normal, anomalous) by the trained segmenter."""
-    inputs = segmenter_input(reconstruction, image, config=config)
-    return networks.segmenter(config).apply(weights, inputs, train=False).astype(jnp.float32)
+    """Logits [b, h, w, 2] (normal, anomalous); ``weights`` are those of all stages."""
+    inputs = segmenter_input(weights, reconstruction, image, config=config)
+    maps = features.compared(weights, reconstruction, image, config=config)
+    network = networks.segmenter(config)
+    return network.apply(weights["segmenter"], inputs, maps, train=False).astype(jnp.float32)

@@ -8,7 +8,7 @@ import optax
 from diffad_jax.config.common import BY_STEPS
 from diffad_jax.methods import losses, train_state, validation
 from diffad_jax.methods.contract import Stage
-from diffad_jax.methods.diffad import fields, networks
+from diffad_jax.methods.diffad import features, fields, networks
 from diffad_jax.methods.diffad.reconstruct import reconstruct
 from diffad_jax.methods.diffad.segment import segment, segmenter_input
 from diffad_jax.methods.train_state import Params, TrainState, Weights
@@ -26,8 +26,10 @@ def init_state(config: Config, key: jax.Array, earlier_weights: Weights, batch: 
     del earlier_weights, batch
     init_key, run_key = jax.random.split(key)
     channels = 3 * (2 + len(config.reconstruction.interpolation))
-    inputs = jnp.zeros((1, config.image_size, config.image_size, channels))
-    variables = networks.segmenter(config).init(init_key, inputs, train=False)
+    size = config.image_size
+    inputs = jnp.zeros((1, size, size, channels))
+    maps = [jnp.zeros(x.shape, x.dtype) for x in networks.feature_inputs(config)]
+    variables = networks.segmenter(config).init(init_key, inputs, maps, train=False)
     return train_state.of_variables(variables, make_optimizer(config), run_key)
 
 
@@ -47,11 +49,12 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
         num_steps=config.reconstruction.training_steps,
         shared_noise=False,
     )
-    inputs = jax.lax.stop_gradient(segmenter_input(reconstruction, image, config=config))
+    inputs = segmenter_input(earlier_weights, reconstruction, image, config=config)
+    maps = features.compared(earlier_weights, reconstruction, image, config=config)
 
     def loss_fn(params):
         logits, updated = networks.segmenter(config).apply(
-            {"params": params, **state.variables}, inputs, train=True, mutable=["batch_stats"]
+            {"params": params, **state.variables}, inputs, maps, train=True, mutable=["batch_stats"]
         )
         focal = losses.focal(logits, mask, config.segmentation.focal_gamma)
         return jnp.mean(focal), updated
@@ -80,7 +83,7 @@ def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
     reconstruction = reconstruct(
         weights, image, key, config=config, num_steps=config.reconstruction.test_steps
     )
-    logits = segment(weights[NAME], reconstruction, image, config=config)
+    logits = segment(weights, reconstruction, image, config=config)
     probability = jax.nn.softmax(logits)[..., 1]
     return Validation(
         metrics={
@@ -103,6 +106,7 @@ STAGE = Stage(
         fields.AUTOENCODER,
         fields.DIFFUSION,
         fields.SEGMENTATION,
+        fields.FEATURES,
         fields.RECONSTRUCTION,
     ),
     section="segmentation",

@@ -1,7 +1,5 @@
 """Maps relative to how high they rise on normal photos."""
 
-import types
-
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
@@ -100,19 +98,4 @@ def test_it_is_of_the_steps_at_test_that_it_was_fitted_with(tiny_config, trained
     with pytest.raises(CheckpointError, match=r"normal_level .*\n.*test_steps: 2 there, 1 here"):
         Detector.from_workdir(tiny_config, trained_workdir, "tiles")
     tiny_config.normal_level.floor = 0.0  # what is trained serves any number
-    Detector.from_workdir(tiny_config, trained_workdir, "tiles")
-
-
-def test_several_processes_leave_it_to_the_one_that_evaluates(
-    tiny_config, trained_workdir, monkeypatch
-):
-    (trained_workdir / "tiles" / "normal_level").rename(trained_workdir / "aside")
-    several = types.SimpleNamespace(process_count=lambda: 2, process_index=lambda: 0)
-    monkeypatch.setattr(train, "jax", several)
-    train_tiles(tiny_config, trained_workdir)
-    assert not (trained_workdir / "tiles" / "normal_level").exists()
-    monkeypatch.undo()
-    with pytest.raises(CheckpointError, match="no trained normal_level in .*run --mode=train"):
-        Detector.from_workdir(tiny_config, trained_workdir, "tiles")
-    train_tiles(tiny_config, trained_workdir)
     Detector.from_workdir(tiny_config, trained_workdir, "tiles")

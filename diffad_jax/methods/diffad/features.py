@@ -1,0 +1,107 @@
+"""Features of a network that others trained, for the segmenter to compare; not in the paper.
+
+Of the photo and of its reconstruction, in the light in which the networks see them, each channel
+standardised on normal photos. The segmenter takes them in at its levels of the same size.
+"""
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from diffad_jax.methods import backbone
+from diffad_jax.methods.contract import Pretrained, Stage
+from diffad_jax.methods.diffad import brightness, fields, networks
+from diffad_jax.methods.diffad.reconstruct import Reconstruction
+from diffad_jax.methods.train_state import Params, Weights
+from diffad_jax.runtime.sharding import over_photos
+from diffad_jax.types import to_float
+
+NAME = "features"
+Config = ml_collections.FrozenConfigDict
+_SMALLEST_VARIANCE = 1e-6  # of a channel that normal photos leave at rest
+
+
+def pretrained(config: Config) -> Pretrained:
+    """See ``contract.Stage``."""
+    c = config.segmentation
+    network = networks.feature_network(config)
+    return backbone.trained_by_others(
+        c.features, network, "segmentation.feature_weights", c.feature_weights
+    )
+
+
+def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) -> Params:
+    """See ``contract.Stage``: the network's parameters, and by layer each channel's statistics.
+
+    They are ``mean`` and ``deviation``, [c] float32.
+    """
+    sums, count = None, 0
+    for batch in over_photos(_moments, earlier_weights, photos, config):
+        added = jax.tree.map(lambda x: np.asarray(x, np.float64).sum(0), batch)
+        sums = added if sums is None else jax.tree.map(np.add, sums, added)
+        count += len(jax.tree.leaves(batch)[0])
+    mean = {name: first / count for name, (first, _) in sums.items()}
+    deviation = {
+        name: np.sqrt(np.maximum(square / count - mean[name] ** 2, _SMALLEST_VARIANCE))
+        for name, (_, square) in sums.items()
+    }
+    found = {"mean": mean, "deviation": deviation}
+    return {backbone.NAME: earlier_weights[backbone.NAME]} | jax.tree.map(np.float32, found)
+
+
+def compared(
+    weights: Weights, reconstruction: Reconstruction, image: jax.Array, *, config: Config
+) -> list[jax.Array]:
+    """What the segmenter takes in beside the pictures: [b, h', w', c'] of each layer.
+
+    ``config.segmentation.compare`` says what: the standardised features f(x) of the photo, their
+    distance |f(x) - f(x_r)| to those of the reconstruction, or both, side by side.
+
+    Args:
+      weights: of the stages; nothing is read where ``config.segmentation.features`` is none.
+      reconstruction: of ``image``.
+      image: [b, h, w, 3] in [0, 1].
+      config: static.
+    """
+    if config.segmentation.features == "none":
+        return []
+    fitted = weights[NAME]
+    gain = brightness.gain(weights, image, config=config)
+    pair = jnp.concatenate([image, reconstruction.reconstruction]) * jnp.tile(gain, (2, 1, 1, 1))
+    maps = networks.feature_network(config).apply({"params": fitted[backbone.NAME]}, pair)
+    found = []
+    for name, _ in networks.feature_maps(config):
+        mean, deviation = (fitted[key][name][None, None, None] for key in ("mean", "deviation"))
+        photo, repaired = jnp.split((maps[name] - mean) / deviation, 2)
+        kinds = {"photo": [photo], "distance": [jnp.abs(photo - repaired)]}
+        kinds["both"] = kinds["distance"] + kinds["photo"]
+        found.append(jnp.concatenate(kinds[config.segmentation.compare], axis=-1))
+    return found
+
+
+def _moments(weights: Weights, images: jax.Array, *, config: Config) -> dict:
+    """Of each photo and layer the mean of each channel and of its square, [b, c]."""
+    image = to_float(images)
+    seen = brightness.gain(weights, image, config=config) * image
+    maps = networks.feature_network(config).apply({"params": weights[backbone.NAME]}, seen)
+    return {name: (jnp.mean(x, (1, 2)), jnp.mean(x * x, (1, 2))) for name, x in maps.items()}
+
+
+def _shapes(config: Config) -> Params:
+    photo = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
+    key, network = jax.random.key(0), networks.feature_network(config)
+    maps, variables = jax.eval_shape(network.init_with_output, key, photo)
+    channels = {n: jax.ShapeDtypeStruct(x.shape[-1:], jnp.float32) for n, x in maps.items()}
+    return {backbone.NAME: variables["params"], "mean": channels, "deviation": channels}
+
+
+STAGE = Stage(
+    name=NAME,
+    sections=(fields.FEATURES,),
+    pretrained=pretrained,
+    fit=fit,
+    fitted_shapes=_shapes,
+)
