@@ -25,6 +25,7 @@ from diffad_jax.methods.diffad.reconstruct import reconstruct
 from diffad_jax.methods.diffad.segment import segment
 from diffad_jax.methods.train_state import TrainState
 from diffad_jax.runtime import flops
+from diffad_jax.types import height_width
 
 
 def main() -> None:
@@ -64,7 +65,7 @@ def count(config: ml_collections.FrozenConfigDict, num_photos: int) -> dict[str,
             "pflop_in_all": total * _steps(c, num_photos) / 1e15,
         }
         weights[stage.name] = jax.eval_shape(stage.weights, state)
-    image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *height_width(config.image_size), 3), jnp.float32)
     total = flops.count(_detect(config), weights, image)
     report["detector"] = {"gflop_an_image": total / 1e9}
     return report
@@ -102,7 +103,7 @@ def _without_idle_discriminator(
 def _perceptual(config: ml_collections.FrozenConfigDict) -> dict:
     if config.autoencoder.perceptual == "none":
         return {}
-    image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *height_width(config.image_size), 3), jnp.float32)
     shapes = jax.eval_shape(networks.perceptual(config).init, jax.random.key(0), image, image)
     return {"perceptual": shapes["params"]}
 
@@ -117,7 +118,7 @@ def _detect(config: ml_collections.FrozenConfigDict):
 
 
 def _batch(config: ml_collections.FrozenConfigDict, batch_size: int) -> dict:
-    shape = (batch_size, config.image_size, config.image_size)
+    shape = (batch_size, *height_width(config.image_size))
     channels = {"image": 3, "augmented_image": 3, "anomaly_mask": 1}
     return {k: jax.ShapeDtypeStruct((*shape, n), np.uint8) for k, n in channels.items()}
 

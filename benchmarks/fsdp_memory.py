@@ -22,6 +22,7 @@ from benchmarks.last_line import finish
 from configs import mvtec
 from diffad_jax.methods.diffad import autoencoder, latent_diffusion
 from diffad_jax.runtime import sharding
+from diffad_jax.types import height_width
 
 
 def main() -> None:
@@ -53,9 +54,10 @@ def measure(fsdp: int, batch_size: int) -> dict:
     state = latent_diffusion.STAGE.state_shapes(config, frozen)
     frozen, state = (sharding.with_shardings(t, sharding.weights_sharding(mesh, t))
                      for t in (frozen, state))  # fmt: skip
-    side = config.image_size
     pixels = jax.ShapeDtypeStruct(
-        (batch_size, side, side, 3), np.uint8, sharding=sharding.batch_sharding(mesh)
+        (batch_size, *height_width(config.image_size), 3),
+        np.uint8,
+        sharding=sharding.batch_sharding(mesh),
     )
     step = jax.jit(
         functools.partial(latent_diffusion.train_step, config=config),

@@ -31,7 +31,7 @@ from diffad_jax.methods.registry import check_config
 from diffad_jax.methods.validation import psnr
 from diffad_jax.runtime.batches import in_batches
 from diffad_jax.training.held_out import load_split
-from diffad_jax.types import to_float
+from diffad_jax.types import height_width, to_float
 
 _BATCH = 8
 _LIGHT = 0.05  # more or less of it, or across a photo
@@ -74,7 +74,7 @@ def take_apart(
     for kind in defect_kinds.KINDS:
         drawn = [defect_kinds.draw(kind, p, i) for i, p in enumerate(photos)]
         damaged = _as_seen([p for p, _ in drawn], config)
-        masks = np.stack([_shrunk(m, config.image_size) for _, m in drawn])
+        masks = np.stack([_shrunk(m, height_width(config.image_size)) for _, m in drawn])
         shown = [m.any() for _, m in drawn]  # where nothing is to be seen there is nothing to find
         bad = in_batches(run, [damaged[shown], normal[shown]], _BATCH)
         found[kind] = _metrics(normal[shown], damaged[shown], masks[shown], good, bad)
@@ -160,12 +160,14 @@ def _mean_of_known(values: list[float]) -> float:
 
 def _as_seen(photos: Iterable[np.ndarray], config: ml_collections.FrozenConfigDict) -> np.ndarray:
     """Resized as the detector's photos are."""
-    return np.stack([images.resized(p, config.image_size, config.data.resize) for p in photos])
+    return np.stack(
+        [images.resized(p, height_width(config.image_size), config.data.resize) for p in photos]
+    )
 
 
-def _shrunk(mask: np.ndarray, side: int) -> np.ndarray:
+def _shrunk(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     pixels = Image.fromarray(255 * mask.astype(np.uint8))
-    return np.asarray(pixels.resize((side, side), Image.Resampling.BOX)) >= 128
+    return np.asarray(pixels.resize(size[::-1], Image.Resampling.BOX)) >= 128
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.diffad import STAGES, networks
 from diffad_jax.methods.train_state import TrainState
 from diffad_jax.runtime import flops, peaks, sharding
+from diffad_jax.types import height_width
 
 Config = ml_collections.FrozenConfigDict
 Times = tuple[float, float]  # seconds a step, of the clock and of the CPU
@@ -182,7 +183,7 @@ def _initialiser(config: Config, name: str) -> Callable:
     The perceptual network's too: they only serve to be timed.
     """
     if name == "perceptual":
-        image = jnp.zeros((1, config.image_size, config.image_size, 3))
+        image = jnp.zeros((1, *height_width(config.image_size), 3))
         return lambda key, _, __: networks.perceptual(config).init(key, image, image)["params"]
     stage = _named(name)
     return lambda *args: stage.weights(stage.init_state(config, *args))
@@ -191,7 +192,7 @@ def _initialiser(config: Config, name: str) -> Callable:
 def random_batch(config: Config, batch_size: int, seed: int) -> dict[str, np.ndarray]:
     """Noise of the shapes and the dtypes of ``types.Batch``."""
     rng = np.random.default_rng(seed)
-    shape = (batch_size, config.image_size, config.image_size)
+    shape = (batch_size, *height_width(config.image_size))
     ranges = {"image": (256, 3), "augmented_image": (256, 3), "anomaly_mask": (2, 1)}
     return {k: rng.integers(0, n, (*shape, c), np.uint8) for k, (n, c) in ranges.items()}
 

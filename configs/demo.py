@@ -24,7 +24,6 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config.autoencoder.channels = 64
     config.autoencoder.steps = 500
     config.diffusion.steps = 600
-    config.segmentation.features = "none"  # a toy needs no other weights
     config.segmentation.channels = 32
     config.segmentation.patch_size = 1
     config.segmentation.multipliers = (1, 2, 4)

@@ -33,4 +33,5 @@ def get_config(category: str | None = None, method: str = "diffad") -> ml_collec
     config = recipe.get_config(category or "photos")
     config.data.root = "."
     config.data.layout = "folder"
+    config.data.proportions = "photos"
     return config

@@ -28,6 +28,7 @@ from configs import mvtec
 
 def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config = few_steps(small_photos(mvtec.get_config(category), 128))
+    config.data.proportions = "photos"
 
     # 8 × 8 × 16 latents from 16 × 16 patches: channels sit on small maps, where a CPU is quick.
     config.autoencoder.channels = 96
@@ -44,7 +45,7 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config.diffusion.multipliers = (1, 2)
     config.diffusion.num_res_blocks = 1
     config.diffusion.attention_downsampling = (2,)
-    config.diffusion.steps = 4_000
+    config.diffusion.steps = 8_000
     config.diffusion.batch_size = 8
     config.diffusion.learning_rate = 1e-3
     config.diffusion.warmup_steps = 100
@@ -54,9 +55,7 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config.segmentation.channels = 16
     config.segmentation.multipliers = (1, 2, 4, 8, 8)
     config.segmentation.patch_size = 2
-    # What others learned from millions of photos stands in for steps.
-    config.segmentation.features = "efficientnet_lite0"
-    config.segmentation.steps = 2_500
+    config.segmentation.steps = 8_000
     config.segmentation.batch_size = 8
     config.segmentation.warmup_steps = 50
     return config

@@ -4,12 +4,21 @@ A batch travels as uint8 from the loader (or a recorded file) to the device and 
 there, so live and recorded training see the same numbers and the host moves a quarter of the bytes.
 """
 
+from collections.abc import Sequence
 from typing import TypedDict
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+Size = int | Sequence[int]  # of photos in pixels: of a square's side, or (height, width)
+
+
+def height_width(size: Size) -> tuple[int, int]:
+    """Both sides of a ``Size``."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
 
 
 class Batch(TypedDict):

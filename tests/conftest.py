@@ -55,7 +55,6 @@ TINY = {
     "diffusion.batch_size": 8,
     "reconstruction.training_steps": 2,
     "reconstruction.test_steps": 2,
-    "segmentation.features": "none",
     "segmentation.channels": 4,
     "segmentation.patch_size": 2,
     "segmentation.multipliers": (1,),

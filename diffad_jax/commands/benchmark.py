@@ -19,7 +19,7 @@ from diffad_jax.inference import detector
 from diffad_jax.methods.registry import get_method
 from diffad_jax.runtime import console
 from diffad_jax.runtime.files import write_whole
-from diffad_jax.types import to_float
+from diffad_jax.types import height_width, to_float
 
 _PERCENTILES = (50, 90, 99)
 _WARM_UPS = 2  # after the call that compiles
@@ -39,10 +39,10 @@ def benchmark(
     Raises:
       checkpoint.CheckpointError: a category is not trained.
     """
-    side = config.image_size
+    height, width = height_width(config.image_size)
     sizes = {"latency": 1, "throughput": config.evaluation.batch_size}
     found: dict[str, Any] = {}
-    console.say(f"{_device()['kind']}, {num_runs} runs of each, {side} × {side} pixels")
+    console.say(f"{_device()['kind']}, {num_runs} runs of each, {width} × {height} pixels")
     for category in config.categories:
         trained = detector.Detector.from_workdir(config, workdir, category)
         found[category] = {"weights": trained.weights_hash}
@@ -65,9 +65,9 @@ def benchmark(
 def measure(trained: detector.Detector, batch_size: int, num_runs: int) -> dict[str, Any]:
     """Milliseconds of a batch, whole and by part, in turns; and photos a second."""
     config, weights = trained.config, trained.weights
-    side = config.image_size
+    size = height_width(config.image_size)
     rng = np.random.default_rng(config.seed)
-    photos = rng.integers(0, 256, (batch_size, side, side, 3), np.uint8)
+    photos = rng.integers(0, 256, (batch_size, *size, 3), np.uint8)
     compiled = parts(config)
     taken: dict[str, list[float]] = {name: [] for name in ("whole", *compiled)}
     first: dict[str, float] = {}

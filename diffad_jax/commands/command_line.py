@@ -122,7 +122,8 @@ def _overridden(
 ) -> ml_collections.ConfigDict:
     known = stored.flat(config)
     for argument in overrides:
-        field = re.sub(r"^--?(no)?config\.", "", argument.partition("=")[0])
+        name, _, value = argument.partition("=")
+        field = re.sub(r"^--?(no)?config\.", "", name)
         if field not in known:
             near = difflib.get_close_matches(field, known, 1, 0.75)
             said = [f"perhaps config.{name} is meant" for name in near]
@@ -130,6 +131,8 @@ def _overridden(
                 f"there is no config.{field} where config.method = {config.method!r}: "
                 f"{[*said, '--help lists all fields'][0]}"
             )
+        if "." not in field and value.startswith("(") and isinstance(known[field], int):
+            config[field] = ()  # a pair may take the place of a number, and is parsed as such
     of_config = flags.FlagValues()
     argv = ["", *overrides]
     holder = config_flags.DEFINE_config_dict("config", config, flag_values=of_config, sys_argv=argv)

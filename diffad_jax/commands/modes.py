@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import ml_collections
 from absl import flags
 
+from diffad_jax.commands import proportions
 from diffad_jax.commands.benchmark import benchmark
 from diffad_jax.commands.evaluate import evaluate
 from diffad_jax.commands.inspect import inspect
@@ -36,7 +37,9 @@ class Mode(NamedTuple):
           ConfigError: a flag that it needs was not given, or the config would need other weights.
         """
         if name != "train" and any(flag.name == "workdir" for flag in self.needs):
-            _compare_with_trained(config, _given(_WORKDIR, name))
+            workdir = _given(_WORKDIR, name)
+            proportions.settle(config, workdir)
+            _compare_with_trained(config, workdir)
         self.run(config, *(_given(f, name) for f in self.needs), *(f.value for f in self.takes))
 
 

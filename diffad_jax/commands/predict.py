@@ -25,11 +25,12 @@ from diffad_jax.runtime import console, lock
 from diffad_jax.runtime.batches import map_ahead
 from diffad_jax.runtime.progress import CountProgress
 from diffad_jax.runtime.signals import Stopped, StopSignal
+from diffad_jax.types import height_width
 
 _SHOWN = 20  # unreadable files at the end; the tables name all
 _TILE_NOTE = (
     "tiles show products at the photos' own scale: right for a detector trained on windows of "
-    "{side} × {side} pixels cut from such photos, not on photos shrunk to that size"
+    "{width} × {height} pixels cut from such photos, not on photos shrunk to that size"
 )
 
 
@@ -98,7 +99,8 @@ def predict_photos(
         if calibration.threshold is None and "mask" in save:
             raise ConfigError(f"--save=mask needs a threshold, but {NONE_HELD_OUT}")
         if tile:
-            console.note(_TILE_NOTE.format(side=config.image_size))
+            height, width = height_width(config.image_size)
+            console.note(_TILE_NOTE.format(width=width, height=height))
         settings = {"category": category, "weights": detector.weights_hash}
         settings |= batching.settings(config, tile)
         made = writer.Made(settings, calibration.threshold, tuple(save))

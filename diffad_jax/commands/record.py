@@ -4,6 +4,7 @@ from pathlib import Path
 
 import ml_collections
 
+from diffad_jax.commands import proportions
 from diffad_jax.data import bit_depth, examples, images, layouts, recorded, split
 from diffad_jax.methods.registry import require_synthesis
 from diffad_jax.runtime import console, files
@@ -28,6 +29,7 @@ def record(
     category = config.categories[0]
     counts = {"train": num_examples, "validation": config.training.validation_examples}
     config.data.recorded = ""  # from the photos, whatever training would use
+    proportions.settle(config, None)
     photos = split.draw(config, category)
     normal_files = split.paths(config, photos.train | photos.held_out)
     rules = images.rules(config.data)

@@ -11,6 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from diffad_jax.commands import proportions
 from diffad_jax.commands.evaluate import evaluate, load_inception
 from diffad_jax.config import stored
 from diffad_jax.convert import pretrained
@@ -47,6 +48,7 @@ def train_and_evaluate(
       lock.LockedError: another training writes to a category's folder.
     """
     examples.prepare(config)
+    proportions.settle(config, workdir)
     _check(config, workdir)
     for i, category in enumerate(config.categories, start=1):
         with lock.hold(workdir / category):

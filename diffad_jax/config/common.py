@@ -23,7 +23,12 @@ TOP = section(
     seed=Field(0, "of all that is drawn", "[0, 2147483647]"),
     method=Field("", "a name in diffad_jax/methods/registry.py", use=RUN),
     categories=Field((), "folders below data.root: one detector each", use=RUN),
-    image_size=Field(256, "photos are resized to a square of this many pixels", COUNT),
+    image_size=Field(
+        256,
+        "pixels that photos are resized to: a square's side, or (height, width)",
+        COUNT,
+        or_pair=True,
+    ),
 )
 PHOTOS = section(
     "data",
@@ -34,6 +39,12 @@ PHOTOS = section(
         "bilinear",
         "bilinear (cv2's, no antialiasing, as published) | antialias",
         choices=("bilinear", "antialias"),
+    ),
+    proportions=Field(
+        "square",
+        "square | photos: as many pixels as image_size's square, in the photos' own proportions",
+        choices=("square", "photos"),
+        use=RUN,
     ),
     bit_depth=Field(
         0,

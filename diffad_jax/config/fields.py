@@ -37,6 +37,7 @@ class Field:
       empty: whether a tuple may have no items.
       odd: whether it must be.
       place: it is a path. What lies there matters, not where.
+      or_pair: two of the numbers will do, too.
     """
 
     default: Any
@@ -48,6 +49,7 @@ class Field:
     empty: bool = False
     odd: bool = False
     place: bool = False
+    or_pair: bool = False
 
     def complaint(self, value: Any) -> str:
         """What is wrong with a value, as the end of a sentence; empty if nothing is."""
@@ -55,7 +57,11 @@ class Field:
             known = value in self.choices
             return "" if known else f"choose one of {', '.join(map(str, self.choices))}"
         if not isinstance(self.default, tuple):
-            return self._complaint_of_one(value, self.default)
+            several = self.or_pair and isinstance(value, tuple | list)
+            if several and len(value) != 2:
+                return "must be one number or two"
+            values = value if several else [value]
+            return next(filter(None, (self._complaint_of_one(v, self.default) for v in values)), "")
         if not isinstance(value, tuple | list):
             return "must be a tuple"
         if not value and not self.empty:
@@ -113,7 +119,8 @@ def section(name: str, comment: str, check: Callable | None = None, /, **fields:
 
 def defaults(sections: Iterable[Section]) -> ml_collections.ConfigDict:
     """A config with every field at its default; unlocked."""
-    config = ml_collections.ConfigDict()
+    # A pair may take the place of a number; ``check`` names types that cannot be.
+    config = ml_collections.ConfigDict(type_safe=False)
     for part in sections:
         if part.name and part.name not in config:
             config[part.name] = ml_collections.ConfigDict()

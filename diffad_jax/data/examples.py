@@ -7,7 +7,7 @@ import ml_collections
 
 from diffad_jax.data import advice, layouts, recorded, split, toy
 from diffad_jax.data.split import Split
-from diffad_jax.types import Batch
+from diffad_jax.types import Batch, height_width
 
 logger = logging.getLogger(__name__)
 Config = ml_collections.ConfigDict | ml_collections.FrozenConfigDict
@@ -33,7 +33,8 @@ def prepare(config: Config) -> None:
 def write_toy(config: Config) -> None:
     """Writes the toy category, where the config asks for it."""
     if config.data.layout == "toy":
-        toy.write_category(config.data.root, seed=0, image_size=config.image_size)
+        side = max(height_width(config.image_size))
+        toy.write_category(config.data.root, seed=0, image_size=side)
 
 
 def batches(

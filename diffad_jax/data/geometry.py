@@ -6,6 +6,7 @@ draws all its numbers in one.
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -28,7 +29,7 @@ def between(u: tf.Tensor, low: float, high: float) -> tf.Tensor:
     return low + (high - low) * u
 
 
-def whole_between(u: tf.Tensor, low: int, high: int) -> tf.Tensor:
+def whole_between(u: tf.Tensor, low: int, high: int | np.ndarray) -> tf.Tensor:
     """U(0, 1) to a whole number, int32, from low to high, both included, equally often."""
     # float32 may round up to high + 1.
     return tf.minimum(tf.cast(between(u, low, high + 1), tf.int32), high)

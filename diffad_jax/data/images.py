@@ -19,6 +19,7 @@ from diffad_jax.data import photo
 from diffad_jax.data.photo import Rules, resized
 from diffad_jax.errors import UserError
 from diffad_jax.runtime.regular import open_regular
+from diffad_jax.types import Size, height_width
 
 T = TypeVar("T")
 _ORIENTATION = 0x0112  # EXIF tag; 5 … 8 swap width and height
@@ -47,7 +48,7 @@ def rules(data: ml_collections.ConfigDict) -> Rules:
     return Rules(data.resize, data.bit_depth, data.photo_mib)
 
 
-def read_image(path: str | os.PathLike[str], image_size: int | None, rules: Rules) -> np.ndarray:
+def read_image(path: str | os.PathLike[str], size: Size | None, rules: Rules) -> np.ndarray:
     """Decodes a photo to RGB: [h, w, 3] uint8.
 
     Grey becomes three equal channels, more than 8 bits a channel are divided as
@@ -57,7 +58,7 @@ def read_image(path: str | os.PathLike[str], image_size: int | None, rules: Rule
 
     Args:
       path: PNG, JPEG, BMP, TIFF or HEIC; local or any path that etils.epath reads.
-      image_size: h = w to resize to, by ``rules.resize``; None keeps the size.
+      size: to resize to, by ``rules.resize``; None keeps the photo's own.
       rules: of ``config.data``.
 
     Raises:
@@ -65,7 +66,8 @@ def read_image(path: str | os.PathLike[str], image_size: int | None, rules: Rule
     """
 
     def read(image: Image.Image, rules: Rules) -> np.ndarray:
-        return resized(photo.rgb_pixels(image, rules), image_size, rules.resize)
+        shape = None if size is None else height_width(size)
+        return resized(photo.rgb_pixels(image, rules), shape, rules.resize)
 
     return decode(path, rules, read)
 
@@ -168,18 +170,18 @@ _memory = _Memory()
 
 
 def read_images(
-    paths: Sequence[str], image_size: int, rules: Rules, on_bad_image: str = "fail"
+    paths: Sequence[str], size: Size, rules: Rules, on_bad_image: str = "fail"
 ) -> tuple[np.ndarray, list[int], list[tuple[str, str]]]:
     """Decodes many photos on all cores; beside the result, at most one photo a core is in memory.
 
     Returns:
-      [n, image_size, image_size, 3] uint8, the indices of the paths read, and (path, reason) of
+      [n, h, w, 3] uint8 of this size, the indices of the paths read, and (path, reason) of
       those skipped.
 
     Raises:
       ImageError: a bad image and ``on_bad_image`` is ``fail``, or no good one.
     """
-    pixels, reasons = _read_all(paths, image_size, rules, on_bad_image)
+    pixels, reasons = _read_all(paths, size, rules, on_bad_image)
     kept = [i for i, reason in enumerate(reasons) if reason is None]
     skipped = [(paths[i], reason) for i, reason in enumerate(reasons) if reason is not None]
     if not kept:
@@ -190,11 +192,11 @@ def read_images(
 def read_batches(
     paths: Sequence[str],
     batch_size: int,
-    image_size: int,
+    size: Size,
     rules: Rules,
     on_bad_image: str = "fail",
 ) -> Iterator[np.ndarray]:
-    """As ``read_images``, at most ``batch_size`` photos at a time: [b, s, s, 3] uint8, b > 0.
+    """As ``read_images``, at most ``batch_size`` photos at a time: [b, h, w, 3] uint8, b > 0.
 
     Raises:
       ImageError: a bad image and ``on_bad_image`` is ``fail``, or, at the end, no good one.
@@ -202,7 +204,7 @@ def read_batches(
     first_reason, any_good = "", False
     for start in range(0, len(paths), batch_size):
         part = paths[start : start + batch_size]
-        pixels, reasons = _read_all(part, image_size, rules, on_bad_image)
+        pixels, reasons = _read_all(part, size, rules, on_bad_image)
         good = np.array([reason is None for reason in reasons])
         first_reason = first_reason or next(filter(None, reasons), "")
         if good.any():
@@ -218,14 +220,14 @@ def _none_read(count: int, first_reason: str) -> ImageError:
 
 
 def _read_all(
-    paths: Sequence[str], image_size: int, rules: Rules, on_bad_image: str
+    paths: Sequence[str], size: Size, rules: Rules, on_bad_image: str
 ) -> tuple[np.ndarray, list[str | None]]:
     """All photos, and for each why it could not be read."""
-    pixels = np.empty((len(paths), image_size, image_size, 3), np.uint8)
+    pixels = np.empty((len(paths), *height_width(size), 3), np.uint8)
 
     def read(i: int) -> str | None:
         try:
-            pixels[i] = read_image(paths[i], image_size, rules)
+            pixels[i] = read_image(paths[i], size, rules)
         except ImageError as error:
             if on_bad_image == "fail":
                 raise

@@ -17,6 +17,7 @@ from scipy import ndimage
 from diffad_jax.data import images, photo
 from diffad_jax.data.images import ImageError
 from diffad_jax.data.photo import Rules, bilinear
+from diffad_jax.types import Size, height_width
 
 _MANY = 32  # values above 0: more of them are edges or noise
 _DARK = 32  # of 255: what stays below beside brighter values may be noise
@@ -66,7 +67,7 @@ class MaskSet(NamedTuple):
     def read(
         self,
         path: str | os.PathLike[str],
-        image_size: int | None,
+        size: Size | None,
         rule: str,
         photo_size: tuple[int, int] | None = None,
     ) -> np.ndarray:
@@ -74,8 +75,7 @@ class MaskSet(NamedTuple):
 
         Args:
           path: a mask of the set.
-          image_size: resized bilinearly (as published) to this height and width; None keeps the
-            size.
+          size: resized bilinearly (as published) to it; None keeps the mask's own.
           rule: which resized pixels count: ``full`` those that are still white when rounded to
             8 bit (the published code truncates its 8-bit mask / 255), ``half`` those above half
             (right for masks with compression noise), ``any`` all that are not black.
@@ -88,8 +88,9 @@ class MaskSet(NamedTuple):
         if rule not in ("full", "half", "any"):
             raise ValueError(f"config.evaluation.mask_rule = {rule!r}: choose full, half or any")
         level = self.levels(path, photo_size)
-        if image_size is not None and level.shape != (image_size, image_size):
-            level = bilinear(level[..., None], image_size)[..., 0]
+        shape = level.shape if size is None else height_width(size)
+        if level.shape != shape:
+            level = bilinear(level[..., None], shape)[..., 0]
         if rule == "full":
             return (np.floor(level + 0.5) >= 255).astype(np.uint8)
         return (level > (127.5 if rule == "half" else 0)).astype(np.uint8)

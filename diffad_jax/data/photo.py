@@ -216,33 +216,35 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def resized(pixels: np.ndarray, size: int | None, rule: str) -> np.ndarray:
-    """[h, w, 3] uint8 -> [size, size, 3] uint8, a copy; None keeps the size.
+def resized(pixels: np.ndarray, size: tuple[int, int] | None, rule: str) -> np.ndarray:
+    """[h, w, 3] uint8 at ``size``, (height, width), a copy; None keeps the size.
 
     ``bilinear`` samples the four nearest pixels (cv2.INTER_LINEAR); ``antialias`` weighs all pixels
     that an output pixel covers (Pillow's BILINEAR).
     """
-    if size is None or pixels.shape[:2] == (size, size):
+    if size is None or pixels.shape[:2] == size:
         return pixels.copy()  # Pillow's pixels are read-only
     if rule == "antialias":
         image = Image.fromarray(pixels)
         # One axis a call: of tall photos Pillow 13 takes the rows first, and rounds otherwise.
-        for shape in ((size, image.height), (size, size)):
+        height, width = size
+        for shape in ((width, image.height), (width, height)):
             image = image.resize(shape, Image.Resampling.BILINEAR)
         return np.array(image)
     return np.round(bilinear(pixels, size)).astype(np.uint8)
 
 
-def bilinear(pixels: np.ndarray, size: int) -> np.ndarray:
-    """[h, w, c] -> [size, size, c] float32 from the four nearest pixels, centres at halves."""
+def bilinear(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """[h, w, c] -> float32 at ``size`` from the four nearest pixels, centres at halves."""
 
-    def places(length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def places(length: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         place = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
         low = np.floor(place).astype(int)
         return low, np.minimum(low + 1, length - 1), (place - low).astype(np.float32)
 
-    y0, y1, fy = places(pixels.shape[0])
-    x0, x1, fx = places(pixels.shape[1])
+    height, width = size
+    y0, y1, fy = places(pixels.shape[0], height)
+    x0, x1, fx = places(pixels.shape[1], width)
 
     def rows(x: np.ndarray) -> np.ndarray:
         upper, lower = pixels[y0[:, None], x], pixels[y1[:, None], x]

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from diffad_jax.data import images
 from diffad_jax.data.photo import Rules
+from diffad_jax.types import Size, height_width
 
 logger = logging.getLogger(__name__)
 
@@ -17,13 +18,13 @@ Lookup = Callable[[tf.Tensor], tf.Tensor]  # int32 [] -> uint8 [s, s, 3]; works 
 
 
 def open_files(
-    files: Sequence[str], size: int, rules: Rules, data: ml_collections.ConfigDict
+    files: Sequence[str], size: Size, rules: Rules, data: ml_collections.ConfigDict
 ) -> tuple[Lookup, int]:
     """A lookup of the pictures in ``files``, and how many there are.
 
     Args:
       files: paths, at least one.
-      size: pixels of a side, after resizing.
+      size: after resizing.
       rules: of ``images.read_image``.
       data: ``config.data``: ``cache_mib`` decides between memory and disk, ``on_bad_image`` whether
         a bad file raises or is logged and left out.
@@ -32,7 +33,8 @@ def open_files(
       images.ImageError: a bad file and ``fail``, or no good one; from within tf.data where files
         are read each time.
     """
-    if len(files) * size * size * 3 <= data.cache_mib * 2**20:
+    height, width = height_width(size)
+    if len(files) * height * width * 3 <= data.cache_mib * 2**20:
         pixels, _, skipped = images.read_images(files, size, rules, data.on_bad_image)
         for file, reason in skipped:
             logger.warning("skipped %s: %s", file, reason)
@@ -49,13 +51,13 @@ def open_files(
                 logger.warning("skipped: %s", error)
         raise images.ImageError(f"none of {len(files)} images could be read, such as {files[0]}")
 
-    return _lookup(read, size), len(files)
+    return _lookup(read, (height, width)), len(files)
 
 
 def from_pixels(pixels: np.ndarray) -> Lookup:
-    """A lookup of [n, s, s, 3] uint8. A constant of TensorFlow would hold them three times."""
-    return _lookup(pixels.__getitem__, pixels.shape[1])
+    """A lookup of [n, h, w, 3] uint8. A constant of TensorFlow would hold them three times."""
+    return _lookup(pixels.__getitem__, pixels.shape[1:3])
 
 
-def _lookup(read: Callable[[np.ndarray], np.ndarray], size: int) -> Lookup:
-    return lambda i: tf.ensure_shape(tf.numpy_function(read, [i], tf.uint8), (size, size, 3))
+def _lookup(read: Callable[[np.ndarray], np.ndarray], size: tuple[int, int]) -> Lookup:
+    return lambda i: tf.ensure_shape(tf.numpy_function(read, [i], tf.uint8), (*size, 3))

@@ -10,6 +10,7 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import os
 import zipfile
 import zlib
@@ -28,7 +29,7 @@ from diffad_jax.errors import UserError
 from diffad_jax.runtime import files
 from diffad_jax.runtime.batches import map_ahead
 from diffad_jax.runtime.regular import MOST_JSON, open_regular, parsed_json
-from diffad_jax.types import Batch
+from diffad_jax.types import Batch, height_width
 
 _FORMAT = "diffad_jax recording 3"
 _MOST_AHEAD = 16  # batches in memory
@@ -145,7 +146,7 @@ class Recording:
                 f"{self.path} is no whole recording ({error}): write it again with --mode=record"
             ) from error
         self.bit_depth: int = self.meta["config"]["data"]["bit_depth"]
-        self._size: int = self.meta["config"]["image_size"]
+        self._shape = height_width(self.meta["config"]["image_size"])
         self._cache: dict[str, np.ndarray] = {}
         self._room = cache_mib * 2**20
 
@@ -172,7 +173,7 @@ class Recording:
 
     def example(self, split: str, i: int) -> dict[str, np.ndarray]:
         """Example ``i`` of ``split``, as it was recorded: see ``types.Batch``, without b."""
-        name, pixels = f"{split}/{i:07d}", self._size**2
+        name, pixels = f"{split}/{i:07d}", math.prod(self._shape)
         try:
             image = self._picture(self._read(f"{name}.image", _MOST_NAME).decode())
             packed = self._read(f"{name}.mask", pixels)  # 8 times what it packs, at the least
@@ -181,15 +182,16 @@ class Recording:
         except Exception as error:  # as above
             raise RecordingError(f"{self.path}: example {name} is damaged ({error})") from error
         mask = np.unpackbits(np.frombuffer(bits, np.uint8), count=pixels)
-        mask = mask.reshape(self._size, self._size, 1)
+        mask = mask.reshape(*self._shape, 1)
         return {"image": image, "augmented_image": augmented, "anomaly_mask": mask}
 
     def _picture(self, name: str) -> np.ndarray:
-        """[s, s, 3] uint8, s = ``image_size``."""
+        """[h, w, 3] uint8."""
         if name not in self._cache:
-            data = self._read(name, 4 * self._size**2 + _MOST_HEADER)
-            if _webp_size(data) != (self._size, self._size):
-                raise ValueError(f"{name} is no picture of {self._size} × {self._size} pixels")
+            height, width = self._shape
+            data = self._read(name, 4 * height * width + _MOST_HEADER)
+            if _webp_size(data) != (width, height):
+                raise ValueError(f"{name} is no picture of {width} × {height} pixels")
             with WebPImagePlugin.WebPImageFile(io.BytesIO(data)) as picture:
                 pixels = np.asarray(picture.convert("RGB"))
             if not name.startswith("photos/") or pixels.nbytes > self._room:
@@ -215,10 +217,12 @@ def _checked(meta: Any) -> dict[str, Any]:
     photos = Split(**meta["photos"])
     if not all(isinstance(x, str) for part in photos[:2] for item in part.items() for x in item):
         raise ValueError("it does not say of which photos it was made")
-    sizes = [config["image_size"], *counts.values()]
-    if not all(type(size) is int and 0 <= size < 2**31 for size in sizes):
+    sides = height_width(config["image_size"])
+    if not all(type(size) is int and 0 <= size < 2**31 for size in (*sides, *counts.values())):
         raise ValueError("a count or the image size is no number")
-    if not 1 <= config["image_size"] <= _MOST_SIDE or type(config["data"]["bit_depth"]) is not int:
+    if not all(1 <= side <= _MOST_SIDE for side in sides) or (
+        type(config["data"]["bit_depth"]) is not int
+    ):
         raise ValueError("the image size or the bit depth is out of range")
     return meta
 

@@ -32,15 +32,15 @@ def synthesize(
     an anomaly from a grey photo.
 
     Args:
-      image: [s, s, 3] uint8, a normal photo.
+      image: [h, w, 3] uint8, a normal photo.
       source: where textures come from.
       seed: [2] int64, the first below 2^38; the example depends on nothing else.
       config: ``config.synthesis``.
 
     Returns:
-      image, augmented_image and texture [s, s, 3] uint8; anomaly_mask [s, s, 1] uint8 in {0, 1}.
+      image, augmented_image and texture [h, w, 3] uint8; anomaly_mask [h, w, 1] uint8 in {0, 1}.
     """
-    size = image.shape[0]
+    height, width, _ = image.shape
     turns, turn, stays, opacity, kind = tf.unstack(uniform([5], seed))
     own = config.own_texture_probability
     degrees = between(turn, -ROTATION_DEGREES, ROTATION_DEGREES)
@@ -65,7 +65,7 @@ def synthesize(
         return texture, between(opacity, 0.0, config.max_beta), NOISE_THRESHOLD, 0.0
 
     def anomalous() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        noise = anomaly_noise(size, stream(seed, 3), endless=config.perlin_endless)
+        noise = _noise(height, width, stream(seed, 3), config.perlin_endless)
         shade = (kind >= own) & (kind < own + config.shade_probability)
         texture, beta, threshold, softness = tf.cond(shade, shaded, foreign)
         augmented = blend(image, texture, _onset(noise, threshold, softness), beta)
@@ -74,38 +74,49 @@ def synthesize(
         return augmented, tf.cast(mask, tf.uint8), tf.cast(texture, tf.uint8)
 
     def normal() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        return image, tf.zeros([size, size, 1], tf.uint8), tf.zeros([size, size, 3], tf.uint8)
+        return image, tf.zeros([height, width, 1], tf.uint8), tf.zeros_like(image)
 
     augmented, mask, texture = tf.cond(stays < config.normal_probability, normal, anomalous)
     example = {
         "image": image, "augmented_image": augmented, "anomaly_mask": mask, "texture": texture
     }  # fmt: skip
     return {
-        k: tf.ensure_shape(v, (size, size, 1 if k == "anomaly_mask" else 3))
+        k: tf.ensure_shape(v, (height, width, 1 if k == "anomaly_mask" else 3))
         for k, v in example.items()
     }
 
 
+def _noise(height: int, width: int, seed: tf.Tensor, endless: bool) -> tf.Tensor:
+    """[h, w, 1]: the middle of a square, so that blobs are as wide as high."""
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    noise = anomaly_noise(side, seed, endless=endless)
+    return noise[top : top + height, left : left + width]
+
+
 def _moved(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """[s, s, 3] uint8 -> float32: shifted with wrap-around, perhaps transposed and mirrored."""
+    """[h, w, 3] uint8 -> float32: shifted with wrap-around, perhaps mirrored and, of a square,
+    transposed."""
     u = uniform([5], seed)
-    image = tf.roll(image, whole_between(u[:2], 0, image.shape[0] - 1), axis=[0, 1])
-    image = tf.cond(u[2] < 0.5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+    height, width, _ = image.shape
+    image = tf.roll(image, whole_between(u[:2], 0, np.array([height, width]) - 1), axis=[0, 1])
+    if height == width:
+        image = tf.cond(u[2] < 0.5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
     image = tf.cond(u[3] < 0.5, lambda: image[::-1], lambda: image)
     image = tf.cond(u[4] < 0.5, lambda: image[:, ::-1], lambda: image)
     return tf.cast(image, tf.float32)
 
 
 def _lit(image: tf.Tensor, seed: tf.Tensor, most: float) -> tf.Tensor:
-    """[s, s, 3] uint8: brighter or darker by up to ``most``, and as much from middle to edge."""
+    """[h, w, 3] uint8: brighter or darker by up to ``most``, and as much from middle to edge."""
     u = between(uniform([3], seed), -most, most)
-    along = tf.linspace(-1.0, 1.0, image.shape[0])
-    gain = (1.0 + u[0]) * (1.0 + u[1] * along[:, None, None] + u[2] * along[:, None])
+    down, across = (tf.linspace(-1.0, 1.0, n) for n in image.shape[:2])
+    gain = (1.0 + u[0]) * (1.0 + u[1] * down[:, None, None] + u[2] * across[:, None])
     return tf.cast(_times(gain, image), tf.uint8)
 
 
 def _shaded(image: tf.Tensor, seed: tf.Tensor, config: ml_collections.ConfigDict) -> tf.Tensor:
-    """[s, s, 3] uint8 -> float32: times f or 1 / f, whole values in 0 … 255."""
+    """[h, w, 3] uint8 -> float32: times f or 1 / f, whole values in 0 … 255."""
     u = uniform([2], seed)
     factor = between(u[0], *config.shade_range)
     factor = tf.where(u[1] < 0.5, factor, 1.0 / factor)
@@ -113,7 +124,7 @@ def _shaded(image: tf.Tensor, seed: tf.Tensor, config: ml_collections.ConfigDict
 
 
 def _differ(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """[s, s, 3] uint8 each -> [s, s, 1] bool: by enough to be seen in one of the channels."""
+    """[h, w, 3] uint8 each -> [h, w, 1] bool: by enough to be seen in one of the channels."""
     difference = tf.abs(tf.cast(a, tf.int32) - tf.cast(b, tf.int32))
     return tf.reduce_max(difference, axis=-1, keepdims=True) > JUST_SEEN
 
@@ -129,7 +140,7 @@ def _edge(seed: tf.Tensor, config: ml_collections.ConfigDict) -> tuple[tf.Tensor
 
 
 def _onset(noise: tf.Tensor, threshold: tf.Tensor, softness: tf.Tensor) -> tf.Tensor:
-    """[s, s, 1] in 0 … 1: a step at the threshold, or a ramp across it."""
+    """[h, w, 1] in 0 … 1: a step at the threshold, or a ramp across it."""
     ramp = tf.clip_by_value((noise - threshold) / softness + 0.5, 0.0, 1.0)
     return tf.where(softness > 0.0, ramp, tf.cast(noise > threshold, tf.float32))
 
@@ -149,13 +160,13 @@ def blend(image: tf.Tensor, texture: tf.Tensor, mask: tf.Tensor, beta: tf.Tensor
     """(1 − m) x + m ((1 − β) texture + β x), rounded.
 
     Args:
-      image: [s, s, 3] uint8.
-      texture: [s, s, 3] float32 in 0 … 255.
-      mask: [s, s, 1] float32 in 0 … 1.
+      image: [h, w, 3] uint8.
+      texture: [h, w, 3] float32 in 0 … 255.
+      mask: [h, w, 1] float32 in 0 … 1.
       beta: [] float32.
 
     Returns:
-      [s, s, 3] uint8.
+      [h, w, 3] uint8.
     """
     x = tf.cast(image, tf.float32)
     mixed = tf.round((1.0 - beta) * texture + beta * x)

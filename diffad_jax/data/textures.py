@@ -14,10 +14,11 @@ from diffad_jax.data.geometry import uniform
 from diffad_jax.data.listing import DataError
 from diffad_jax.data.perlin import fade_tables
 from diffad_jax.data.photo import Rules
+from diffad_jax.types import height_width
 
 logger = logging.getLogger(__name__)
 
-# seed [2] -> texture [s, s, 3] float32, whole values in 0 … 255; works inside tf.data.
+# seed [2] -> texture [h, w, 3] float32, whole values in 0 … 255; works inside tf.data.
 TextureSource = Callable[[tf.Tensor], tf.Tensor]
 _CLOUD_POWERS = (2, 3, 4, 5)  # 2^power lattice cells a side
 
@@ -29,14 +30,21 @@ def texture_source(config: ml_collections.ConfigDict) -> TextureSource:
       layouts.DataError: the folder is missing or holds no image; dtd cannot be loaded.
       images.ImageError: an unreadable image, unless ``config.data.on_bad_image`` is ``skip``.
     """
-    name, size = config.data.textures, config.image_size
+    height, width = height_width(config.image_size)
+    square = _squares(config, max(height, width))
+    return lambda seed: square(seed)[:height, :width]
+
+
+def _squares(config: ml_collections.ConfigDict, size: int) -> TextureSource:
+    """Of textures [size, size, 3], which nothing has stretched."""
+    name = config.data.textures
     if name == "procedural":
         _say_once_that_procedural()
         return lambda seed: procedural_texture(seed, size)
     if name == "dtd":
         pixels = _load_dtd(size, config.data.cache_mib)
         return _drawn_from(picture_store.from_pixels(pixels), len(pixels))
-    return _from_folder(config)
+    return _from_folder(config, size)
 
 
 @functools.cache
@@ -55,8 +63,8 @@ def _drawn_from(lookup: picture_store.Lookup, count: int) -> TextureSource:
     return sample
 
 
-def _from_folder(config: ml_collections.ConfigDict) -> TextureSource:
-    folder, size = listing.expanded(config.data.textures), config.image_size
+def _from_folder(config: ml_collections.ConfigDict, size: int) -> TextureSource:
+    folder = listing.expanded(config.data.textures)
     if not epath.Path(folder).is_dir():
         raise DataError(
             f"config.data.textures = {folder!r} is no folder; "

@@ -10,6 +10,7 @@ from diffad_jax.evaluation import tables
 from diffad_jax.evaluation.ranking import Metric
 from diffad_jax.runtime import regular
 from diffad_jax.runtime.files import write_whole
+from diffad_jax.types import height_width
 
 _FIGURES = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_pro")
 _COSTS = {  # name in metrics.json -> title, format
@@ -68,7 +69,7 @@ class Run(NamedTuple):
 
     name: str
     method: str
-    image_size: int
+    image_size: tuple[int, int]  # height, width
     categories: Mapping[str, Mapping[str, Any]]
 
 
@@ -82,7 +83,7 @@ def read_run(workdir: Path) -> Run:
     try:
         content = regular.read_json(path)
         c = content["config"]
-        return Run(str(workdir), c["method"], c["image_size"], content["categories"])
+        return Run(str(workdir), c["method"], height_width(c["image_size"]), content["categories"])
     except OSError as error:
         raise UserError(
             f"cannot compare with {workdir}: no readable {path}; evaluate that run first, "
@@ -117,7 +118,7 @@ def runs_table(runs: Sequence[Run]) -> tables.Table:
               *(title for title, _ in _COSTS.values()))  # fmt: skip
     notes = [
         "Shares in per cent, 95 % intervals in brackets.",
-        f"{ours.name}: photos of {ours.image_size} × {ours.image_size} pixels.",
+        f"{ours.name}: photos of {_size(ours)} pixels.",
         "Times and memory are those of the machine that each run had; a photo's time is that of "
         "the fastest batch over its size.",
         *dict.fromkeys(notes),
@@ -144,6 +145,11 @@ def write_page(path: Path, table: tables.Table) -> None:
         notes="\n".join(f"<li>{html.escape(note)}</li>" for note in table.notes),
     )
     write_whole(path, page)
+
+
+def _size(run: Run) -> str:
+    height, width = run.image_size
+    return f"{width} × {height}"
 
 
 def _width() -> int:
@@ -174,7 +180,7 @@ def _costs(found: Mapping[str, Any]) -> list[str]:
 def _differences(ours: Run, expected: Mapping, run: Run, found: Mapping) -> list[str]:
     """Why a row's metrics cannot be put beside the first run's, in words."""
     pairs = {
-        "photos of {} pixels a side": (ours.image_size, run.image_size),
+        "photos of {} pixels": (_size(ours), _size(run)),
         "mask rule {}": (expected["mask_rule"], found["mask_rule"]),
         "test photos: {}": (expected["test_photos"], found["test_photos"]),
     }

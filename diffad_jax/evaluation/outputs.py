@@ -15,6 +15,7 @@ from diffad_jax.evaluation.ranking import Metric
 from diffad_jax.inference.calibration import NONE_HELD_OUT, Calibration
 from diffad_jax.methods.registry import get_method
 from diffad_jax.runtime import files
+from diffad_jax.types import height_width
 
 TEST_LABELS = "test labels"
 _FID = "FID compares the reconstructions of the test photos with the normal training photos"
@@ -93,9 +94,9 @@ def mask_rule(config: ml_collections.ConfigDict) -> str:
 
 def conditions(config: ml_collections.ConfigDict) -> str:
     """What keeps metrics of two runs from being compared if it differs."""
-    size = config.image_size
+    height, width = height_width(config.image_size)
     rule = config.evaluation.mask_rule
-    return f"photos of {size} × {size} pixels, mask rule {rule}, seed {config.seed}"
+    return f"photos of {width} × {height} pixels, mask rule {rule}, seed {config.seed}"
 
 
 def settings(config: ml_collections.ConfigDict, calibration: Calibration) -> dict[str, str]:
@@ -107,7 +108,7 @@ def settings(config: ml_collections.ConfigDict, calibration: Calibration) -> dic
     method = get_method(config)
     words = {
         "method": config.method,
-        "photos": f"resized to {config.image_size} × {config.image_size} pixels",
+        "photos": "resized to {1} × {0} pixels".format(*height_width(config.image_size)),
         **method.describe(config),
         "threshold": rule,
         "mask rule": mask_rule(config),

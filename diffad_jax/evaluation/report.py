@@ -69,7 +69,7 @@ def write_report(path: Path, content: Content) -> None:
     data = {
         "category": content.category,
         "date": datetime.date.today().isoformat(),
-        "side": test.photos.shape[1],  # pixels
+        "size": test.photos.shape[1:3],  # height, width
         "metrics": _metrics(measured),
         "by_defect": _by_defect(measured, test),
         "curves": {

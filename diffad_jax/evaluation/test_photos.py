@@ -4,6 +4,7 @@ Memory holds one batch and a few numbers for each photo; maps and pictures go to
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from diffad_jax.methods.registry import get_method
 from diffad_jax.runtime import console
 from diffad_jax.runtime.progress import CountProgress
 from diffad_jax.training.held_out import load_split
-from diffad_jax.types import Prediction
+from diffad_jax.types import Prediction, height_width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,7 @@ def run(
       images.ImageError: a photo or mask is unreadable; none is ever skipped.
       stack.StackError: the disk is full.
     """
-    size, e = config.image_size, config.evaluation
+    size, e = height_width(config.image_size), config.evaluation
     found = layouts.read_category(config.data.root, category, config.data.layout)
     records = [r for r in found if r.split == "test"]
     have_masks = not any(r.is_anomalous and r.mask is None for r in records)
@@ -71,8 +72,8 @@ def run(
         console.note(problem)
     if mask_set.values not in ((), (255,)):
         console.note(f"{category}: {mask_set.describe()}")
-    photos = Stack(folder, (size, size, 3), np.uint8)
-    truths, maps = Stack(folder, (size, size), bool), Stack(folder, (size, size), np.float32)
+    photos = Stack(folder, (*size, 3), np.uint8)
+    truths, maps = Stack(folder, size, bool), Stack(folder, size, np.float32)
     columns: dict[str, Stack] = {}
     scores, squares, areas = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
     seconds: list[float] = []
@@ -91,7 +92,7 @@ def run(
             truths.append(truth)
             maps.append(predicted.anomaly_map)
             for title, made in _made(config, predicted).items():
-                column = columns.setdefault(title, Stack(folder, (size, size, 3), np.uint8))
+                column = columns.setdefault(title, Stack(folder, (*size, 3), np.uint8))
                 column.append(pictures.to_bytes(made))
             scores.append(predicted.score)
             areas.append(truth.sum(axis=(1, 2)))
@@ -114,14 +115,14 @@ def run(
     copied = dict.fromkeys(direct_copy.NAMES, Metric(None, NO_RECONSTRUCTION))
     if reconstructs:
         errors = np.concatenate(squares) if have_masks else None
-        copied = direct_copy_metrics(errors, np.concatenate(areas), size * size, test.labels)
+        copied = direct_copy_metrics(errors, np.concatenate(areas), math.prod(size), test.labels)
     scored = np.concatenate(scores).astype(np.float64)
     fastest = min(seconds) if len(seconds) > 1 else None
     return Results(test, scored, maps, columns, copied, features, fastest)
 
 
 def _made(config: ml_collections.ConfigDict, predicted: Prediction) -> dict[str, np.ndarray]:
-    """{title: [b, s, s, 3]} of what the method makes of the photos."""
+    """{title: [b, h, w, 3]} of what the method makes of the photos."""
     columns = {}
     if predicted.reconstruction is not None:
         columns["reconstruction"] = predicted.reconstruction
@@ -148,10 +149,10 @@ def training_features(
 
 
 def _read_masks(
-    records: Sequence[layouts.Record], size: int, mask_set: MaskSet, rule: str
+    records: Sequence[layouts.Record], size: tuple[int, int], mask_set: MaskSet, rule: str
 ) -> np.ndarray:
-    """[b, size, size] bool; those of normal photos are empty."""
-    masks = np.zeros((len(records), size, size), bool)
+    """[b, *size] bool; those of normal photos are empty."""
+    masks = np.zeros((len(records), *size), bool)
     for mask, r in zip(masks, records, strict=True):
         if r.mask is not None:
             mask[:] = mask_set.read(r.mask, size, rule, images.photo_size(r.file, mask_set.rules))

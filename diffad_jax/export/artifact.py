@@ -18,7 +18,7 @@ _MOST_BYTES = 2**24  # of the list of checksums, of the card, and of a header of
 _MOST_GRAPH = 2**34  # of weights, and of a graph
 _DTYPES = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
 
-# [b, side, side, 3] uint8 RGB and a seed -> ``score`` [b] and ``anomaly_map`` [b, side, side].
+# [b, h, w, 3] uint8 RGB and a seed -> ``score`` [b] and ``anomaly_map`` [b, h, w].
 Detect = Callable[[np.ndarray, int], dict[str, np.ndarray]]
 
 
@@ -166,7 +166,8 @@ def _bad_field(card: Any) -> str:
         "inputs": lambda x: isinstance(x, dict),
         "seed": lambda x: _is_integer(x, 0, 2**32 - 1),
         "preprocessing": lambda x: (
-            _is_integer(x["side"], 1, 2**16)
+            len(x["size"]) == 2
+            and all(_is_integer(side, 1, 2**16) for side in x["size"])
             and _is_integer(x["bit_depth"], 0, 16)
             and x["resize"] in ("bilinear", "antialias")
         ),

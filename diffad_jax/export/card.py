@@ -14,6 +14,7 @@ from diffad_jax.methods.registry import get_method
 from diffad_jax.runtime import regular
 from diffad_jax.training import checkpoint
 from diffad_jax.training.fingerprint import PHOTOS
+from diffad_jax.types import height_width
 
 _RESIZE = {
     "bilinear": "from the four nearest pixels, centres at halves (cv2.INTER_LINEAR)",
@@ -32,10 +33,11 @@ def make(model: Model, format_name: str, written: Format, weights_hash: str,
       weights_hash: of the weights.
       calibration: its threshold and its colours.
     """
-    config, side = model.config, model.config.image_size
+    config = model.config
+    height, width = height_width(config.image_size)
     method = get_method(config)
     bounds = " in [0, 1]" if method.map_range(config) == (0.0, 1.0) else ""
-    inputs = {"image": f"[b, {side}, {side}, 3], any b"}
+    inputs = {"image": f"[b, {height}, {width}, 3], any b"}
     if written.takes_seed:
         inputs["seed"] = "[], of what the method draws, which is the same for every photo"
     return {
@@ -46,14 +48,14 @@ def make(model: Model, format_name: str, written: Format, weights_hash: str,
         "inputs": inputs,
         "outputs": {
             "score": f"[b] float32{bounds}: larger is more anomalous",
-            "anomaly_map": f"[b, {side}, {side}] float32{bounds}: of each pixel",
+            "anomaly_map": f"[b, {height}, {width}] float32{bounds}: of each pixel",
         },
         "seed": model.seed,
         "preprocessing": {
-            "side": side,
+            "size": [height, width],
             "resize": config.data.resize,
             "bit_depth": config.data.bit_depth,  # of photos with more than 8 bits; 0: not known
-            "resize_in_words": f"to a square, {_RESIZE[config.data.resize]}, rounded to uint8",
+            "resize_in_words": f"{_RESIZE[config.data.resize]}, rounded to uint8",
             "range": [0, 255],
             "dtype": "uint8",
             "channels": "RGB",
@@ -132,7 +134,7 @@ files; pixels in `.npy` files need none.
 def readme(card: dict[str, Any], text: str, runs: bool) -> str:
     """The folder's README: what holds for all formats, around one format's ``text``."""
     limit, rules = card["threshold"], card["preprocessing"]
-    size = f"{rules['side']} × {rules['side']}"
+    size = "{1} × {0}".format(*rules["size"])
     verdict = f"{limit['value']:.6g}: {limit['describe']}" if limit else "none was chosen"
     seed = f"{card['seed']}{' by default' if 'seed' in card['inputs'] else ''}"
     metrics = card["metrics"] or {}

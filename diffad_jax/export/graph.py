@@ -11,6 +11,7 @@ import numpy as np
 
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.registry import get_method
+from diffad_jax.types import height_width
 
 Arrays = dict[str, Any]
 
@@ -34,11 +35,11 @@ class Model:
 
         Args:
           weights: by name.
-          image: [b, side, side, 3] RGB in 0 … 255, uint8 or float32, side = ``config.image_size``.
+          image: [b, h, w, 3] RGB in 0 … 255, uint8 or float32, of ``config.image_size``.
           seed: [] uint32, of the sampling noise, which is the same for every photo.
 
         Returns:
-          ``score`` [b] and ``anomaly_map`` [b, side, side], float32.
+          ``score`` [b] and ``anomaly_map`` [b, h, w], float32.
         """
         stages = flax.traverse_util.unflatten_dict(weights, sep="/")
         predict = get_method(self.config).predict
@@ -48,9 +49,8 @@ class Model:
     def arguments(self) -> tuple[Arrays, jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
         """The shapes of ``__call__``'s arguments for uint8 photos, any number b of them."""
         (batch,) = jax.export.symbolic_shape("b")
-        side = self.config.image_size
         weights = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in self.weights.items()}
-        image = jax.ShapeDtypeStruct((batch, side, side, 3), np.uint8)
+        image = jax.ShapeDtypeStruct((batch, *height_width(self.config.image_size), 3), np.uint8)
         return weights, image, jax.ShapeDtypeStruct((), np.uint32)
 
 

@@ -48,8 +48,8 @@ def write(model: Model, folder: Path, seeded: bool = False) -> None:
         for value, (name, struct) in zip(found, sorted(results.items()), strict=True)
     ]
     nodes, constants = builder.used(results)
-    side = model.config.image_size
-    inputs = [helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, ["b", side, side, 3])]
+    shape = ["b", *image.shape[1:]]
+    inputs = [helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, shape)]
     if seeded:
         inputs.append(helper.make_tensor_value_info("seed", onnx.TensorProto.UINT32, []))
     exported = helper.make_model(

@@ -3,7 +3,7 @@
     python run.py PHOTO_OR_FOLDER ...
 
 A line for each photo: its file, its score, and whether the score is above the model's threshold.
-Files of [side, side, 3] uint8 RGB pixels (.npy) are taken as well, and need no Pillow.
+Files of [height, width, 3] uint8 RGB pixels (.npy) are taken as well, and need no Pillow.
 """
 
 import argparse
@@ -35,7 +35,7 @@ class Scored(NamedTuple):
     error: str  # why there is no score; else empty
     score: float = float("nan")
     is_anomalous: bool | None = None  # None: the model has no threshold
-    anomaly_map: np.ndarray | None = None  # [side, side] float32
+    anomaly_map: np.ndarray | None = None  # [height, width] float32
 
 
 def find(places: Iterable[Path]) -> list[tuple[Path, Path]]:
@@ -182,14 +182,14 @@ def _photos(folder: Path) -> list[Path]:
 
 
 def _pixels(file: Path, rules: dict) -> np.ndarray:
-    """[side, side, 3] uint8."""
-    side = rules["side"]
+    """[height, width, 3] uint8."""
+    height, width = rules["size"]
     if file.suffix != ".npy":
         from diffad_jax.data import photo
 
-        return photo.resized(_decoded(file, rules), side, rules["resize"])
-    with regular.open_regular(file, side * side * 3 + 2**16) as opened:
+        return photo.resized(_decoded(file, rules), (height, width), rules["resize"])
+    with regular.open_regular(file, height * width * 3 + 2**16) as opened:
         pixels = np.load(opened, allow_pickle=False)
-    if pixels.dtype != np.uint8 or pixels.shape != (side, side, 3):
-        raise ValueError(f"holds {pixels.dtype} {pixels.shape}, not uint8 [{side}, {side}, 3]")
+    if pixels.dtype != np.uint8 or pixels.shape != (height, width, 3):
+        raise ValueError(f"holds {pixels.dtype} {pixels.shape}, not uint8 [{height}, {width}, 3]")
     return pixels

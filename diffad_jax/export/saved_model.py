@@ -10,6 +10,7 @@ from diffad_jax.export.contract import Format
 from diffad_jax.export.errors import ExportError
 from diffad_jax.export.graph import Model
 from diffad_jax.export.stablehlo import PLATFORMS
+from diffad_jax.types import height_width
 
 VERSION = "1"  # TensorFlow Serving takes the folder with the largest number
 
@@ -17,11 +18,11 @@ VERSION = "1"  # TensorFlow Serving takes the folder with the largest number
 def write(model: Model, folder: Path) -> None:
     """Writes ``1/saved_model.pb`` and ``1/variables``.
 
-    All signatures give ``score`` [b] and ``anomaly_map`` [b, side, side]:
+    All signatures give ``score`` [b] and ``anomaly_map`` [b, h, w]:
 
     - ``serving_default`` takes ``image_bytes`` [b] string, whole files, and does the
       pre-processing of ``data.photo`` itself;
-    - ``pixels`` takes ``image`` [b, side, side, 3] float32 RGB in [0, 1], resized;
+    - ``pixels`` takes ``image`` [b, h, w, 3] float32 RGB in [0, 1], resized;
     - ``seeded`` takes ``image`` and ``seed`` [] int64 in 0 … 2³² − 1.
 
     Raises:
@@ -36,10 +37,10 @@ def write(model: Model, folder: Path) -> None:
         raise ExportError(
             "--format=saved_model needs TensorFlow: pip install 'diffad-jax[export]'"
         ) from error
-    side, c = model.config.image_size, model.config.data
+    size, c = height_width(model.config.image_size), model.config.data
     graph = jax2tf.convert(
         model.__call__,
-        polymorphic_shapes=[None, f"(b, {side}, {side}, 3)", None],
+        polymorphic_shapes=[None, f"(b, {size[0]}, {size[1]}, 3)", None],
         with_gradient=False,
         native_serialization_platforms=PLATFORMS,
     )
@@ -47,7 +48,7 @@ def write(model: Model, folder: Path) -> None:
     module.weights = {name: tf.Variable(value) for name, value in model.weights.items()}
 
     image_bytes = tf.TensorSpec((None,), tf.string, "image_bytes")
-    image = tf.TensorSpec((None, side, side, 3), tf.float32, "image")
+    image = tf.TensorSpec((None, *size, 3), tf.float32, "image")
     seed = tf.TensorSpec((), tf.int64, "seed")
     default = tf.constant(model.seed, tf.int64)
 
@@ -57,9 +58,9 @@ def write(model: Model, folder: Path) -> None:
 
     def from_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         photos = tf.map_fn(
-            lambda data: tensorflow_photo.read(data, side, c.resize, c.bit_depth),
+            lambda data: tensorflow_photo.read(data, size, c.resize, c.bit_depth),
             image_bytes,
-            fn_output_signature=tf.TensorSpec((side, side, 3), tf.uint8),
+            fn_output_signature=tf.TensorSpec((*size, 3), tf.uint8),
         )
         return detect(tf.cast(photos, tf.float32), default)
 
@@ -102,7 +103,7 @@ FORMAT = Format(
 | signature | takes |
 |---|---|
 | `serving_default` | `image_bytes` [b] string: whole PNG, JPEG or BMP files; decodes and resizes them itself |
-| `pixels` | `image` [b, side, side, 3] float32 RGB in [0, 1], resized |
+| `pixels` | `image` [b, h, w, 3] float32 RGB in [0, 1], resized |
 | `seeded` | the same, and `seed` [] int64 in 0 … 2³² − 1 |
 
 `serving_default` does not read TIFF and does not obey a camera's orientation tag: store photos

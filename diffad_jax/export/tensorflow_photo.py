@@ -9,12 +9,12 @@ import tensorflow as tf
 _BITS = 22  # of Pillow's fixed-point weights
 
 
-def read(data: tf.Tensor, size: int, rule: str, bit_depth: int) -> tf.Tensor:
-    """Decodes and resizes one photo: [] string -> [size, size, 3] uint8 RGB.
+def read(data: tf.Tensor, size: tuple[int, int], rule: str, bit_depth: int) -> tf.Tensor:
+    """Decodes and resizes one photo: [] string -> [*size, 3] uint8 RGB.
 
     Args:
       data: the file's bytes.
-      size: h = w to resize to.
+      size: (height, width) to resize to.
       rule: ``bilinear`` or ``antialias``, see ``data.photo.resized``.
       bit_depth: of PNG files with 16 bits a channel; beyond it the graph raises.
     """
@@ -32,7 +32,7 @@ def read(data: tf.Tensor, size: int, rule: str, bit_depth: int) -> tf.Tensor:
     )
     pixels = tf.ensure_shape(pixels, (None, None, 3))
     resized = _antialias(pixels, size) if rule == "antialias" else _bilinear(pixels, size)
-    return tf.ensure_shape(tf.cast(resized, tf.uint8), (size, size, 3))
+    return tf.ensure_shape(tf.cast(resized, tf.uint8), (*size, 3))
 
 
 def _deep(data: tf.Tensor, bit_depth: int) -> tf.Tensor:
@@ -48,7 +48,7 @@ def _deep(data: tf.Tensor, bit_depth: int) -> tf.Tensor:
         return tf.cast(tf.round(levels / (max(most, 1.0) / 255.0)), tf.uint8)
 
 
-def _antialias(pixels: tf.Tensor, size: int) -> tf.Tensor:
+def _antialias(pixels: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     """Pillow's BILINEAR, to the bit: columns first, rounded to whole levels after either pass."""
 
     def rounded(total: tf.Tensor) -> tf.Tensor:
@@ -56,8 +56,8 @@ def _antialias(pixels: tf.Tensor, size: int) -> tf.Tensor:
 
     shape = tf.shape(pixels)
     levels = tf.cast(pixels, tf.float64)  # in which sums of the weights below are exact
-    levels = rounded(tf.einsum("sw,hwc->hsc", _weights(shape[1], size), levels))
-    return rounded(tf.einsum("sh,hwc->swc", _weights(shape[0], size), levels))
+    levels = rounded(tf.einsum("sw,hwc->hsc", _weights(shape[1], size[1]), levels))
+    return rounded(tf.einsum("sh,hwc->swc", _weights(shape[0], size[0]), levels))
 
 
 def _weights(length: tf.Tensor, size: int) -> tf.Tensor:
@@ -74,10 +74,10 @@ def _weights(length: tf.Tensor, size: int) -> tf.Tensor:
     return tf.floor(weight / tf.reduce_sum(weight, 1, keepdims=True) * 2.0**_BITS + 0.5)
 
 
-def _bilinear(pixels: tf.Tensor, size: int) -> tf.Tensor:
+def _bilinear(pixels: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     """``data.photo.bilinear``, rounded."""
 
-    def places(length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def places(length: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         length = tf.cast(length, tf.float64)
         place = (tf.range(size, dtype=tf.float64) + 0.5) * length / size - 0.5
         place = tf.clip_by_value(place, 0.0, length - 1.0)
@@ -86,8 +86,8 @@ def _bilinear(pixels: tf.Tensor, size: int) -> tf.Tensor:
         return tf.cast(low, tf.int32), tf.cast(high, tf.int32), tf.cast(place - low, tf.float32)
 
     shape, levels = tf.shape(pixels), tf.cast(pixels, tf.float32)
-    y0, y1, fy = places(shape[0])
-    x0, x1, fx = places(shape[1])
+    y0, y1, fy = places(shape[0], size[0])
+    x0, x1, fx = places(shape[1], size[1])
     fy, fx = fy[:, None, None], fx[:, None]
     rows = tf.gather(levels, y0) * (1.0 - fy) + tf.gather(levels, y1) * fy
     columns = tf.gather(rows, x0, axis=1) * (1.0 - fx) + tf.gather(rows, x1, axis=1) * fx

@@ -19,6 +19,7 @@ from diffad_jax.inference.large import LargePhoto
 from diffad_jax.inference.tiling import Tiles
 from diffad_jax.methods.registry import get_method
 from diffad_jax.runtime.batches import map_ahead
+from diffad_jax.types import height_width
 
 _DECODING = 7  # bytes a pixel: what Pillow holds, and the photo
 
@@ -34,8 +35,8 @@ class Scored(NamedTuple):
     photo: np.ndarray  # [h, w, 3] uint8
     num_windows: int  # 1 where the photo was seen whole
     score: float
-    anomaly_map: np.ndarray  # [s, s], or [h, w] from windows; float32
-    # [s, s, 3], or [h, w, 3] from windows; float32 in [0, 1]. None where the method makes none.
+    anomaly_map: np.ndarray  # [*s], or [h, w] from windows; float32
+    # [*s, 3], or [h, w, 3] from windows; float32 in [0, 1]. None where the method makes none.
     reconstruction: np.ndarray | None
     reduction: int = 1  # k, of a photo in strips: a pixel of the arrays stands for k × k
     score_map: np.ndarray | None = None  # of a photo in strips, see ``score_map`` below
@@ -103,9 +104,9 @@ def score_photos(
             if tile and not rules.fits(photo_size := strips.size(path, rules)):
                 return _Opened(path, None, _in_strips(path, photo_size, config, rules))
             photo = images.read_image(path, None, rules)
-            side = config.image_size
-            seen = photo if tile else images.resized(photo, side, config.data.resize)
-            return _Opened(path, photo, Tiles(seen, side))
+            window = height_width(config.image_size)
+            seen = photo if tile else images.resized(photo, window, config.data.resize)
+            return _Opened(path, photo, Tiles(seen, window))
         except images.ImageError as error:
             return Unreadable(path, str(error))
         except MemoryError:
@@ -151,7 +152,8 @@ def _in_strips(
     rules: Rules,
 ) -> LargePhoto:
     most_pixels, to_scores = budget(config) // 3, functools.partial(score_map, config=config)
-    return LargePhoto(strips.read(path, rules), size, config.image_size, most_pixels, to_scores)
+    window = height_width(config.image_size)
+    return LargePhoto(strips.read(path, rules), size, window, most_pixels, to_scores)
 
 
 def _next_batch(places: Iterator[_Window], size: int, most: int) -> list[_Window]:
@@ -178,9 +180,12 @@ def _num_pixels(path: str, rules: images.Rules) -> int:
 def score_map(anomaly_map: np.ndarray, config: ml_collections.FrozenConfigDict) -> np.ndarray:
     """What the score is the largest value of, see ``contracts.Method``: [h, w] float32."""
     height, width = anomaly_map.shape
-    side = config.image_size
     # Zeros beyond the border count anyway, and whole windows make few shapes to compile for.
-    padded = np.pad(anomaly_map, ((0, -height % side), (0, -width % side)))
+    missing = [
+        (0, -n % side)
+        for n, side in zip(anomaly_map.shape, height_width(config.image_size), strict=True)
+    ]
+    padded = np.pad(anomaly_map, missing)
     return np.asarray(_score_map(padded[None], config=config))[0, :height, :width]
 
 

@@ -11,7 +11,7 @@ from diffad_jax.data import bit_depth
 from diffad_jax.methods.registry import get_method
 from diffad_jax.runtime.batches import in_batches
 from diffad_jax.training import checkpoint, fingerprint
-from diffad_jax.types import Prediction
+from diffad_jax.types import Prediction, height_width
 
 
 class Detector:
@@ -54,10 +54,10 @@ class Detector:
         Raises:
           ValueError: images of another size or type.
         """
-        size = self.config.image_size
-        if images.dtype != np.uint8 or images.shape[1:] != (size, size, 3):
+        height, width = height_width(self.config.image_size)
+        if images.dtype != np.uint8 or images.shape[1:] != (height, width, 3):
             raise ValueError(
-                f"images must be [b, {size}, {size}, 3] uint8, got {images.dtype} {images.shape}"
+                f"images must be [b, {height}, {width}, 3] uint8, got {images.dtype} {images.shape}"
             )
         return self._predict(self.weights, images)
 

@@ -31,7 +31,7 @@ class LargePhoto:
         self,
         strips: Iterator[np.ndarray],
         size: tuple[int, int],
-        side: int,
+        window: tuple[int, int],
         most_pixels: int,
         to_scores: Callable[[np.ndarray], np.ndarray],
     ):
@@ -40,16 +40,17 @@ class LargePhoto:
         Args:
           strips: [k, w, 3] uint8 each, which together are the photo.
           size: width, height in pixels.
-          side: of a window in pixels.
+          window: (height, width) in pixels.
           most_pixels: that a photo may have to be held whole.
           to_scores: from a map [k, w] to what the score is the largest value of; a pixel of it
-            depends on none farther away than ``side``.
+            depends on none farther away than the window's height.
         """
         width, height = size
-        self.size, self._side, self._to_scores = size, side, to_scores
-        self._starts = starts(height, side)
-        self._weights = weights(height, side, self._starts)
-        self._across = len(starts(width, side))
+        self.size, self._window, self._to_scores = size, window, to_scores
+        self._side = window[0]
+        self._starts = starts(height, self._side)
+        self._weights = weights(height, self._side, self._starts)
+        self._across = len(starts(width, window[1]))
         self._strips = strips
         self._read, self._top = np.zeros((0, width, 3), np.uint8), 0  # rows at hand, and where
         self._tiles: dict[int, Tiles] = {}  # by the row of windows
@@ -74,25 +75,25 @@ class LargePhoto:
         return None if self._made is None else self._means(self._made)
 
     def window(self, i: int) -> np.ndarray:
-        """[side, side, 3] uint8.
+        """[*window, 3] uint8.
 
         Raises:
           ImageError: the photo cannot be read so far down.
         """
         row, column = divmod(i, self._across)
         if row not in self._tiles:
-            self._tiles[row] = Tiles(self._rows(self._starts[row]), self._side)
+            self._tiles[row] = Tiles(self._rows(self._starts[row]), self._window)
         return self._tiles[row].window(column)
 
     def add(self, i: int, found: np.ndarray) -> None:
-        """Adds what was found in window i, [side, side, c] float32: first the map."""
+        """Adds what was found in window i, [*window, c] float32: first the map."""
         row, column = divmod(i, self._across)
         self._tiles[row].add(column, found)
         if column + 1 == self._across:
             self._add_row(row, self._tiles.pop(row).blend)
 
     def _rows(self, start: int) -> np.ndarray:
-        """[side, w, 3] from ``start`` on; what is above is forgotten."""
+        """[window's height, w, 3] from ``start`` on; what is above is forgotten."""
         self._read, self._top = self._read[start - self._top :], start
         parts = [self._read]
         while sum(map(len, parts)) < min(self._side, self.size[1]):

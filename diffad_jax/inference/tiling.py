@@ -4,7 +4,7 @@ import numpy as np
 
 
 class Tiles:
-    """A photo cut into overlapping squares, and the blend of what is found in them.
+    """A photo cut into overlapping windows, and the blend of what is found in them.
 
     Windows lie evenly and overlap their neighbours by a quarter of a side or more; the outer ones
     end at the photo's borders. A photo smaller than a window is continued by its mirror image, of
@@ -12,37 +12,37 @@ class Tiles:
     border, where a network sees least.
     """
 
-    def __init__(self, photo: np.ndarray, side: int):
-        """``photo``: [h, w, 3]; ``side``: of a window in pixels."""
-        self._side = side
+    def __init__(self, photo: np.ndarray, window: tuple[int, int]):
+        """``photo``: [h, w, 3]; ``window``: (height, width) in pixels."""
+        self._window = window
         height, width = photo.shape[:2]
-        missing = [(0, max(side - n, 0)) for n in (height, width)]
+        missing = [(0, max(side - n, 0)) for side, n in zip(window, (height, width), strict=True)]
         self._photo = np.pad(photo, (*missing, (0, 0)), "symmetric") if np.any(missing) else photo
         self._shape = height, width
-        self._rows, self._columns = starts(height, side), starts(width, side)
-        self._row_weights = weights(height, side, self._rows)
-        self._column_weights = weights(width, side, self._columns)
+        self._rows, self._columns = starts(height, window[0]), starts(width, window[1])
+        self._row_weights = weights(height, window[0], self._rows)
+        self._column_weights = weights(width, window[1], self._columns)
         self.blend: np.ndarray | None = None  # [h, w, c] float32, as large as the photo
 
     def __len__(self) -> int:
         return len(self._rows) * len(self._columns)
 
     def window(self, i: int) -> np.ndarray:
-        """[side, side, 3] of the photo's type; row by row from the top left."""
+        """[*window, 3] of the photo's type; row by row from the top left."""
         row, column = divmod(i, len(self._columns))
-        return self._photo[self._span(self._rows[row]), self._span(self._columns[column])]
+        return self._photo[self._span(0, self._rows[row]), self._span(1, self._columns[column])]
 
     def add(self, i: int, found: np.ndarray) -> None:
-        """Adds what was found in window i, [side, side, c] float32, to the blend; once for each."""
+        """Adds what was found in window i, [*window, c] float32, to the blend; once for each."""
         row, column = divmod(i, len(self._columns))
-        down, right = self._span(self._rows[row]), self._span(self._columns[column])
+        down, right = self._span(0, self._rows[row]), self._span(1, self._columns[column])
         if self.blend is None:
             self.blend = np.zeros((*self._shape, found.shape[-1]), np.float32)
         weight = np.outer(self._row_weights[row], self._column_weights[column])
         self.blend[down, right] += weight[..., None] * found[: len(weight), : len(weight[0])]
 
-    def _span(self, start: int) -> slice:
-        return slice(start, start + self._side)
+    def _span(self, axis: int, start: int) -> slice:
+        return slice(start, start + self._window[axis])
 
 
 def starts(length: int, side: int) -> list[int]:

@@ -19,7 +19,7 @@ from diffad_jax.models.efficientnet_lite import (
 )
 from diffad_jax.models.inception import Inception
 from diffad_jax.models.resnet import ResNet, resnet18, wide_resnet50_2
-from diffad_jax.types import to_float
+from diffad_jax.types import height_width, to_float
 
 NAME = "backbone"  # of a network's weights among the earlier ones
 Config = ml_collections.ConfigDict | ml_collections.FrozenConfigDict
@@ -95,7 +95,7 @@ def trained_by_others(name: str, network: Backbone, field: str, file: str) -> Pr
 
 
 def maps(params: Params, images: jax.Array, *, config: Config) -> list[jax.Array]:
-    """[b, s, s, 3] uint8 -> [b, h, w, c] float32 of each of ``config.backbone.layers``."""
+    """[b, h, w, 3] uint8 -> [b, h', w', c] float32 of each of ``config.backbone.layers``."""
     found = network(config).apply({"params": params}, to_float(images))
     return [found[name] for name in config.backbone.layers]
 
@@ -111,8 +111,7 @@ def map_shapes(config: Config) -> list[tuple[int, int, int]]:
     Raises:
       ValueError: a layer is unknown, or ``config.image_size`` too small.
     """
-    size = config.image_size
-    pixels = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
+    pixels = jax.ShapeDtypeStruct((1, *height_width(config.image_size), 3), np.uint8)
 
     def run(pixels: jax.Array) -> list[jax.Array]:
         params = network(config).init(jax.random.key(0), to_float(pixels))["params"]
@@ -121,17 +120,17 @@ def map_shapes(config: Config) -> list[tuple[int, int, int]]:
     return [x.shape[1:] for x in jax.eval_shape(run, pixels)]
 
 
-def upsampled_and_smoothed(distances: jax.Array, size: int, sigma: float) -> jax.Array:
+def upsampled_and_smoothed(distances: jax.Array, size: tuple[int, int], sigma: float) -> jax.Array:
     """A map of distances at the photos' size: bilinear, then a Gaussian filter.
 
     Args:
       distances: [b, h, w].
-      size: of the result, in pixels.
+      size: (height, width) of the result, in pixels.
       sigma: of the Gaussian, in pixels of the result; cut off at four of them, and mirrored at
         the border (SciPy's ``gaussian_filter`` by default).
 
     Returns:
-      [b, size, size].
+      [b, *size].
     """
-    large = jax.image.resize(distances, (distances.shape[0], size, size), "linear", antialias=False)
+    large = jax.image.resize(distances, (distances.shape[0], *size), "linear", antialias=False)
     return filters.gaussian_filter(large, sigma, int(4.0 * sigma + 0.5), mirrored=True)

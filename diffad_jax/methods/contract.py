@@ -12,7 +12,7 @@ import numpy as np
 
 from diffad_jax.config.fields import PREDICTION, Section
 from diffad_jax.methods.train_state import Params, TrainState, Weights
-from diffad_jax.types import Batch, Prediction, Validation
+from diffad_jax.types import Batch, Prediction, Validation, height_width
 
 Config = ml_collections.FrozenConfigDict
 
@@ -59,7 +59,7 @@ class Stage:
       sections: of the config, on which its weights depend.
       pretrained: the network that it learns with; None for none, or where it is off.
       fit: (config, photos, earlier_weights) -> the weights, all that prediction needs, as NumPy
-        arrays in nested dictionaries. ``photos`` are batches [b, s, s, 3] uint8 RGB of the normal
+        arrays in nested dictionaries. ``photos`` are batches [b, h, w, 3] uint8 RGB of the normal
         training photos, each photo once; the last batch may be smaller.
       fitted_shapes: config -> those of what ``fit`` gives; None where they depend on the photos.
       section: of the config that says how it trains: steps, batch size, optimiser.
@@ -116,7 +116,7 @@ class Method:
       sections: of the config, that it reads besides those that every method does.
       check: raises ConfigError for fields that do not go together.
       stages: in the order in which they train.
-      predict: (weights of the stages, images [b, s, s, 3] RGB in 0 … 255, uint8 or float32; seed of
+      predict: (weights of the stages, images [b, h, w, 3] RGB in 0 … 255, uint8 or float32; seed of
         what is drawn, if anything, uint32 where it is an array; static config). Pure: a photo's
         result depends neither on its batch nor on the run.
       parts: what ``predict`` does, by name and in turn, each (weights, value, *, seed, config) ->
@@ -154,10 +154,10 @@ class Method:
 
 def blank_batch(config: Config) -> Batch:
     """One black example, to learn shapes from."""
-    size = config.image_size
-    pixels = np.zeros((1, size, size, 3), np.uint8)
+    size = height_width(config.image_size)
+    pixels = np.zeros((1, *size, 3), np.uint8)
     return {
         "image": pixels,
         "augmented_image": pixels,
-        "anomaly_mask": np.zeros((1, size, size, 1), np.uint8),
+        "anomaly_mask": np.zeros((1, *size, 1), np.uint8),
     }

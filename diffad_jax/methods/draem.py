@@ -15,7 +15,7 @@ from diffad_jax.methods.contract import Method, Stage
 from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.models.reconstructor import Reconstructor
 from diffad_jax.models.segmenter import Segmenter
-from diffad_jax.types import Batch, Prediction, Validation, to_float
+from diffad_jax.types import Batch, Prediction, Validation, height_width, to_float
 
 NAME = "draem"
 Config = ml_collections.FrozenConfigDict
@@ -62,7 +62,7 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
 def init_state(config: Config, key: jax.Array, earlier_weights: Weights, batch: Batch):
     del earlier_weights, batch
     keys = jax.random.split(key, 3)
-    image = jnp.zeros((1, config.image_size, config.image_size, 3))
+    image = jnp.zeros((1, *height_width(config.image_size), 3))
     both = jnp.concatenate([image, image], axis=-1)
     made = {
         "reconstructor": reconstructor(config).init(keys[0], image, train=False),

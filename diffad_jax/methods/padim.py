@@ -21,7 +21,7 @@ from diffad_jax.methods.contract import Method, Stage
 from diffad_jax.methods.train_state import Params, Weights
 from diffad_jax.models.gaussian import Statistics, merge
 from diffad_jax.runtime.sharding import over_photos
-from diffad_jax.types import Prediction
+from diffad_jax.types import Prediction, height_width
 
 NAME = "padim"
 Config = ml_collections.FrozenConfigDict
@@ -140,7 +140,7 @@ def predict(
     b, h, w, d = found.shape
     distances = mahalanobis(found.reshape(b, h * w, d), fitted["mean"], fitted["whiten"])
     anomaly_map = backbone.upsampled_and_smoothed(
-        distances.reshape(b, h, w), config.image_size, config.padim.smoothing_sigma
+        distances.reshape(b, h, w), height_width(config.image_size), config.padim.smoothing_sigma
     )
     return Prediction(score=anomaly_map.max((1, 2)), anomaly_map=anomaly_map)
 

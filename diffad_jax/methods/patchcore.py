@@ -19,7 +19,7 @@ from diffad_jax.methods.contract import Method, Stage
 from diffad_jax.methods.coreset import Candidates, coreset
 from diffad_jax.methods.train_state import Params, Weights
 from diffad_jax.runtime.sharding import over_photos
-from diffad_jax.types import Prediction
+from diffad_jax.types import Prediction, height_width
 
 NAME = "patchcore"
 _BLOCK = 2048  # at most, of the bank's patches that are compared at a time: bounds the memory
@@ -146,7 +146,7 @@ def predict(
         c.neighbours,
     )  # fmt: skip
     anomaly_map = backbone.upsampled_and_smoothed(
-        distance.reshape(b, h, w), config.image_size, c.smoothing_sigma
+        distance.reshape(b, h, w), height_width(config.image_size), c.smoothing_sigma
     )
     return Prediction(score=score, anomaly_map=anomaly_map)
 

@@ -4,6 +4,7 @@ What cannot be guessed from around it is anomalous.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from diffad_jax.methods.contract import Method, Stage
 from diffad_jax.methods.filters import mean_filter
 from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.models.segmenter import Segmenter
-from diffad_jax.types import Batch, Prediction, Validation, to_float
+from diffad_jax.types import Batch, Prediction, Validation, height_width, to_float
 
 NAME = "riad"
 Config = ml_collections.FrozenConfigDict
@@ -28,7 +29,7 @@ Config = ml_collections.FrozenConfigDict
 
 def _check_squares(config: Config) -> None:
     sizes = tuple(config.riad.square_sizes)
-    if any(config.image_size % size for size in sizes):
+    if any(side % size for size in sizes for side in height_width(config.image_size)):
         raise ConfigError(
             f"config.riad.square_sizes = {sizes}: each must divide config.image_size = "
             f"{config.image_size}"
@@ -66,7 +67,7 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
 def init_state(config: Config, key: jax.Array, earlier_weights: Weights, batch: Batch):
     del earlier_weights, batch
     init_key, run_key = jax.random.split(key)
-    image = jnp.zeros((1, config.image_size, config.image_size, 3))
+    image = jnp.zeros((1, *height_width(config.image_size), 3))
     variables = inpainter(config).init(init_key, image, train=False)
     return train_state.of_variables(variables, make_optimizer(config), run_key)
 
@@ -187,9 +188,9 @@ def disjoint_masks(key: jax.Array, config: Config) -> jax.Array:
     c = config.riad
     sets = []
     for i, size in enumerate(c.square_sizes):
-        squares = config.image_size // size
-        order = jax.random.permutation(jax.random.fold_in(key, i), squares**2)
-        part = (order % c.num_masks).reshape(squares, squares)
+        squares = [side // size for side in height_width(config.image_size)]
+        order = jax.random.permutation(jax.random.fold_in(key, i), math.prod(squares))
+        part = (order % c.num_masks).reshape(squares)
         part = jnp.repeat(jnp.repeat(part, size, axis=0), size, axis=1)
         hidden = part[None] == jnp.arange(c.num_masks)[:, None, None]
         sets.append(1.0 - hidden[..., None].astype(jnp.float32))

@@ -6,6 +6,7 @@ import ml_collections
 
 from diffad_jax.errors import ConfigError, UserError
 from diffad_jax.methods.registry import check_config, get_method
+from diffad_jax.types import Size
 
 _STEP, _REACH = 8, 256  # pixels: the sizes that are tried, and how far
 _MOST_WORK_AT = 512  # a size that any network takes that takes any
@@ -30,13 +31,26 @@ def check_sizes(config: ml_collections.ConfigDict) -> None:
     )
 
 
-def _near(config: ml_collections.ConfigDict) -> list[int]:
-    """The nearest multiples of 8 below and above that work."""
+def _near(config: ml_collections.ConfigDict) -> list[Size]:
+    """The nearest multiples of 8 below and above that work; of a pair, one pair."""
     size = config.image_size
+    if not isinstance(size, int):
+        return [found] if (found := multiples_that_fit(config, size)) else []
     below = range((size - 1) // _STEP * _STEP, max(size - _REACH, 0), -_STEP)
     above = range((size // _STEP + 1) * _STEP, size + _REACH, _STEP)
     found = (next((s for s in sizes if not _fault(config, s)), 0) for sizes in (below, above))
     return [s for s in found if s]
+
+
+def multiples_that_fit(
+    config: ml_collections.ConfigDict, sides: tuple[float, float]
+) -> tuple[int, int] | None:
+    """The nearest (height, width) in multiples of 8, 16, … that all networks take, if any."""
+    for step in (8, 16, 32, 64, 128):
+        height, width = (max(int(side / step + 0.5), 1) * step for side in sides)
+        if not _fault(config, (height, width)):
+            return height, width
+    return None
 
 
 class _Fault(NamedTuple):
@@ -44,7 +58,7 @@ class _Fault(NamedTuple):
     error: Exception
 
 
-def _fault(config: ml_collections.ConfigDict, size: int) -> _Fault | None:
+def _fault(config: ml_collections.ConfigDict, size: Size) -> _Fault | None:
     """What a network says of photos of this size."""
     other = ml_collections.ConfigDict(config)
     other.image_size = size

@@ -101,3 +101,10 @@ def test_version(capsys):
     with pytest.raises(SystemExit, match="0"):
         parse("--version")
     assert capsys.readouterr().out == "diffad_jax 0.1.0\n"
+
+
+def test_a_pair_may_take_the_place_of_a_number():
+    config, _ = parse("--config=demo", "--config.image_size=(32,64)")
+    assert config.image_size == (32, 64)
+    with pytest.raises(TypeError):
+        config.segmentation.steps = (1, 2)

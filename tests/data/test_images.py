@@ -223,7 +223,7 @@ def test_long_lines_are_resized_in_little_memory():
     """The rows of a photo of 2 × 262,144 pixels took 800 MB at 256 × 256."""
     tracemalloc.start()
     try:
-        photo.bilinear(np.zeros((2, photo.MAX_SIDE, 3), np.uint8), 256)
+        photo.bilinear(np.zeros((2, photo.MAX_SIDE, 3), np.uint8), (256, 256))
         assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
     finally:
         tracemalloc.stop()
@@ -236,7 +236,7 @@ def test_bilinear_takes_the_same_numbers_as_whole_rows_would():
     fy, fx = (y - y0).astype(np.float32)[:, None, None], (x - x0).astype(np.float32)[:, None]
     rows = pixels[y0] * (1 - fy) + pixels[np.minimum(y0 + 1, 12)] * fy
     want = rows[:, x0] * (1 - fx) + rows[:, np.minimum(x0 + 1, 16)] * fx
-    np.testing.assert_array_equal(photo.bilinear(pixels, 7), want)
+    np.testing.assert_array_equal(photo.bilinear(pixels, (7, 7)), want)
 
 
 def test_where_memory_ends_the_photo_is_unreadable(tmp_path, monkeypatch):
@@ -389,7 +389,7 @@ def test_batches_pass_over_bad_images_even_whole_batches_of_them(tmp_path):
     files = [save(tmp_path / f"{i}.png", np.full((8, 8), i, np.uint8)) for i in range(7)]
     for i in (1, 2, 3, 6):
         Path(files[i]).write_bytes(b"")
-    read = functools.partial(images.read_batches, batch_size=2, image_size=8, rules=BILINEAR)
+    read = functools.partial(images.read_batches, batch_size=2, size=8, rules=BILINEAR)
     batches = list(read(files, on_bad_image="skip"))
     assert [batch[:, 0, 0, 0].tolist() for batch in batches] == [[0], [4, 5]]
     with pytest.raises(ImageError, match=r"1\.png is an empty file"):

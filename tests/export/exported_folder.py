@@ -17,7 +17,7 @@ CARD = {
     "files": ["model.stablehlo", "weights.safetensors"],
     "inputs": {"image": "[b, 16, 16, 3]", "seed": "[]"},
     "seed": 0,
-    "preprocessing": {"side": 16, "resize": "antialias", "bit_depth": 8},
+    "preprocessing": {"size": [16, 16], "resize": "antialias", "bit_depth": 8},
     "threshold": {"value": 0.5},
     "pixel_threshold": {"value": 0.6},
     "colours": {"black": 0.0, "yellow": 1.0},

@@ -16,10 +16,18 @@ from diffad_jax.export.graph import Model
 from diffad_jax.export.registry import FORMATS
 from diffad_jax.methods import backbone
 from diffad_jax.methods.registry import get_method
+from diffad_jax.types import Size, height_width
 
-FITTED = {"image_size": 32, "backbone.name": "resnet18", "backbone.layers": ("layer2", "layer3")}
+FITTED = {
+    "image_size": (32, 48),
+    "backbone.name": "resnet18",
+    "backbone.layers": ("layer2", "layer3"),
+}
 CHANGES = {
-    "diffad": TINY | {"autoencoder.exposure": 0.45, "segmentation.features": "efficientnet_lite0"},
+    "diffad": {
+        **TINY, "image_size": (16, 24), "autoencoder.exposure": 0.45,
+        "segmentation.features": "efficientnet_lite0",
+    },
     "draem": {
         "image_size": 16, "evaluation.smoothing": 3, "draem.reconstructor_channels": 8,
         "draem.reconstructor_multipliers": (1, 2), "draem.segmenter_channels": 8,
@@ -42,13 +50,13 @@ def config(method: str, **changes) -> ml_collections.ConfigDict:
     return config
 
 
-def photos(size: int, count: int = 5, seed: int = 0) -> np.ndarray:
-    """[count, size, size, 3] uint8: slopes with noise, the last two with a bright square."""
-    rng = np.random.default_rng(seed)
-    slope = np.add.outer(np.arange(size), np.arange(size))[None, ..., None] * (120 / size)
-    noise = rng.integers(-9, 10, (count, size, size, 3))
+def photos(size: Size, count: int = 5, seed: int = 0) -> np.ndarray:
+    """[count, h, w, 3] uint8: slopes with noise, the last two with a bright square."""
+    rng, (height, width) = np.random.default_rng(seed), height_width(size)
+    slope = np.add.outer(np.arange(height), np.arange(width))[None, ..., None] * (120 / height)
+    noise = rng.integers(-9, 10, (count, height, width, 3))
     pixels = np.clip(slope + noise, 0, 255).astype(np.uint8)
-    pixels[-2:, size // 4 : size // 2, size // 3 : size // 2] = 255
+    pixels[-2:, height // 4 : height // 2, width // 3 : width // 2] = 255
     return pixels
 
 
@@ -77,7 +85,7 @@ def _drawn(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.nd
 
 def _fitted(stage, frozen) -> dict:
     size = frozen.image_size
-    shape = (1, size, size, 3)
+    shape = (1, *height_width(size), 3)
     params = jax.jit(backbone.network(frozen).init)(jax.random.key(0), np.zeros(shape, np.float32))
     normal = iter([photos(size, 8, seed=1)[:6]])
     return jax.tree.map(np.asarray, stage.fit(frozen, normal, {"backbone": params["params"]}))
@@ -88,12 +96,12 @@ def export(model: Model, name: str, folder: Path) -> None:
     FORMATS[name].write(model, folder)
     files = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
     inputs = {"image": ""} | ({"seed": ""} if FORMATS[name].takes_seed else {})
-    side = model.config.image_size
+    size = list(height_width(model.config.image_size))
     changes = {"format": name, "files": files, "inputs": inputs, "seed": model.seed}
     card = (
         exported_folder.CARD
         | changes
-        | {"preprocessing": {"side": side, "resize": "bilinear", "bit_depth": 8}}
+        | {"preprocessing": {"size": size, "resize": "bilinear", "bit_depth": 8}}
     )
     (folder / "model.json").write_text(json.dumps(card))
     artifact.write_checksums(folder)

@@ -411,7 +411,7 @@ def test_tensorflow_reads_the_same_pixels(rule):
         for kind in ("PNG", "JPEG", "BMP"):
             file = io.BytesIO()
             Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(file, kind)
-            expected = photo.resized(photo.decode(file.getvalue(), rules), 16, rule)
+            expected = photo.resized(photo.decode(file.getvalue(), rules), (16, 16), rule)
             np.testing.assert_array_equal(read(file.getvalue()), expected)
     for top, deep in ((4095, True), (4096, False)):
         levels = rng.integers(0, 4096, (20, 24), np.uint16)
@@ -419,7 +419,7 @@ def test_tensorflow_reads_the_same_pixels(rule):
         file = io.BytesIO()
         Image.fromarray(levels).save(file, "PNG")
         if deep:
-            expected = photo.resized(photo.decode(file.getvalue(), rules), 16, rule)
+            expected = photo.resized(photo.decode(file.getvalue(), rules), (16, 16), rule)
             np.testing.assert_array_equal(read(file.getvalue()), expected)
             continue
         with pytest.raises(tf.errors.InvalidArgumentError, match="exceed 12 bit"):

@@ -148,7 +148,7 @@ def test_diffads_choices(name, tmp_path):
     model = method_cases.model("diffad", **changes)
     method_cases.export(model, name, tmp_path)
     detect = registry.load(tmp_path, artifact.read_card(tmp_path))
-    predict, pixels = jax.jit(model.__call__), method_cases.photos(16, 2)
+    predict, pixels = jax.jit(model.__call__), method_cases.photos(model.config.image_size, 2)
     for seed in (model.seed, 4_000_000_005) if name == "onnx_seeded" else (model.seed,):
         wanted, found = predict(model.weights, pixels, np.uint32(seed)), detect(pixels, seed)
         for key, values in wanted.items():

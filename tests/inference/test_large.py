@@ -31,11 +31,12 @@ def blocks(values, factor, join):
 def test_maps_scores_and_pictures_are_those_of_the_whole(size, strip):
     rng = np.random.default_rng(0)
     photo = rng.integers(0, 256, (*size, 3), np.uint8)
-    found = rng.random((1000, SIDE, SIDE, 4), np.float32)
-    whole = Tiles(photo, SIDE)
+    window = (SIDE, SIDE - 4)
+    found = rng.random((1000, *window, 4), np.float32)
+    whole = Tiles(photo, window)
     large = LargePhoto(
         (photo[y : y + strip] for y in range(0, len(photo), strip)),
-        size[::-1], SIDE, 16 * 300, mean_filter,
+        size[::-1], window, 16 * 300, mean_filter,
     )  # fmt: skip
     assert len(large) == len(whole)
     for i in range(len(whole)):
@@ -56,7 +57,7 @@ def test_maps_scores_and_pictures_are_those_of_the_whole(size, strip):
 def test_what_is_held_does_not_grow_with_the_height():
     def held(height):
         rows = (np.zeros((4, 40, 3), np.uint8) for _ in range(height // 4))
-        large, most = LargePhoto(rows, (40, height), SIDE, 16 * 300, mean_filter), 0
+        large, most = LargePhoto(rows, (40, height), (SIDE, SIDE), 16 * 300, mean_filter), 0
         for i in range(len(large)):
             large.window(i)
             large.add(i, np.ones((SIDE, SIDE, 4), np.float32))

@@ -80,11 +80,11 @@ def test_there_are_no_more_dimensions_than_channels(config):
 @pytest.mark.parametrize("sigma", [1.0, 4.0, 30.0])
 def test_smoothing_equals_scipys(sigma):
     maps = RNG.random((2, 24, 24)).astype(np.float32)
-    ours = backbone.upsampled_and_smoothed(jnp.asarray(maps), 24, sigma)
+    ours = backbone.upsampled_and_smoothed(jnp.asarray(maps), (24, 24), sigma)
     theirs = np.stack([ndimage.gaussian_filter(m.astype(np.float64), sigma) for m in maps])
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
 def test_a_constant_map_stays_constant():
-    ours = backbone.upsampled_and_smoothed(jnp.full((1, 5, 5), 3.0), 32, 4.0)
+    ours = backbone.upsampled_and_smoothed(jnp.full((1, 5, 5), 3.0), (32, 32), 4.0)
     np.testing.assert_allclose(ours, np.full((1, 32, 32), 3.0), rtol=1e-5)

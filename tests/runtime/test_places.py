@@ -24,7 +24,7 @@ from diffad_jax.runtime import files, lock, machine
 from diffad_jax.training import checkpoint, journal
 
 RULES = images.Rules("bilinear")
-CARD_RULES = {"side": 8, "resize": "bilinear", "bit_depth": 8}
+CARD_RULES = {"size": [8, 8], "resize": "bilinear", "bit_depth": 8}
 PLACES = {
     "pipe": os.mkfifo,
     "endless device": lambda path: path.symlink_to("/dev/urandom"),

@@ -16,7 +16,7 @@ from diffad_jax.methods.contract import Pretrained, Stage
 from diffad_jax.methods.diffad import adversary, brightness, fields, networks
 from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.models.autoencoder import begin_as_principal_components
-from diffad_jax.types import Batch, Validation, to_float
+from diffad_jax.types import Batch, Validation, height_width, to_float
 
 logger = logging.getLogger(__name__)
 NAME = "autoencoder"
@@ -32,7 +32,7 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
 
 def init_state(config: Config, key: jax.Array, earlier_weights: Weights, batch: Batch):
     init_key, adversary_key, run_key = jax.random.split(key, 3)
-    image = jnp.zeros((1, config.image_size, config.image_size, 3))
+    image = jnp.zeros((1, *height_width(config.image_size), 3))
     model = networks.autoencoder(config)
     weights = model.init(init_key, image)["params"]
     if config.autoencoder.linear_skip:

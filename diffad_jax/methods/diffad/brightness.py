@@ -53,11 +53,11 @@ def gain(weights: Weights, image: jax.Array, *, config: Config) -> jax.Array:
     ``config.autoencoder.exposure`` is 0.
     """
     if not config.autoencoder.exposure:
-        return jnp.ones((len(image), 1, 1, 1))
+        return jnp.ones((image.shape[0], 1, 1, 1))
     fitted = weights[NAME]
     ratios = _log_cells(image) - fitted["level"][None]
     importance = jnp.exp(fitted["level"])[None]  # light shows where it is bright
-    shift = jnp.zeros((len(image), 1, 1))
+    shift = jnp.zeros((image.shape[0], 1, 1))
     for _ in range(_ITERATIONS):
         near = importance / (1.0 + ((ratios - shift) / fitted["width"]) ** 2) ** 2
         shift = jnp.sum(near * ratios, (1, 2), keepdims=True) / jnp.sum(near, (1, 2), keepdims=True)
@@ -67,7 +67,7 @@ def gain(weights: Weights, image: jax.Array, *, config: Config) -> jax.Array:
 def _log_cells(image: jax.Array) -> jax.Array:
     """[b, h, w, 3] in [0, 1] -> [b, 16, 16]: the log of each cell's brightness."""
     grey = jnp.mean(image, -1)
-    cells = jax.image.resize(grey, (len(grey), _CELLS, _CELLS), "linear", antialias=True)
+    cells = jax.image.resize(grey, (grey.shape[0], _CELLS, _CELLS), "linear", antialias=True)
     return jnp.log(cells + _DARK)
 
 

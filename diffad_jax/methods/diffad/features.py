@@ -17,7 +17,7 @@ from diffad_jax.methods.diffad import brightness, fields, networks
 from diffad_jax.methods.diffad.reconstruct import Reconstruction
 from diffad_jax.methods.train_state import Params, Weights
 from diffad_jax.runtime.sharding import over_photos
-from diffad_jax.types import to_float
+from diffad_jax.types import height_width, to_float
 
 NAME = "features"
 Config = ml_collections.FrozenConfigDict
@@ -70,12 +70,13 @@ def compared(
         return []
     fitted = weights[NAME]
     gain = brightness.gain(weights, image, config=config)
-    pair = jnp.concatenate([image, reconstruction.reconstruction]) * jnp.tile(gain, (2, 1, 1, 1))
+    pair = jnp.concatenate([gain * image, gain * reconstruction.reconstruction])
     maps = networks.feature_network(config).apply({"params": fitted[backbone.NAME]}, pair)
     found = []
     for name, _ in networks.feature_maps(config):
         mean, deviation = (fitted[key][name][None, None, None] for key in ("mean", "deviation"))
-        photo, repaired = jnp.split((maps[name] - mean) / deviation, 2)
+        standard = (maps[name] - mean) / deviation
+        photo, repaired = standard.reshape(2, image.shape[0], *standard.shape[1:])
         kinds = {"photo": [photo], "distance": [jnp.abs(photo - repaired)]}
         kinds["both"] = kinds["distance"] + kinds["photo"]
         found.append(jnp.concatenate(kinds[config.segmentation.compare], axis=-1))
@@ -91,7 +92,7 @@ def _moments(weights: Weights, images: jax.Array, *, config: Config) -> dict:
 
 
 def _shapes(config: Config) -> Params:
-    photo = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
+    photo = jax.ShapeDtypeStruct((1, *height_width(config.image_size), 3), jnp.float32)
     key, network = jax.random.key(0), networks.feature_network(config)
     maps, variables = jax.eval_shape(network.init_with_output, key, photo)
     channels = {n: jax.ShapeDtypeStruct(x.shape[-1:], jnp.float32) for n, x in maps.items()}

@@ -14,6 +14,7 @@ from diffad_jax.models.inception import InceptionDistance
 from diffad_jax.models.lpips import Lpips
 from diffad_jax.models.segmenter import Segmenter
 from diffad_jax.models.unet import UNet
+from diffad_jax.types import height_width
 
 Config = ml_collections.ConfigDict | ml_collections.FrozenConfigDict
 # By how many times smaller than the photo it is: the layer, and what it is projected to.
@@ -95,7 +96,7 @@ def feature_inputs(config: Config) -> list[jax.ShapeDtypeStruct]:
     """The shapes of the feature maps that the segmenter sees of one photo."""
     if not feature_maps(config):
         return []
-    photo = jnp.zeros((1, config.image_size, config.image_size, 3))
+    photo = jnp.zeros((1, *height_width(config.image_size), 3))
     network, key = feature_network(config), jax.random.key(0)
     maps = jax.eval_shape(lambda: network.init_with_output(key, photo)[0])
     times = 2 if config.segmentation.compare == "both" else 1
@@ -109,10 +110,10 @@ def latent_shape(config: Config) -> tuple[int, int, int]:
     """(height, width, channels) of the latent of one photo."""
     c = config.autoencoder
     reduction = layers.reduction(c.patch_size, len(c.multipliers))
-    size, left = divmod(config.image_size, reduction)
-    if left:
+    height, width = height_width(config.image_size)
+    if height % reduction or width % reduction:
         raise UserError(
-            f"config.image_size = {config.image_size} must be a multiple of {reduction}, "
+            f"config.image_size = {config.image_size} must be multiples of {reduction}, "
             "by which config.autoencoder.patch_size and .multipliers shrink a photo"
         )
-    return size, size, c.latent_channels
+    return height // reduction, width // reduction, c.latent_channels

@@ -17,18 +17,18 @@ from diffad_jax.methods.diffad.reconstruct import reconstruct
 from diffad_jax.methods.diffad.segment import probabilities
 from diffad_jax.methods.train_state import Params, Weights
 from diffad_jax.runtime.sharding import over_photos
-from diffad_jax.types import to_float
+from diffad_jax.types import height_width, to_float
 
 NAME = "normal_level"
 Config = ml_collections.FrozenConfigDict
 
 
 def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) -> Params:
-    """See ``contract.Stage``: {"level": [s, s] float32 in [0, 1]}.
+    """See ``contract.Stage``: {"level": [h, w] float32 in [0, 1]}.
 
     It is (mean over the photos of mᵖ)^(1/p) of each pixel's m, with p = ``normal_level.power``.
     """
-    total, count = np.zeros((config.image_size, config.image_size)), 0
+    total, count = np.zeros(height_width(config.image_size)), 0
     for powers in over_photos(_powers, earlier_weights, photos, config):
         total += np.asarray(powers, np.float64).sum(0)
         count += len(powers)
@@ -40,12 +40,12 @@ def relative(anomaly_map: jax.Array, fitted: Params, *, config: Config) -> jax.A
     """m / (level + ``normal_level.floor``): how many times the level a pixel reaches.
 
     Args:
-      anomaly_map: [b, s, s] in [0, 1].
+      anomaly_map: [b, h, w] in [0, 1].
       fitted: of ``fit``.
       config: static.
 
     Returns:
-      [b, s, s] in [0, 1 / floor]; a pixel of a normal photo seldom exceeds 1.
+      [b, h, w] in [0, 1 / floor]; a pixel of a normal photo seldom exceeds 1.
     """
     return anomaly_map / (fitted["level"] + config.normal_level.floor)[None]
 
@@ -62,6 +62,6 @@ STAGE = Stage(
     sections=(fields.RECONSTRUCTION.locking("test_steps"), fields.NORMAL_LEVEL),
     fit=fit,
     fitted_shapes=lambda config: {
-        "level": jax.ShapeDtypeStruct((config.image_size, config.image_size), np.float32)
+        "level": jax.ShapeDtypeStruct(height_width(config.image_size), np.float32)
     },
 )

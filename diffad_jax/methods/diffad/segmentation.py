@@ -12,7 +12,7 @@ from diffad_jax.methods.diffad import features, fields, networks
 from diffad_jax.methods.diffad.reconstruct import reconstruct
 from diffad_jax.methods.diffad.segment import segment, segmenter_input
 from diffad_jax.methods.train_state import Params, TrainState, Weights
-from diffad_jax.types import Batch, Validation, to_float
+from diffad_jax.types import Batch, Validation, height_width, to_float
 
 NAME = "segmenter"
 Config = ml_collections.FrozenConfigDict
@@ -26,8 +26,7 @@ def init_state(config: Config, key: jax.Array, earlier_weights: Weights, batch: 
     del earlier_weights, batch
     init_key, run_key = jax.random.split(key)
     channels = 3 * (2 + len(config.reconstruction.interpolation))
-    size = config.image_size
-    inputs = jnp.zeros((1, size, size, channels))
+    inputs = jnp.zeros((1, *height_width(config.image_size), channels))
     maps = [jnp.zeros(x.shape, x.dtype) for x in networks.feature_inputs(config)]
     variables = networks.segmenter(config).init(init_key, inputs, maps, train=False)
     return train_state.of_variables(variables, make_optimizer(config), run_key)

@@ -13,7 +13,7 @@ from conftest import TINY
 
 from configs import mvtec_small
 from diffad_jax.methods import losses, train_state
-from diffad_jax.methods.diffad import autoencoder, fields, networks
+from diffad_jax.methods.diffad import autoencoder, brightness, fields, networks
 from diffad_jax.training import loop
 
 # Of the section ``autoencoder``, besides TINY; KL and rate are large enough for few steps to show.
@@ -309,11 +309,12 @@ ENCODING = {"dropout": 0.5, "signed": True, "exposure": 0.3, "input": "augmented
 def test_settings_of_the_encoding_change_it(field):
     def kl(**changes):
         config = stage_config(adversarial_weight=0.0, **changes)
+        light = {"light": brightness.fit(config, iter([batch(0)["image"]]), {})}
 
         @jax.jit  # leaves out what the KL term does not need
         def first(key, batch):
-            state = autoencoder.init_state(config, key, {}, batch)
-            return autoencoder.train_step(state, {}, batch, config=config)[1]["kl"]
+            state = autoencoder.init_state(config, key, light, batch)
+            return autoencoder.train_step(state, light, batch, config=config)[1]["kl"]
 
         return float(first(jax.random.key(0), batch(0)))
 

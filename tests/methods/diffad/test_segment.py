@@ -15,7 +15,7 @@ def seen(kind):
     config = mvtec.get_config()
     config.segmentation.input = kind
     repaired = Reconstruction(reconstruction=X_R, interpolated=X_INTER[:, None])
-    return segmenter_input(repaired, IMAGE, config=ml_collections.FrozenConfigDict(config))
+    return segmenter_input({}, repaired, IMAGE, config=ml_collections.FrozenConfigDict(config))
 
 
 def test_images_in_the_published_order():
