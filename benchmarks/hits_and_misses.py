@@ -33,19 +33,19 @@ def main(argv: list[str]) -> None:
     detector = Detector.from_workdir(config, workdir, category)
     found = load_or_choose(config, workdir, category, detector)
     output = Path(flags.FLAGS.output)
-    last_line.finish(draw(detector, category, found.threshold, found.map_range, output))
+    last_line.finish(draw(detector, category, found.threshold, found.scale, output))
 
 
 def draw(
     detector: Detector,
     category: str,
     limit: float | None,
-    colours: tuple[float, float],
+    scale: pictures.Scale,
     output: Path,
 ) -> dict:
     """Writes the picture; returns the files that it shows, by class, best to worst.
 
-    ``limit`` is the threshold, ``colours`` what is black and what is yellow.
+    ``limit`` is the threshold, ``scale`` that of the maps.
     """
     config = detector.config
     records = layouts.read_category(config.data.root, category, config.data.layout)
@@ -61,7 +61,7 @@ def draw(
     for kind in ("defect", "normal"):
         chosen = [i for what, i in cases if what.endswith(kind)]
         scores = ", ".join(f"{found.score[i]:.2f}" for i in chosen)
-        tiles = [_tile(found.anomaly_map[i], records[i], colours, mask_set, config) for i in chosen]
+        tiles = [_tile(found.anomaly_map[i], records[i], scale, mask_set, config) for i in chosen]
         rows.append(pictures.Row(f"{category}, {kind}, scores {scores}{_threshold(limit)}", tiles))
         shown[kind] = [records[i].file for i in chosen]
     pictures.contact_sheet(output, ranks, rows)
@@ -75,11 +75,11 @@ def _threshold(limit: float | None) -> str:
 def _tile(
     anomaly_map: np.ndarray,
     record: layouts.Record,
-    colours: tuple[float, float],
+    scale: pictures.Scale,
     mask_set: masks.MaskSet,
     config: ml_collections.FrozenConfigDict,
 ) -> np.ndarray:
-    coloured = Image.fromarray(pictures.heat_map(anomaly_map, colours))
+    coloured = Image.fromarray(pictures.heat_map(anomaly_map, scale))
     shown = np.array(coloured.resize((_SIDE, _SIDE), Image.Resampling.NEAREST))
     if record.mask is not None:
         mask = mask_set.read(record.mask, _SIDE, config.evaluation.mask_rule)

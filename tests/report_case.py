@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from diffad_jax.data import pictures
 from diffad_jax.evaluation import confusion, metrics, report
 from diffad_jax.evaluation.direct_copy import direct_copy_metrics, squared_errors
 from diffad_jax.evaluation.ranking import NO_RECONSTRUCTION, Metric
@@ -49,7 +50,7 @@ def make_report(
         measured=measured,
         scores=scores,
         maps=maps,
-        map_range=(0.0, 1.0),
+        scale=pictures.Scale(0.0, 1.0, 0.4),
         columns={"reconstruction": photos, "interpolated 0.5": photos},
         thresholds=[
             report.Verdict("held-out normal photos", THRESHOLD, "7 held-out normal photos", False),

@@ -136,16 +136,14 @@ def evaluate_category(
         measured=measured,
         scores=scores,
         maps=results.maps,
-        map_range=calibration.map_range,
+        scale=calibration.scale,
         columns=results.columns,
         thresholds=[v for v, _ in verdicts],
         settings=outputs.settings(config, calibration),
     )
     report.write_report(workdir / category / "report.html", content)
     if test.files:
-        _write_contact_sheet(
-            workdir / category / "contact_sheet.png", results, calibration.map_range
-        )
+        _write_contact_sheet(workdir / category / "contact_sheet.png", results, calibration)
     return outputs.Result(
         labels=test.labels,
         defect_types=test.defect_types,
@@ -228,7 +226,7 @@ def _fid(
 
 
 def _write_contact_sheet(
-    path: Path, results: test_photos.Results, map_range: tuple[float, float]
+    path: Path, results: test_photos.Results, calibration: Calibration
 ) -> None:
     test, scores = results.test, results.scores
     columns = ("input", *results.columns, "anomaly map", "ground truth")
@@ -237,10 +235,11 @@ def _write_contact_sheet(
         tiles = [
             test.photos[i],
             *(column[i] for column in results.columns.values()),
-            pictures.heat_map(results.maps[i], map_range),
+            pictures.overlay(test.photos[i], results.maps[i], calibration.scale),
         ]
         if test.masks is not None:
             tiles.append(np.repeat(np.uint8(255 * test.masks[i])[..., None], 3, axis=-1))
         name = f"{test.defect_types[i]}/{Path(test.files[i]).name}"
-        rows.append(pictures.Row(f"{what}: {name}, score {scores[i]:.4g}", tiles))
-    pictures.contact_sheet(path, columns, rows)
+        said = pictures.verdict(scores[i], calibration.threshold)
+        rows.append(pictures.Row(f"{what}: {name}, {said}", tiles))
+    pictures.contact_sheet(path, columns, rows, calibration.scale)

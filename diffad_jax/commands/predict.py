@@ -96,25 +96,29 @@ def predict_photos(
     detector = Detector.from_workdir(config, workdir, category)
     with StopSignal() as stop, _explaining_what_cannot_be_written(), lock.hold(output):
         calibration = load_or_choose(config, workdir, category, detector, tile, threshold)
-        if calibration.threshold is None and "mask" in save:
-            raise ConfigError(f"--save=mask needs a threshold, but {NONE_HELD_OUT}")
+        if calibration.pixel_threshold is None and "mask" in save:
+            raise ConfigError(
+                "--save=mask needs the pixel threshold that held-out normal photos give, and none "
+                "of them is at hand"
+            )
         if tile:
             height, width = height_width(config.image_size)
             console.note(_TILE_NOTE.format(width=width, height=height))
         settings = {"category": category, "weights": detector.weights_hash}
         settings |= batching.settings(config, tile)
-        made = writer.Made(settings, calibration.threshold, tuple(save))
+        made = writer.Made(
+            settings, calibration.threshold, calibration.pixel_threshold, tuple(save)
+        )
         with writer.Tables(output, listing, made, overwrite) as tables:
             done = len(tables.done)
             to_row = functools.partial(
                 writer.write_row,
                 root=listing.root,
                 threshold=calibration.threshold,
-                map_range=calibration.map_range,
+                scale=calibration.scale,
                 output=output,
                 prefix=tables.prefix,
                 save=save,
-                config=detector.config,
             )
             todo = {p.path: p for p in listing.photos if p.name not in tables.done}
             seen = _score(detector, todo, tile, tables, to_row, stop)
@@ -147,10 +151,9 @@ def _check(
         raise ConfigError(f"--save=reconstruction: {config.method} makes none")
     if tile and (reason := method.whole_photos(ml_collections.FrozenConfigDict(config))):
         raise ConfigError(f"--tile does not go with {config.method}, {reason}")
-    if (tile or "mask" in save) and method.score_map is None:
+    if tile and method.score_map is None:
         raise ConfigError(
-            f"--tile and --save=mask do not go with {config.method}, whose score is no value of "
-            "its map"
+            f"--tile does not go with {config.method}, whose score is no value of its map"
         )
 
 

@@ -1,28 +1,51 @@
-"""Pictures of results: heat maps, overlays, contact sheets."""
+"""Pictures of results: heat maps, overlays, contact sheets.
+
+Exported models carry a copy of this file, so it needs NumPy and Pillow alone.
+"""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 _MIN_TILE, _MAX_TILE = 160, 256  # pixels; photos between the two are shown as they are
 _GAP, _CAPTION, _HEADER, _FONT_SIZE = 6, 34, 24, 14
-# Black over violet and orange to yellow in even steps of lightness (CIE L* 0, 16, 36, 57, 78, 95),
-# so that equal differences look equal, in grey print and to colour-blind eyes too. It ends in a
-# strong yellow: a pale one would vanish on the overlay of a white product.
-_STOPS = [[0, 0, 8], [60, 10, 100], [150, 40, 100], [225, 95, 50], [250, 180, 60], [250, 245, 70]]
-_BAR, _LEGEND = 8, 40  # pixels: height of a legend's bar of colours, and of the legend
-_UNDEFINED = (0, 190, 190)  # NaN; no colour of the map is near it
+# Up to the threshold dark to light blue, above it red over orange to yellow: hues that colour-blind
+# eyes tell apart, and within each half evenly lighter, in grey print too. Yellow, since a pale end
+# would vanish on a white product.
+_CALM = [[10, 12, 40], [24, 52, 110], [70, 120, 190]]
+_WARM = [[205, 50, 40], [242, 140, 40], [250, 245, 70]]
+_UNDEFINED = (230, 0, 200)  # NaN; no colour of the map is near it
+_STRIP = 2**20  # pixels that are drawn at a time: it takes many times their memory
+
+
+class Scale(NamedTuple):
+    """The values of a map that pictures show by their colours; those of a detector, not a photo.
+
+    Up to the threshold colours are calm, above it warm. The threshold lies in the middle of the
+    colours, and what is above it is outlined.
+    """
+
+    low: float  # the first colour
+    high: float  # the last one
+    threshold: float | None = None  # None: nothing is outlined, and the middle is half way
+
+    @property
+    def middle(self) -> float:
+        return (self.low + self.high) / 2 if self.threshold is None else self.threshold
 
 
 def _colours() -> np.ndarray:
-    """[257, 3] uint8: the colour of each of 256 levels, then that of NaN."""
-    stops = np.linspace(0, 255, len(_STOPS))
-    channels = [np.interp(np.arange(256), stops, c) for c in zip(*_STOPS, strict=True)]
-    levels = np.round(np.stack(channels, axis=-1))
-    return np.concatenate([levels, [_UNDEFINED]]).astype(np.uint8)
+    """[257, 3] uint8: 128 calm colours, 128 warm ones, then that of NaN."""
+    halves = []
+    for stops in (_CALM, _WARM):
+        places = np.linspace(0, 127, len(stops))
+        channels = [np.interp(np.arange(128), places, c) for c in zip(*stops, strict=True)]
+        halves.append(np.round(np.stack(channels, axis=-1)))
+    return np.concatenate([*halves, [_UNDEFINED]]).astype(np.uint8)
 
 
 _COLOURS = _colours()
@@ -37,105 +60,151 @@ class Row:
     tiles: Sequence[np.ndarray]  # each [h, w, 3] uint8; the last columns may have none
 
 
-def heat_map(anomaly_map: np.ndarray, limits: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
-    """Colours of a map: black is the first limit, yellow the second, cyan NaN.
+def heat_map(anomaly_map: np.ndarray, scale: Scale) -> np.ndarray:
+    """The colours of a map [h, w]: [h, w, 3] uint8. Values beyond the scale are clipped."""
+    return _in_strips(lambda m: _COLOURS[_index(m, scale)], anomaly_map)
 
-    The limits are those of a detector, not of a photo, so that pictures can be compared.
+
+def overlay(photo: np.ndarray, anomaly_map: np.ndarray, scale: Scale) -> np.ndarray:
+    """The photo under the map's colours, with an outline around what is above the threshold.
+
+    A pixel is covered as far as it is anomalous (and where it is NaN), never altogether.
 
     Args:
-      anomaly_map: [h, w]; values beyond the limits are clipped.
-      limits: rising; of probabilities 0 and 1.
+      photo: [h, w, 3] uint8.
+      anomaly_map: [a, b] of any size; stretched to the photo's.
+      scale: of the map.
 
     Returns:
       [h, w, 3] uint8.
     """
-    levels = np.round(255.0 * np.nan_to_num(_level(anomaly_map, limits), nan=0.0))
-    return _COLOURS[np.where(np.isnan(anomaly_map), 256, levels.astype(np.uint16))]
 
+    def mix(pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
+        index = _index(values, scale)
+        opacity = _OPACITY[index][..., None]
+        return np.round((1 - opacity) * pixels + opacity * _COLOURS[index]).astype(np.uint8)
 
-def _level(anomaly_map: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """The map between its limits as 0 … 1; NaN stays."""
-    low, high = limits
-    width = max(high - low, np.finfo(np.float32).tiny)
-    return np.clip((anomaly_map.astype(np.float64) - low) / width, 0.0, 1.0)
-
-
-def overlay(
-    image: np.ndarray, anomaly_map: np.ndarray, limits: tuple[float, float] = (0.0, 1.0)
-) -> np.ndarray:
-    """The heat map over the photo, as opaque as it is anomalous (and where it is NaN).
-
-    Args:
-      image: [h, w, 3] uint8.
-      anomaly_map, limits: see ``heat_map``.
-
-    Returns:
-      [h, w, 3] uint8.
-
-    Raises:
-      ValueError: the map is not of the photo's size.
-    """
-    if image.shape != (*anomaly_map.shape, 3):
-        raise ValueError(
-            f"a photo of shape {image.shape} needs a map of {image.shape[:2]}, "
-            f"got {anomaly_map.shape}"
-        )
-    level = np.nan_to_num(_level(anomaly_map, limits), nan=1.0)
-    opacity = np.float32(0.75) * level.astype(np.float32)[..., None]
-    mixed = (1.0 - opacity) * image + opacity * heat_map(anomaly_map, limits)
-    return np.round(mixed).astype(np.uint8)
-
-
-def outline(image: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """The photo with a line around each part of a region, visible on any product.
-
-    The line is yellow inside black, each a 128th of the photo's shorter side wide (a pixel at
-    least): one of the two stands out wherever it lies.
-
-    Args:
-      image: [h, w, 3] uint8.
-      region: [h, w] bool, such as where a map is above its threshold.
-
-    Returns:
-      [h, w, 3] uint8.
-    """
-    from scipy import ndimage  # here, since exported models carry this file without SciPy
-
-    width = max(round(min(region.shape) / 128), 1)
-    cross = ndimage.generate_binary_structure(2, 1)
-    inside = ndimage.binary_erosion(region, cross, iterations=width, border_value=0)
-    around = ndimage.binary_dilation(region, cross, iterations=width)
-    drawn = image.copy()
-    drawn[around & ~region] = (0, 0, 0)
-    drawn[region & ~inside] = _COLOURS[255]
+    size = photo.shape[1::-1]
+    drawn = _in_strips(mix, photo, stretched(anomaly_map, size))
+    if scale.threshold is not None:
+        _outline(drawn, above(anomaly_map, scale.threshold, size))
     return drawn
 
 
-def legend(picture: np.ndarray, text: str, limits: tuple[float, float], mark: float) -> np.ndarray:
-    """The picture above a bar of its colours and a line of text.
+def above(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int]) -> np.ndarray:
+    """Where a map is above its threshold, as large as the photo: [height, width] bool.
 
     Args:
-      picture: [h, w, 3] uint8.
-      text: such as the score, the threshold and the verdict.
-      limits: of the colours, see ``heat_map``.
-      mark: a value of the map, such as its threshold, that the bar marks.
+      anomaly_map: [a, b] of any size.
+      threshold: of its values.
+      size: (width, height) of the photo.
+    """
+    # Not the map is stretched, in which a single high value would sink below the threshold.
+    return stretched(np.uint8(255 * (anomaly_map > threshold)), size) > 127
+
+
+def stretched(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """[a, b, …] uint8 or float32 at another (width, height), from the nearest pixels."""
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+
+
+def legend(picture: np.ndarray, text: str, scale: Scale) -> np.ndarray:
+    """The picture above a line of text and a bar of its colours, which tells their values.
+
+    Args:
+      picture: [h, w, 3] uint8; it stays at the top left.
+      text: such as ``verdict`` gives.
+      scale: of the colours; the bar marks its threshold.
 
     Returns:
-      [h + k, max(w, 160), 3] uint8.
+      [h + k, w or as wide as the text, 3] uint8.
     """
-    font = ImageFont.load_default(_FONT_SIZE)
-    height, width = picture.shape[0], max(picture.shape[1], _MIN_TILE)
-    sheet = Image.new("RGB", (width, height + _LEGEND), "white")
-    sheet.paste(Image.fromarray(picture), ((width - picture.shape[1]) // 2, 0))
-    draw, low, high = ImageDraw.Draw(sheet), *limits
-    bar = heat_map(np.tile(np.linspace(low, high, width - 2 * _GAP), (_BAR, 1)), limits)
-    sheet.paste(Image.fromarray(bar), (_GAP, height + _GAP))
-    x = _GAP + round(float(_level(np.array(mark), limits)) * (width - 2 * _GAP - 1))
-    draw.line(((x, height + 2), (x, height + 2 * _GAP + _BAR - 2)), "black", 3)
-    draw.line(((x, height + 2), (x, height + 2 * _GAP + _BAR - 2)), "white", 1)
-    top = height + 2 * _GAP + _BAR
-    draw.text((_GAP, top), _shortened(text, font, width - 2 * _GAP), "black", font)
-    return np.asarray(sheet)
+    height, width = picture.shape[:2]
+    font = ImageFont.load_default(max(round(min(width / 24, height / 12)), 11))
+    width = max(width, round(font.getlength(text)) + 2 * _GAP)
+    strip = Image.new("RGB", (width, round(4.4 * font.size)), "white")
+    ImageDraw.Draw(strip).text((_GAP, 0.3 * font.size), text, "black", font)
+    _draw_bar(strip, round(1.7 * font.size), scale, font)
+    sheet = np.full((height + strip.height, width, 3), 255, np.uint8)
+    sheet[:height, : picture.shape[1]] = picture
+    sheet[height:] = strip
+    return sheet
+
+
+def verdict(score: float, threshold: float | None) -> str:
+    """A photo's score, its threshold and what follows, in words."""
+    if threshold is None:
+        return f"score {score:.4g}, no threshold"
+    found = "anomalous" if score > threshold else "normal"
+    return f"{found}: score {score:.4g}, threshold {threshold:.4g}"
+
+
+def _index(values: np.ndarray, scale: Scale) -> np.ndarray:
+    """Of each value's colour."""
+    least = np.finfo(np.float32).tiny
+    calm = (values - scale.low) / max(scale.middle - scale.low, least)
+    warm = (values - scale.middle) / max(scale.high - scale.middle, least)
+    part = np.where(values > scale.middle, warm, calm)
+    index = np.round(127 * np.clip(np.nan_to_num(part), 0, 1)).astype(np.uint16)
+    return np.where(np.isnan(values), 256, index + 128 * (values > scale.middle))
+
+
+# How much of the photo each colour covers: nothing far below the threshold.
+_OPACITY = np.concatenate(
+    [np.clip(np.linspace(-0.35, 0.35, 128), 0, 1), np.linspace(0.3, 0.5, 128), [0.5]]
+).astype(np.float32)
+
+
+def _in_strips(draw: Callable[..., np.ndarray], *whole: np.ndarray) -> np.ndarray:
+    """``draw`` of arrays [h, w, …], a few rows at a time: [h, w, 3] uint8."""
+    height, width = whole[0].shape[:2]
+    drawn = np.empty((height, width, 3), np.uint8)
+    rows = max(_STRIP // max(width, 1), 1)
+    for i in range(0, height, rows):
+        drawn[i : i + rows] = draw(*(x[i : i + rows] for x in whole))
+    return drawn
+
+
+def _outline(drawn: np.ndarray, region: np.ndarray) -> None:
+    """Draws a line around each part of a region [h, w], visible on any product.
+
+    It is yellow, and black around the yellow: one of the two stands out wherever it lies. Each is a
+    128th of the photo's shorter side wide (a pixel at least), so that the smallest region shows.
+    """
+    width = max(round(min(region.shape) / 128), 1)
+    yellow = _grown(region, width)
+    drawn[_grown(yellow, width) & ~yellow] = (0, 0, 0)
+    drawn[yellow & ~region] = _COLOURS[255]
+
+
+def _grown(region: np.ndarray, by: int) -> np.ndarray:
+    """The region and what is at most ``by`` pixels from it, along both axes."""
+    grown = region.copy()
+    for axis in (0, 1):
+        done = 0
+        while done < by:
+            step = min(max(done, 1), by - done)
+            before, lines = grown.swapaxes(0, axis).copy(), grown.swapaxes(0, axis)
+            lines[step:] |= before[:-step]
+            lines[:-step] |= before[step:]
+            done += step
+    return grown
+
+
+def _draw_bar(strip: Image.Image, top: int, scale: Scale, font: _Font) -> None:
+    """A bar of all colours across the strip, with the scale's values below it."""
+    draw, thick = ImageDraw.Draw(strip), max(round(0.7 * font.size), 4)
+    left, right = _GAP, strip.width - _GAP
+    levels = np.round(np.linspace(0, 255, right - left)).astype(int)
+    strip.paste(Image.fromarray(np.tile(_COLOURS[levels], (thick, 1, 1))), (left, top))
+    labels = [(left, f"{scale.low:.4g}", "la"), (right, f"{scale.high:.4g}", "ra")]
+    if scale.threshold is not None:
+        middle = (left + right) // 2
+        draw.line(((middle, top - 2), (middle, top + thick + 2)), "black", 3)
+        draw.line(((middle, top - 2), (middle, top + thick + 2)), "white", 1)
+        labels.append((middle, f"pixel threshold {scale.threshold:.4g}", "ma"))
+    for x, label, anchor in labels:
+        draw.text((x, top + 1.2 * thick), label, "black", font, anchor=anchor)
 
 
 def pick_cases(labels: np.ndarray, scores: np.ndarray, count: int) -> list[tuple[str, int]]:
@@ -165,7 +234,9 @@ def pick_cases(labels: np.ndarray, scores: np.ndarray, count: int) -> list[tuple
     return cases
 
 
-def contact_sheet(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> np.ndarray:
+def contact_sheet(
+    path: Path, columns: Sequence[str], rows: Sequence[Row], scale: Scale | None = None
+) -> np.ndarray:
     """Writes a PNG: column titles, then a caption and a line of tiles for each row.
 
     Small photos are enlarged by a whole factor, pixel by pixel; large ones are reduced.
@@ -174,6 +245,7 @@ def contact_sheet(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> np
       path: the file; its folder is made.
       columns: their titles, from left to right.
       rows: from top to bottom; where one has fewer tiles than columns, the rest say "none".
+      scale: of the maps on it, for a legend at the bottom.
 
     Returns:
       What was written: [height, width, 3] uint8.
@@ -208,6 +280,10 @@ def contact_sheet(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> np
             else:
                 middle = (left + tile_width // 2, top + tile_height // 2)
                 draw.text(middle, "none", "dimgrey", font, anchor="mm")
+    if scale:
+        bar = Image.new("RGB", (width, 3 * _FONT_SIZE), "white")
+        _draw_bar(bar, 4, scale, font)
+        sheet = Image.fromarray(np.concatenate([sheet, bar]))
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
     return np.asarray(sheet)

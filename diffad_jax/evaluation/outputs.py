@@ -9,6 +9,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from diffad_jax.data import pictures
 from diffad_jax.evaluation import metrics, metrics_file, report, tables
 from diffad_jax.evaluation.confusion import Confusion
 from diffad_jax.evaluation.ranking import Metric
@@ -112,13 +113,22 @@ def settings(config: ml_collections.ConfigDict, calibration: Calibration) -> dic
         **method.describe(config),
         "threshold": rule,
         "mask rule": mask_rule(config),
-        "colours": "black where the map is {:.4g} or less, yellow at {:.4g}".format(
-            *calibration.map_range
-        ),
+        "colours": _colours(calibration.scale),
         "intervals": "95 %, over 1000 resamples of the test photos within each class",
         "seed": str(config.seed),
     }
     return words | ({"FID": _FID.removeprefix("FID ")} if method.reconstructs else {})
+
+
+def _colours(scale: pictures.Scale) -> str:
+    """What a reader of the maps must know."""
+    text = (
+        f"blue up to {scale.middle:.4g}, the darker the lower, down to {scale.low:.4g}; warm "
+        f"above, yellow from {scale.high:.4g} on"
+    )
+    if scale.threshold is None:
+        return text
+    return f"{text}; outlined above the pixel threshold of {scale.threshold:.4g}"
 
 
 def write_tables(

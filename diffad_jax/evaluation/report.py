@@ -53,7 +53,7 @@ class Content:
     measured: CategoryMetrics  # FID included where it was measured
     scores: np.ndarray  # [n]
     maps: Maps  # [n, s, s]
-    map_range: tuple[float, float]  # of the map: what is black and what is yellow
+    scale: pictures.Scale  # the colours of the maps
     columns: Mapping[str, Maps]  # title -> [n, s, s, 3] uint8, beside the input
     thresholds: Sequence[Verdict]  # on the score; the page starts at the first
     settings: Mapping[str, str]  # what the metrics depend on, in words
@@ -176,7 +176,7 @@ def _quality(content: Content) -> int:
 def _tiles(content: Content, i: int) -> dict[str, np.ndarray]:
     """{title: [s, s, 3] uint8} of one photo."""
     photo, test = content.test.photos[i], content.test
-    overlay = pictures.overlay(photo, content.maps[i], content.map_range)
+    overlay = pictures.overlay(photo, content.maps[i], content.scale)
     tiles = {"input": photo, "anomaly map": overlay}
     tiles |= {title: column[i] for title, column in content.columns.items()}
     if test.masks is not None and test.labels[i]:

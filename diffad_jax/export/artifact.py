@@ -173,7 +173,7 @@ def _bad_field(card: Any) -> str:
         ),
         "threshold": lambda x: x is None or _is_number(x["value"]),
         "pixel_threshold": lambda x: x is None or _is_number(x["value"]),
-        "colours": lambda x: _is_number(x["black"]) and _is_number(x["yellow"]),
+        "colours": lambda x: _is_number(x["low"]) and _is_number(x["high"]),
     }
     for name, fits in checks.items():
         try:

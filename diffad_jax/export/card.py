@@ -66,7 +66,7 @@ def make(model: Model, format_name: str, written: Format, weights_hash: str,
         },
         "threshold": _threshold(calibration),
         "pixel_threshold": _pixel_threshold(calibration),
-        "colours": dict(zip(("black", "yellow"), calibration.map_range, strict=True)),
+        "colours": dict(zip(("low", "high"), calibration.map_range, strict=True)),
         "data": {
             "normal_photos": _photos(model) or "not known: imported weights",
             "licence": config.data.licence or "not stated",
@@ -135,6 +135,8 @@ def readme(card: dict[str, Any], text: str, runs: bool) -> str:
     """The folder's README: what holds for all formats, around one format's ``text``."""
     limit, rules = card["threshold"], card["preprocessing"]
     size = "{1} × {0}".format(*rules["size"])
+    outlined = card["pixel_threshold"]
+    pixels = f"{outlined['value']:.6g}: {outlined['describe']}" if outlined else "none was chosen"
     verdict = f"{limit['value']:.6g}: {limit['describe']}" if limit else "none was chosen"
     seed = f"{card['seed']}{' by default' if 'seed' in card['inputs'] else ''}"
     metrics = card["metrics"] or {}
@@ -152,6 +154,7 @@ def readme(card: dict[str, Any], text: str, runs: bool) -> str:
 | photo | {rules["channels"]}, {size}; resized {rules["resize_in_words"]} |
 | score | {card["score"]["describe"]} |
 | threshold | {verdict} |
+| pixel threshold | {pixels} |
 | seed | of what the method draws, {seed}; the same seed gives the same score |
 | normal photos | {card["data"]["normal_photos"]}; licence: {card["data"]["licence"]} |
 | metrics on its test photos | {", ".join(shown) or "not evaluated"} |

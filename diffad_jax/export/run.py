@@ -154,11 +154,17 @@ def _write_overlay(path: Path, found: Scored, card: dict) -> None:
     from diffad_jax.data import pictures
 
     original = _decoded(found.file, card["preprocessing"])
-    size = original.shape[1], original.shape[0]
-    resized = Image.fromarray(found.anomaly_map).resize(size, Image.Resampling.BILINEAR)
-    limits = card["colours"]["black"], card["colours"]["yellow"]
+    scale = pictures.Scale(
+        card["colours"]["low"], card["colours"]["high"], _value(card["pixel_threshold"])
+    )
+    drawn = pictures.overlay(original, found.anomaly_map, scale)
+    text = pictures.verdict(found.score, _value(card["threshold"]))
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pictures.overlay(original, np.asarray(resized), limits)).save(path)
+    Image.fromarray(pictures.legend(drawn, text, scale)).save(path)
+
+
+def _value(threshold: dict | None) -> float | None:
+    return threshold["value"] if threshold else None
 
 
 def _decoded(file: Path, rules: dict) -> np.ndarray:

@@ -39,7 +39,6 @@ class Scored(NamedTuple):
     # [*s, 3], or [h, w, 3] from windows; float32 in [0, 1]. None where the method makes none.
     reconstruction: np.ndarray | None
     reduction: int = 1  # k, of a photo in strips: a pixel of the arrays stands for k × k
-    score_map: np.ndarray | None = None  # of a photo in strips, see ``score_map`` below
 
 
 class Unreadable(NamedTuple):
@@ -236,5 +235,4 @@ def _scored_in_strips(path: str, large: LargePhoto) -> Scored:
         anomaly_map=large.anomaly_map,
         reconstruction=large.reconstruction,
         reduction=large.reduction,
-        score_map=large.score_map,
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import ml_collections
 import numpy as np
 
-from diffad_jax.data import images, split
+from diffad_jax.data import images, pictures, split
 from diffad_jax.errors import UserError
 from diffad_jax.inference import batching
 from diffad_jax.inference.detector import Detector
@@ -21,6 +21,7 @@ from diffad_jax.training.held_out import load_split
 
 NONE_HELD_OUT = "no normal photo was held out to choose a threshold"
 _MOST_TRAINING_PHOTOS = 64
+_REACH = 3.0  # of the colours, in distances between a normal pixel and the threshold
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +32,17 @@ class Calibration:
     """
 
     threshold: float | None  # None where no photo was held out
-    map_range: tuple[float, float]  # the map's values that pictures show as black and as yellow
+    map_range: tuple[float, float]  # the map's values that have the first and the last colour
     false_alarm_rate: float  # at most this share of the held-out photos exceeds the threshold
     num_held_out_normal: int
     max_windows: int  # of a held-out photo; 1 where they were seen whole
     imported: bool = False  # other people's weights, which may have been trained on these photos
     pixel_threshold: float | None = None  # None where no photo was held out
+
+    @property
+    def scale(self) -> pictures.Scale:
+        """The colours of the map, and what is outlined."""
+        return pictures.Scale(*self.map_range, self.pixel_threshold)
 
     def describe_photos(self) -> str:
         """The photos that the threshold was chosen on."""
@@ -68,8 +74,8 @@ def load_or_choose(
     The threshold is ``threshold_at_rate`` of their scores, and the pixel threshold that of their
     largest pixels: of the normal photos at most that share has a pixel above it. The map's range is
     that of the method; of a map of distances it begins at the median of the photos' medians, and
-    its middle is the pixel threshold. Where no photo is held out there is no threshold, and up to
-    64 training photos give the range, which makes pictures brighter.
+    ends three times as far from there as the pixel threshold. Where no photo is held out there is
+    no threshold, and up to 64 training photos give the range, which makes pictures brighter.
 
     What the detector says of the photos is stored beside the weights: so another
     ``config.evaluation.false_alarm_rate`` needs no photos. It is made again where the weights, the
@@ -152,15 +158,16 @@ def _calibrate(
 ) -> Calibration:
     rate = config.evaluation.false_alarm_rate
     low = float(np.median(predictions.medians))
-    middle = threshold_at_rate(predictions.largest, rate)
+    pixel_threshold = threshold_at_rate(predictions.largest, rate)
+    high = low + _REACH * (pixel_threshold - low)
     return Calibration(
         threshold=threshold_at_rate(predictions.scores, rate) if photos.held_out else None,
-        map_range=get_method(config).map_range(config) or (low, 2 * middle - low),
+        map_range=get_method(config).map_range(config) or (low, high),
         false_alarm_rate=rate,
         num_held_out_normal=len(predictions.scores) if photos.held_out else 0,
         max_windows=max(predictions.windows),
         imported=photos.imported,
-        pixel_threshold=middle if photos.held_out else None,
+        pixel_threshold=pixel_threshold if photos.held_out else None,
     )
 
 

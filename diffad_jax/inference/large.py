@@ -22,7 +22,7 @@ class LargePhoto:
     Attributes:
       reduction: k: a pixel of what is kept stands for k × k pixels.
       photo: [h / k, w / k, 3] uint8, their means; sides rounded up.
-      anomaly_map, score_map: [h / k, w / k] float32, the largest value of each k × k.
+      anomaly_map: [h / k, w / k] float32, the largest value of each k × k.
       reconstruction: [h / k, w / k, 3] float32, their means; None where there is none.
       score: the largest value of the score map so far.
     """
@@ -60,7 +60,7 @@ class LargePhoto:
         shape = -(-height // k), -(-width // k)
         self._sums = np.zeros((*shape, 3), np.float32)
         self._made: np.ndarray | None = None
-        self.anomaly_map, self.score_map = np.zeros((2, *shape), np.float32)
+        self.anomaly_map = np.zeros(shape, np.float32)
         self.score = 0.0
 
     def __len__(self) -> int:
@@ -125,8 +125,6 @@ class LargePhoto:
         first = self._side if self._maps_top else 0
         end = len(scores) if last else len(scores) - self._side
         self.score = max(self.score, float(scores[first:end].max()))
-        top = self._maps_top + first
-        _reduce(np.maximum, self.score_map, scores[first:end], top, self.reduction)
         self._maps_top += end - self._side
         self._maps = self._maps[end - self._side :]
 

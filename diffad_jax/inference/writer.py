@@ -6,24 +6,23 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-import ml_collections
 import numpy as np
 from PIL import Image
 
 from diffad_jax.data import pictures
 from diffad_jax.data.layouts import DataError
 from diffad_jax.data.split import shortened
-from diffad_jax.inference import batching
+from diffad_jax.inference import batching, regions
 from diffad_jax.inference.sources import Listing, Photo
 from diffad_jax.runtime import cells, console, files, regular
 
 PICTURES = ("overlay", "heat_map", "reconstruction", "mask")
-_PIXELS_AT_ONCE = 2**20
 _MOST_BYTES, _MOST_LINE = 2**32, 2**20  # of the JSONL
+_MOST_REGIONS = 100  # of a photo in the table: noise has no end of them
 Row = dict[str, Any]
 
 
@@ -32,6 +31,7 @@ class Made(NamedTuple):
 
     settings: Row  # all that scores depend on besides the photo
     threshold: float | None
+    pixel_threshold: float | None
     save: Sequence[str]  # pictures for each photo, of ``PICTURES``
 
     @property
@@ -80,7 +80,11 @@ class Tables:
     def append(self, rows: Sequence[Row]) -> None:
         """Adds rows to both files, which are then up to date for other programs."""
         for row in rows:
-            row |= {"detector": self._made.detector, "threshold": self._made.threshold}
+            row |= {
+                "detector": self._made.detector,
+                "threshold": self._made.threshold,
+                "pixel_threshold": self._made.pixel_threshold,
+            }
             older = self._older.get(_path(row), {})
             row |= {kind: older[kind] for kind in PICTURES if kind in older and kind not in row}
         for file, to_text in zip(self._files, (_json_line, self._csv_line), strict=True):
@@ -135,6 +139,8 @@ class Tables:
             return f"made by another detector ({said or 'not known which'})"
         if row["threshold"] != self._made.threshold:
             return f"judged by threshold {row['threshold']}, not {self._made.threshold}"
+        if row.get("pixel_threshold") != self._made.pixel_threshold:
+            return "outlined by another pixel threshold"
         if (row["bytes"], row["modified_ns"]) != (photo.num_bytes, photo.modified_ns):
             return "of photos that have changed since"
         return ""
@@ -191,16 +197,16 @@ def write_row(
     *,
     root: str,
     threshold: float | None,
-    map_range: tuple[float, float],
+    scale: pictures.Scale,
     output: Path,
     prefix: str,
     save: Sequence[str],
-    config: ml_collections.FrozenConfigDict,
 ) -> Row:
     """Writes a photo's pictures and gives its row; pictures that cannot be written are an error.
 
-    All pictures have the photo's size, or that of a photo in strips once it is reduced. The mask
-    is white where the smoothed map exceeds the threshold, so it is black for a good photo.
+    All pictures have the photo's size, or that of a photo in strips once it is reduced; below an
+    overlay and a heat map is a legend. The mask is white, and regions are, where the map is above
+    the pixel threshold, ``scale.threshold``. The row holds the regions of the highest peaks.
     """
     row: Row = {
         "file": photo.path, "score": None, "is_anomalous": None, "root": root, "name": photo.name,
@@ -212,10 +218,11 @@ def write_row(
     shown = {kind: f"{prefix}{photo.name}.{kind}.png" for kind in save}
     try:
         for kind, name in shown.items():
-            _write_png(output / name, _picture(kind, result, threshold, map_range, config))
+            _write_png(output / name, _picture(kind, result, threshold, scale))
     except OSError as error:  # a name may be too long
         return row | {"error": f"the pictures of {photo.path} cannot be written: {error}"}
     width, height = result.size
+    found_regions = regions.find(result.anomaly_map, scale.threshold, result.size)
     found = {
         "score": result.score,
         "is_anomalous": None if threshold is None else result.score > threshold,
@@ -223,59 +230,34 @@ def write_row(
         "height": height,
         "windows": result.num_windows,
         "pictures_reduced": result.reduction,
+        "num_regions": len(found_regions),
+        "regions": [region._asdict() for region in found_regions[:_MOST_REGIONS]],
     }
     return row | found | shown
 
 
 def memory_to_draw(result: batching.Scored | batching.Unreadable) -> int:
-    """Bytes, about: the photo, its map, the picture, and the picture as PNG."""
+    """Bytes, about: the photo, its map, the picture, its outlines, its legend, and the PNG."""
     if isinstance(result, batching.Unreadable):
         return 0
     height, width = result.photo.shape[:2]
-    return 14 * height * width
+    return 20 * height * width
 
 
 def _picture(
-    kind: str,
-    scored: batching.Scored,
-    threshold: float,
-    map_range: tuple[float, float],
-    config: ml_collections.FrozenConfigDict,
+    kind: str, scored: batching.Scored, threshold: float | None, scale: pictures.Scale
 ) -> np.ndarray:
-    """[h, w, 3] uint8, or [h, w] for the mask."""
+    """[h, w, 3] uint8 and more rows with a legend, or [h, w] for the mask."""
     size = scored.photo.shape[1::-1]
     if kind == "reconstruction":
-        return _fitted(pictures.to_bytes(scored.reconstruction), size)
+        return pictures.stretched(pictures.to_bytes(scored.reconstruction), size)
     if kind == "mask":
-        scores = scored.score_map
-        if scores is None:
-            scores = batching.score_map(scored.anomaly_map, config)
-        above = scores > threshold
-        # A score that equals the threshold is no alarm, though rounding may differ here.
-        above &= scored.score > threshold
-        return _fitted(np.uint8(255 * above), size, Image.Resampling.NEAREST)
-    anomaly_map = _fitted(scored.anomaly_map, size)
+        return np.uint8(255 * pictures.above(scored.anomaly_map, scale.threshold, size))
     if kind == "heat_map":
-        return _in_strips(lambda m: pictures.heat_map(m, map_range), anomaly_map)
-    return _in_strips(lambda p, m: pictures.overlay(p, m, map_range), scored.photo, anomaly_map)
-
-
-def _in_strips(draw: Callable[..., np.ndarray], *whole: np.ndarray) -> np.ndarray:
-    """``draw`` of arrays [h, w, …], pixel by pixel, a few rows at a time: it takes much memory."""
-    height, width = whole[0].shape[:2]
-    drawn = np.empty((height, width, 3), np.uint8)
-    rows = max(_PIXELS_AT_ONCE // width, 1)
-    for i in range(0, height, rows):
-        drawn[i : i + rows] = draw(*(x[i : i + rows] for x in whole))
-    return drawn
-
-
-def _fitted(
-    pixels: np.ndarray,
-    size: tuple[int, int],
-    rule: Image.Resampling = Image.Resampling.BILINEAR,
-) -> np.ndarray:
-    return np.asarray(Image.fromarray(pixels).resize(size, rule))
+        drawn = pictures.heat_map(pictures.stretched(scored.anomaly_map, size), scale)
+    else:
+        drawn = pictures.overlay(scored.photo, scored.anomaly_map, scale)
+    return pictures.legend(drawn, pictures.verdict(scored.score, threshold), scale)
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:

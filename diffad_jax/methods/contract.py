@@ -124,9 +124,9 @@ class Method:
         there is no telling them apart.
       score_map: (anomaly_map [b, h, w] of any size, *, config) -> what the score is the largest
         value of, [b, h, w]; None where the score is no value of a map, so that photos cannot be
-        put together from windows, and no mask fits the threshold.
+        put together from windows.
       whole_photos: config -> why photos cannot be cut into windows; empty where they can.
-      map_range: the map's values that pictures show as black and as yellow; None has them chosen on
+      map_range: the map's values that have the first and the last colour; None has them chosen on
         normal photos.
       reconstructs: whether a prediction holds a reconstruction.
       needs_synthesis: whether it learns from examples with synthetic anomalies.

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import hits_and_misses
-from diffad_jax.data import images
+from diffad_jax.data import images, pictures
 
 
 class Detector:
@@ -25,7 +25,9 @@ class Detector:
 @pytest.fixture
 def drawn(tiny_config, tmp_path):
     output = tmp_path / "made" / "cases.png"
-    shown = hits_and_misses.draw(Detector(tiny_config), "tiles", 0.25, (3.0, 5.0), output)
+    shown = hits_and_misses.draw(
+        Detector(tiny_config), "tiles", 0.25, pictures.Scale(3.0, 5.0), output
+    )
     return shown, np.asarray(Image.open(output))
 
 
@@ -41,7 +43,7 @@ def test_each_class_is_shown_from_its_best_to_its_worst(drawn, tiny_config):
 
 def test_maps_at_the_lower_limit_are_black_but_for_the_outline_of_defects(drawn):
     _, sheet = drawn
-    black = sheet[..., 2] == 8  # the map's darkest colour is (0, 0, 8)
+    black = sheet[..., 2] == 40  # the map's darkest colour is (10, 12, 40)
     rows = black.sum(axis=1)
     first, second = np.flatnonzero(np.diff((rows > 100).astype(int), prepend=0) == 1)
     tile = 160

@@ -20,54 +20,105 @@ def sheet(tmp_path, columns, rows) -> np.ndarray:
         return np.asarray(image)
 
 
+HALF = pictures.Scale(0.0, 1.0, 0.5)
+
+
 def test_golden_heat_map():
-    colours = pictures.heat_map(np.array([[0.0, 1.0, -3.0, 7.0, np.nan]]))[0]
-    dark, light, undefined = [0, 0, 8], [250, 245, 70], [0, 190, 190]
+    colours = pictures.heat_map(np.array([[0.0, 1.0, -3.0, 7.0, 0.5, 0.501, np.nan]]), HALF)[0]
+    dark, light, undefined = [10, 12, 40], [250, 245, 70], [230, 0, 200]
     assert colours.dtype == np.uint8
-    assert colours.tolist() == [dark, light, dark, light, undefined]
+    assert colours.tolist() == [
+        dark, light, dark, light, [70, 120, 190], [205, 50, 40], undefined
+    ]  # fmt: skip
 
 
-def test_equal_steps_of_the_map_are_equal_steps_of_lightness():
-    srgb = pictures.heat_map(np.linspace(0.0, 1.0, 11)[None])[0] / 255.0
+def test_a_higher_value_is_lighter_on_either_side_of_the_threshold():
+    srgb = pictures.heat_map(np.linspace(0.0, 1.0, 22)[None], HALF)[0] / 255.0
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     luminance = linear @ np.array([0.2126, 0.7152, 0.0722])  # IEC 61966-2-1
     lightness = np.where(
         luminance > 0.008856, 116.0 * np.cbrt(luminance) - 16.0, 903.3 * luminance
     )  # CIE 1976
     steps = np.diff(lightness)
-    assert np.all(steps > 5.0) and np.all(steps < 12.0) and lightness[-1] > 90.0
+    assert np.all(np.delete(steps, 10) > 2.0) and lightness[-1] > 90.0
 
 
-def test_the_scale_is_fixed():
-    faint = np.array([[0.0, 0.2]])
-    assert pictures.heat_map(faint)[0, 1].tolist() != pictures.heat_map(5.0 * faint)[0, 1].tolist()
+def test_the_threshold_parts_calm_from_warm_colours_wherever_it_lies():
+    values = np.linspace(0.0, 10.0, 101)[None]
+    for threshold in (0.0, 0.7, 5.0, 10.0):
+        colours = pictures.heat_map(values, pictures.Scale(0.0, 10.0, threshold))[0].astype(int)
+        warm = colours[:, 0] > colours[:, 2]
+        np.testing.assert_array_equal(warm, values[0] > threshold)
 
 
-def test_overlay_changes_only_what_is_anomalous():
-    image = RNG.integers(0, 256, (6, 8, 3), np.uint8)
-    anomaly_map = np.zeros((6, 8), np.float32)
-    anomaly_map[2, 3], anomaly_map[4, 4] = 1.0, np.nan
-    before = image.copy()
-    mixed = pictures.overlay(image, anomaly_map)
-    assert mixed.shape == image.shape and mixed.dtype == np.uint8
-    want = np.round(0.25 * image[2, 3] + 0.75 * np.array([250, 245, 70]))
-    np.testing.assert_array_equal(mixed[2, 3], want)
-    assert mixed[4, 4].tolist() != image[4, 4].tolist()
-    changed = np.any(mixed != image, axis=-1)
-    assert changed.sum() == 2
-    np.testing.assert_array_equal(image, before)
+def test_the_scale_says_the_colours():
+    distances = np.array([[2.0, 3.0, 4.0, 99.0, np.nan]], np.float32)
+    shares = np.array([[0.0, 0.5, 1.0, 1.0, np.nan]], np.float32)
+    np.testing.assert_array_equal(
+        pictures.heat_map(distances, pictures.Scale(2.0, 4.0)),
+        pictures.heat_map(shares, pictures.Scale(0.0, 1.0)),
+    )
+    colours = pictures.heat_map(np.array([[0.0, 9.0]]), pictures.Scale(0.0, 0.0))
+    np.testing.assert_array_equal(colours, pictures.heat_map(np.array([[0.0, 1.0]]), HALF))
 
 
-@pytest.mark.parametrize("grey", [0, 128, 255])
-def test_a_certain_defect_shows_on_any_grey(grey):
-    image = plain_tile(4, grey)
-    mixed = pictures.overlay(image, np.ones((4, 4)))
-    assert np.abs(mixed.astype(int) - image).max() > 60
+def test_strips_are_not_seen(monkeypatch):
+    photo = RNG.integers(0, 256, (40, 30, 3), np.uint8)
+    anomaly_map = RNG.random((10, 15)).astype(np.float32)
+    whole = pictures.overlay(photo, anomaly_map, HALF)
+    monkeypatch.setattr(pictures, "_STRIP", 64)
+    np.testing.assert_array_equal(pictures.overlay(photo, anomaly_map, HALF), whole)
 
 
-def test_overlay_needs_a_map_of_the_photos_size():
-    with pytest.raises(ValueError, match=r"needs a map of \(6, 8\), got \(3, 4\)"):
-        pictures.overlay(np.zeros((6, 8, 3), np.uint8), np.zeros((3, 4)))
+def test_an_overlay_leaves_what_is_far_below_the_threshold():
+    photo = RNG.integers(0, 256, (60, 80, 3), np.uint8)
+    anomaly_map = np.zeros((60, 80), np.float32)
+    anomaly_map[20:30, 30:40] = 1.0
+    before = photo.copy()
+    drawn = pictures.overlay(photo, anomaly_map, HALF)
+    assert drawn.shape == photo.shape and drawn.dtype == np.uint8
+    np.testing.assert_array_equal(photo, before)
+    changed = np.any(drawn != photo, axis=-1)
+    assert changed[18:32, 28:42].mean() > 0.95
+    changed[18:32, 28:42] = False
+    assert not changed.any()
+    covered = np.round(0.5 * photo[25, 35] + 0.5 * np.array([250, 245, 70]))
+    np.testing.assert_array_equal(drawn[25, 35], covered)
+
+
+@pytest.mark.parametrize(
+    "product", [(0, 0, 0), (128, 128, 128), (255, 255, 255), (242, 140, 40), (250, 245, 70)]
+)
+@pytest.mark.parametrize("side", [1, 20])
+def test_a_defect_shows_on_any_product(product, side):
+    photo, anomaly_map = np.full((64, 64, 3), product, np.uint8), np.zeros((64, 64), np.float32)
+    anomaly_map[20 : 20 + side, 10 : 10 + side] = 0.51
+    drawn = pictures.overlay(photo, anomaly_map, HALF)
+    seen = np.abs(drawn.astype(int) - photo).sum(axis=-1) > 200
+    around = seen[18 : 22 + side, 8 : 12 + side]
+    # Yellow or black, on each side of it.
+    for line in (around[:2], around[-2:], around.T[:2], around.T[-2:]):
+        assert line.any(axis=0)[1:-1].all()
+    seen[18 : 22 + side, 8 : 12 + side] = False
+    assert not seen.any()
+
+
+def test_without_a_threshold_nothing_is_outlined():
+    photo = np.full((64, 64, 3), 90, np.uint8)
+    anomaly_map = np.zeros((64, 64), np.float32)
+    anomaly_map[20:40, 10:30] = 1.0
+    drawn = pictures.overlay(photo, anomaly_map, pictures.Scale(0.0, 1.0))
+    np.testing.assert_array_equal(np.any(drawn != photo, axis=-1), anomaly_map > 0)
+
+
+def test_the_smallest_part_of_a_map_is_outlined_in_a_large_photo():
+    anomaly_map = np.zeros((8, 8), np.float32)
+    anomaly_map[3, 4] = 0.51
+    found = pictures.above(anomaly_map, 0.5, (123, 97))
+    assert found.shape == (97, 123)
+    rows, columns = np.nonzero(found)
+    assert 36 <= rows.min() < rows.max() <= 49 and 61 <= columns.min() < columns.max() <= 77
+    assert not pictures.above(anomaly_map, 0.51, (123, 97)).any()  # at the threshold is below it
 
 
 def test_cases_are_the_extremes_and_the_middle_of_either_class():
@@ -81,22 +132,6 @@ def test_cases_are_the_extremes_and_the_middle_of_either_class():
         ("median normal", 9),
         ("worst normal", 6),
     ]
-
-
-def test_limits_say_what_is_black_and_what_is_yellow():
-    distances = np.array([[2.0, 3.0, 4.0, 99.0, np.nan]], np.float32)
-    probabilities = np.array([[0.0, 0.5, 1.0, 1.0, np.nan]], np.float32)
-    scaled = pictures.heat_map(distances, (2.0, 4.0))
-    np.testing.assert_array_equal(scaled, pictures.heat_map(probabilities))
-    photo = RNG.integers(0, 256, (1, 5, 3)).astype(np.uint8)
-    np.testing.assert_array_equal(
-        pictures.overlay(photo, distances, (2.0, 4.0)), pictures.overlay(photo, probabilities)
-    )
-
-
-def test_equal_limits_leave_two_colours():
-    colours = pictures.heat_map(np.array([[0.0, 9.0]]), (0.0, 0.0))
-    np.testing.assert_array_equal(colours, pictures.heat_map(np.array([[0.0, 1.0]])))
 
 
 def test_cases_go_from_best_to_worst():
@@ -170,6 +205,14 @@ def test_missing_tiles_are_marked(tmp_path):
     assert filled.max() == 0
 
 
+def test_a_scale_adds_a_legend_to_a_sheet(tmp_path):
+    row = pictures.Row("", [plain_tile(160, 0)])
+    plain = sheet(tmp_path, ["a"], [row])
+    told = pictures.contact_sheet(tmp_path / "sheet.png", ["a"], [row], HALF)
+    np.testing.assert_array_equal(told[: len(plain)], plain)
+    assert len(told) > len(plain) + 20 and (told[len(plain) :] == [250, 245, 70]).all(-1).any()
+
+
 def test_too_many_tiles_are_refused(tmp_path):
     with pytest.raises(ValueError, match="more tiles than columns"):
         sheet(tmp_path, ["a"], [pictures.Row("", [plain_tile(8, 0)] * 2)])
@@ -186,29 +229,26 @@ def test_floats_to_bytes():
     assert pictures.to_bytes(floats).tolist() == [0, 255, 128, 0, 255, 0]
 
 
-@pytest.mark.parametrize("product", [(0, 0, 0), (255, 255, 255), (250, 180, 60), (250, 245, 70)])
-def test_an_outline_is_seen_on_any_product_and_leaves_the_rest(product):
-    photo = np.full((64, 64, 3), product, np.uint8)
-    region = np.zeros((64, 64), bool)
-    region[20:40, 10:30] = True
-    drawn = pictures.outline(photo, region)
-    changed = np.abs(drawn.astype(int) - photo).sum(axis=-1) > 200
-    edge = changed[19:41, 9:31]
-    assert edge[:2].any(axis=0)[2:-2].all() and edge[-2:].any(axis=0)[2:-2].all()
-    assert edge[:, :2].any(axis=1)[2:-2].all() and edge[:, -2:].any(axis=1)[2:-2].all()
-    np.testing.assert_array_equal(drawn[22:38, 12:28], photo[22:38, 12:28])
-    np.testing.assert_array_equal(drawn[:18], photo[:18])
-
-
-def test_an_outline_of_nothing_is_the_photo():
-    photo = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    np.testing.assert_array_equal(pictures.outline(photo, np.zeros((4, 4), bool)), photo)
-
-
-def test_a_legend_stands_below_and_marks_its_value():
+def test_a_legend_stands_below_and_tells_the_values():
     photo = np.zeros((200, 300, 3), np.uint8)
-    low, high = (pictures.legend(photo, "score 1.8", (0.0, 2.0), m) for m in (0.5, 1.5))
-    np.testing.assert_array_equal(low[:200], photo)
-    assert low.shape == high.shape and low.shape[0] > 200 and low.shape[1] == 300
-    marked = np.flatnonzero((low != high).any(axis=(0, 2)))
-    assert abs(marked.min() - 78) < 4 and abs(marked.max() - 222) < 4
+    plain, marked = (
+        pictures.legend(photo, "score 1.8", pictures.Scale(0.0, 2.0, t)) for t in (None, 1.0)
+    )
+    np.testing.assert_array_equal(plain[:200, :300], photo)
+    assert plain.shape == marked.shape and plain.shape[0] > 200 and plain.shape[1] == 300
+    changed = np.flatnonzero((plain != marked).any(axis=(0, 2)))
+    assert 60 < changed.min() < 148 and 152 < changed.max() < 240
+
+
+@pytest.mark.parametrize("size", [(1, 1), (16, 16), (30, 4000), (3000, 20)])
+def test_a_legend_fits_any_photo(size):
+    drawn = pictures.legend(np.zeros((*size, 3), np.uint8), "normal: score 1.2", HALF)
+    assert not drawn[: size[0], : size[1]].any()
+    text = drawn[size[0] :].min(axis=(1, 2)) < 128
+    assert text.any() and not text[-2:].any()
+
+
+def test_a_verdict_in_words():
+    assert pictures.verdict(1.23456, 1.0) == "anomalous: score 1.235, threshold 1"
+    assert pictures.verdict(1.0, 1.0) == "normal: score 1, threshold 1"
+    assert pictures.verdict(1.0, None) == "score 1, no threshold"

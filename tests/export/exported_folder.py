@@ -20,7 +20,7 @@ CARD = {
     "preprocessing": {"size": [16, 16], "resize": "antialias", "bit_depth": 8},
     "threshold": {"value": 0.5},
     "pixel_threshold": {"value": 0.6},
-    "colours": {"black": 0.0, "yellow": 1.0},
+    "colours": {"low": 0.0, "high": 1.0},
 }
 WEIGHTS = {
     "a/kernel": np.arange(1200, dtype=np.float32).reshape(30, 40),

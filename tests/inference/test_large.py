@@ -46,7 +46,6 @@ def test_maps_scores_and_pictures_are_those_of_the_whole(size, strip):
     k, scores = large.reduction, mean_filter(whole.blend[..., 0])
     assert large.score == pytest.approx(scores.max(), rel=1e-6)
     np.testing.assert_allclose(large.anomaly_map, blocks(whole.blend[..., 0], k, np.max), rtol=1e-5)
-    np.testing.assert_allclose(large.score_map, blocks(scores, k, np.max), rtol=1e-5)
     np.testing.assert_allclose(
         large.reconstruction, blocks(whole.blend[..., 1:], k, np.mean), rtol=1e-5
     )

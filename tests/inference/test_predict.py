@@ -108,11 +108,16 @@ def test_scores_verdicts_and_pictures(line, capsys):
     assert [row["is_anomalous"] for row in table] == ["1", "0", "1"]
     assert table[2]["file"] == str(line.source / "deep/a.png")
     shown = {kind: pixels(line.output / rows["deep/a.png"][kind]) for kind in PICTURES}
-    assert shown["mask"].shape == (8, 30) and {p.shape for p in shown.values()} == {
-        (8, 30), (8, 30, 3)}  # fmt: skip
-    assert (shown["reconstruction"] == 100).all() and shown["heat_map"][0, 0].sum() > 300
-    # The smoothed map is 2/3 as high at the border, where zeros beyond it count.
-    assert shown["mask"][4, 15] == 255 and not pixels(line.output / rows["a.png"]["mask"]).any()
+    assert shown["mask"].shape == (8, 30) and shown["reconstruction"].shape == (8, 30, 3)
+    for kind in ("overlay", "heat_map"):  # with a legend below
+        assert shown[kind].shape[0] > 8 and shown[kind].shape[1] > 30
+    assert (shown["reconstruction"] == 100).all()
+    assert (shown["heat_map"][:8, :30, 0] > shown["heat_map"][:8, :30, 2]).all()  # warm
+    assert (shown["mask"] == 255).all() and not pixels(line.output / rows["a.png"]["mask"]).any()
+    assert rows["deep/a.png"]["regions"] == [
+        {"box": [0, 0, 30, 8], "area": 240, "peak": pytest.approx(200 / 255), "peak_at": [0, 0]}
+    ]
+    assert rows["a.png"]["regions"] == [] and rows["a.png"]["num_regions"] == 0
     assert len({row[kind] for row in rows.values() for kind in PICTURES}) == 12
     assert "3 photos scored: " in capsys.readouterr().out
     assert not list(line.output.rglob("*.tmp"))
@@ -233,7 +238,7 @@ def test_results_of_another_input_stay(line, tmp_path):
     lines = (line.output / "predictions.jsonl").read_text().splitlines()
     rows = {(Path(r["root"]).name, r["name"]): r for r in map(json.loads, lines)}
     assert len(rows) == len(lines) == len(line.table()) == 4
-    shown = {key: pixels(line.output / row["overlay"]) for key, row in rows.items()}
+    shown = {key: pixels(line.output / row["overlay"])[:20, :24] for key, row in rows.items()}
     assert rows["monday", "1.png"]["overlay"] == "1.png.overlay.png"
     assert len({row["overlay"] for row in rows.values()}) == 4
     assert shown["monday", "1.png"].mean() > 150 > 80 > shown["tuesday", "1.png"].mean()
@@ -278,6 +283,24 @@ def test_a_name_is_no_formula(line, monkeypatch, name):
         assert not re.search("(^|[;\t])[=+@\t-]", cell) and name[-5:] in cell
 
 
+def test_regions_are_of_the_photos_pixels_and_only_so_many_are_told(line):
+    dots = np.zeros((32, 40, 3), np.uint8)
+    dots[::4, ::4] = 255
+    line.add("noise.png")
+    Image.fromarray(dots).save(line.source / "noise.png")
+    spot = np.full((32, 64, 3), 20, np.uint8)
+    spot[8:16, 40:56] = 255
+    line.add("spot.png")
+    Image.fromarray(spot).save(line.source / "spot.png")
+    line(tile=True, save=("mask",))
+    rows = line.rows()
+    assert rows["noise.png"]["num_regions"] > 2 * len(rows["noise.png"]["regions"]) / 3
+    (region,) = rows["spot.png"]["regions"]
+    assert region["box"] == [40, 8, 16, 8] and region["area"] == 128
+    np.testing.assert_array_equal(pixels(line.output / rows["spot.png"]["mask"]) > 0,
+                                  spot[..., 0] > 20)  # fmt: skip
+
+
 def test_a_threshold_of_ones_own(line, capsys):
     line.add("a.png", 100)
     line.add("b.png", 200)
@@ -287,7 +310,9 @@ def test_a_threshold_of_ones_own(line, capsys):
     line.config.data.root = "nowhere"
     line.config.evaluation.smoothing = 1  # what is stored does not fit, and no photos are there
     line.output = line.output / "other"
-    line(threshold=0.2, save=("mask",))
+    line(threshold=0.2)
+    with pytest.raises(ConfigError, match="--save=mask needs the pixel threshold"):
+        line(threshold=0.2, save=("mask",))
     assert all(r["is_anomalous"] for r in line.rows().values())
     assert "are gone from nowhere" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="--threshold=nan: must be a finite number"):
@@ -354,7 +379,7 @@ def test_without_held_out_photos_there_is_no_verdict_and_no_mask(line, capsys):
     assert line.rows()["a.png"]["is_anomalous"] is None
     assert line.table()[0]["is_anomalous"] == ""
     assert "no verdicts: no normal photo was held out" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match="--save=mask needs a threshold, but no normal photo"):
+    with pytest.raises(ConfigError, match="--save=mask needs the pixel threshold that held-out"):
         line(save=("mask",))
 
 
@@ -518,7 +543,9 @@ def test_any_kind_of_photo(line, mode):
     row = line.rows()["a.tiff"]
     assert (row["height"], row["width"]) == (30, 10)
     assert row["score"] == pytest.approx(level / 255, abs=1e-6)
-    assert all(pixels(line.output / row[kind]).shape[:2] == (30, 10) for kind in PICTURES)
+    for kind in PICTURES:
+        height, width = pixels(line.output / row[kind]).shape[:2]
+        assert (height, width) == (30, 10) or (kind in ("overlay", "heat_map") and height > 30)
 
 
 def test_an_unknown_picture_is_named(line):
@@ -537,9 +564,8 @@ def test_an_output_that_cannot_be_written_is_an_error_for_people(line):
 def test_what_a_method_cannot_give_is_refused(line):
     line.config.method = "patchcore"
     line.add("a.png")
-    for options in ({"tile": True}, {"save": ["mask"]}):
-        with pytest.raises(ConfigError, match="do not go with patchcore, whose score is no value"):
-            line(**options)
+    with pytest.raises(ConfigError, match="--tile does not go with patchcore, whose score is no"):
+        line(tile=True)
     line.config.method = "padim"
     with pytest.raises(ConfigError, match="--tile does not go with padim, which knows places"):
         line(tile=True)
@@ -590,7 +616,8 @@ def test_photos_too_large_to_be_held_are_read_in_strips(line, capsys):
     k = found["1.png"]["pictures_reduced"]
     assert k > 1 and whole["1.png"]["pictures_reduced"] == 1 and found["1.png"]["is_anomalous"]
     shown = {kind: pixels(line.output / found["1.png"][kind]) for kind in PICTURES}
-    assert {p.shape[:2] for p in shown.values()} == {(-(-70 // k), -(-50 // k))}
+    reduced = -(-70 // k), -(-50 // k)
+    assert {shown[kind].shape[:2] for kind in ("mask", "reconstruction")} == {reduced}
     mask = pixels(line.output.with_name("out") / whole["1.png"]["mask"])
     padded = np.pad(mask, ((0, -70 % k), (0, -50 % k)))
     blocks = padded.reshape(-(-70 // k), k, -(-50 // k), k).max((1, 3))
