@@ -34,6 +34,7 @@ setup(
     package_dir={"diffad_jax.recipes": "configs"},
     entry_points={"console_scripts": ["diffad=diffad_jax.main:main"]},
     package_data={
+        "diffad_jax": ["py.typed"],
         "diffad_jax.evaluation": ["*.html", "page.css", "page.js"],
     },
     install_requires=[
@@ -60,6 +61,7 @@ setup(
             *BACKBONE,
             *DATA,
             *EXPORT,
+            *BACKBONE,
             *BENCHMARKS,
             "hypothesis>=6.100",
             "mkdocs-material>=9.5",

@@ -1,8 +1,22 @@
 """DiffAD in JAX: surface anomaly detection with a conditional latent diffusion model."""
 
 import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffad_jax.commands.api import Detector, Prediction, Region, fit, load
 
 # What XLA and TensorFlow report of themselves in C++ at each start; read once, as JAX is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 __version__ = "0.1.0"
+__all__ = ["Detector", "Prediction", "Region", "fit", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names come when they are asked for: the import itself needs no JAX."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from diffad_jax.commands import api
+
+    return getattr(api, name)

@@ -56,7 +56,12 @@ def make_report(
             report.Verdict("held-out normal photos", THRESHOLD, "7 held-out normal photos", False),
             report.Verdict("F1-max", 0.45, "test labels", True),
         ],
-        settings={"method": "diffad", "mask rule": "half: above half", "seed": "0"},
+        settings={
+            "method": "diffad",
+            "mask rule": "half: above half",
+            "colours": "blue up to 0.4",
+            "seed": "0",
+        },
     )
     report.write_report(path, content)
     return test, scores

@@ -15,6 +15,7 @@ import ml_collections
 from diffad_jax.data import images
 from diffad_jax.data.layouts import DataError
 from diffad_jax.errors import ConfigError
+from diffad_jax.evaluation import predictions_page
 from diffad_jax.inference import batching, sources, writer
 from diffad_jax.inference.calibration import NONE_HELD_OUT, Calibration, load_or_choose
 from diffad_jax.inference.detector import Detector
@@ -27,6 +28,7 @@ from diffad_jax.runtime.progress import CountProgress
 from diffad_jax.runtime.signals import Stopped, StopSignal
 from diffad_jax.types import height_width
 
+_PAGE = "predictions.html"
 _SHOWN = 20  # unreadable files at the end; the tables name all
 _TILE_NOTE = (
     "tiles show products at the photos' own scale: right for a detector trained on windows of "
@@ -66,10 +68,10 @@ def predict_photos(
     threshold: float | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Scores photos; writes predictions.jsonl, predictions.csv, settings.json and pictures.
+    """Scores photos; writes predictions.html, .jsonl and .csv, settings.json and pictures.
 
     Called again it scores what is missing; results of other photos stay. The tables and pictures
-    are those of finished batches, whenever it is stopped.
+    are those of finished batches, whenever it is stopped; the page shows the whole table.
 
     Args:
       config: the whole config; ``evaluation.batch_size`` is the number of windows in a batch.
@@ -122,6 +124,15 @@ def predict_photos(
             )
             todo = {p.path: p for p in listing.photos if p.name not in tables.done}
             seen = _score(detector, todo, tile, tables, to_row, stop)
+        rows = [row for _, row in writer.read_rows(output)]
+        predictions_page.write_page(output / _PAGE, rows, category)
+        if seen.num_photos < len(todo):
+            raise Stopped(
+                f"stopped after {seen.num_photos} of {len(todo)} photos; "
+                "the same command goes on from there"
+            )
+    listed = {(listing.root, photo.name) for photo in listing.photos}
+    console.say(predictions_page.describe(r for r in rows if (r.get("root"), r["name"]) in listed))
     _report(calibration, seen, done, output)
 
 
@@ -196,21 +207,13 @@ def _score(
             if stop.received:
                 break
         settle(writing)
-    if seen.num_photos < len(photos):
-        raise Stopped(
-            f"stopped after {seen.num_photos} of {len(photos)} photos; "
-            "the same command goes on from there"
-        )
     return seen
 
 
 def _report(calibration: Calibration, seen: _Seen, done: int, output: Path) -> None:
     """Prints what was done; raises UnreadableError for what was not."""
-    scored = done + seen.num_photos - len(seen.reasons)
-    before = f" ({done} of them before)" if done else ""
-    console.say(
-        f"{scored} photos scored{before}: {output / 'predictions.csv'} and predictions.jsonl"
-    )
+    before = f"; {done} photos had been scored before" if done else ""
+    console.say(f"{output / _PAGE} shows them, predictions.csv lists them{before}")
     if seen.num_reduced:
         console.note(
             f"{seen.num_reduced} photos were too large to be held, and were read in strips: their "

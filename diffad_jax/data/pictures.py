@@ -38,6 +38,12 @@ class Scale(NamedTuple):
         return (self.low + self.high) / 2 if self.threshold is None else self.threshold
 
 
+def gradient() -> list[tuple[float, list[int]]]:
+    """The colours of maps from the lowest to the highest: (per cent, RGB); they jump at 50."""
+    places = [*np.linspace(0, 50, len(_CALM)), *np.linspace(50, 100, len(_WARM))]
+    return list(zip(places, [*_CALM, *_WARM], strict=True))
+
+
 def _colours() -> np.ndarray:
     """[257, 3] uint8: 128 calm colours, 128 warm ones, then that of NaN."""
     halves = []
@@ -134,9 +140,9 @@ def legend(picture: np.ndarray, text: str, scale: Scale) -> np.ndarray:
 def verdict(score: float, threshold: float | None) -> str:
     """A photo's score, its threshold and what follows, in words."""
     if threshold is None:
-        return f"score {score:.4g}, no threshold"
+        return f"score {score:.4g} (no threshold)"
     found = "anomalous" if score > threshold else "normal"
-    return f"{found}: score {score:.4g}, threshold {threshold:.4g}"
+    return f"{found}: score {score:.4g} (threshold {threshold:.4g})"
 
 
 def _index(values: np.ndarray, scale: Scale) -> np.ndarray:

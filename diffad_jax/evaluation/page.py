@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from diffad_jax.data import pictures
 from diffad_jax.runtime.files import write_whole
 
 _FOLDER = Path(__file__).parent
@@ -22,7 +23,8 @@ def write(path: Path, template: str, parts: Mapping[str, str]) -> None:
         by the shared ``script``.
       parts: text as it is to stand in the page.
     """
-    shared = {"style": _read("page.css"), "script": _read("page.js")}
+    style = f"{_read('page.css')}\n.bar {{ background: {_gradient()}; }}"
+    shared = {"style": style, "script": _read("page.js")}
     text = re.sub(r"\{\{(\w+)\}\}", lambda match: (shared | parts)[match[1]], _read(template))
     write_whole(path, text)
 
@@ -30,6 +32,12 @@ def write(path: Path, template: str, parts: Mapping[str, str]) -> None:
 def as_data(content: Any) -> str:
     """JSON that can stand in a script: nothing is escaped by & there, only a "<" could end it."""
     return json.dumps(content, allow_nan=False).replace("<", "\\u003c")
+
+
+def _gradient() -> str:
+    """The colours of maps, as CSS knows them."""
+    stops = [f"rgb{tuple(colour)} {place:.4g}%" for place, colour in pictures.gradient()]
+    return f"linear-gradient(90deg, {', '.join(stops)})"
 
 
 def _read(name: str) -> str:

@@ -20,8 +20,10 @@ from diffad_jax.inference import batching, regions
 from diffad_jax.inference.sources import Listing, Photo
 from diffad_jax.runtime import cells, console, files, regular
 
+_LINES = "predictions.jsonl"
 PICTURES = ("overlay", "heat_map", "reconstruction", "mask")
 _MOST_BYTES, _MOST_LINE = 2**32, 2**20  # of the JSONL
+_THUMBNAILS, _THUMBNAIL = "thumbnails", 240  # their folder, and pixels of their longer side
 _MOST_REGIONS = 100  # of a photo in the table: noise has no end of them
 Row = dict[str, Any]
 
@@ -52,7 +54,7 @@ class Tables:
     def __init__(self, output: Path, listing: Listing, made: Made, overwrite: bool = False):
         """Raises DataError for rows that may not be replaced; OSError."""
         self._output, self._made = output, made
-        self._lines, self._table = output / "predictions.jsonl", output / "predictions.csv"
+        self._lines, self._table = output / _LINES, output / "predictions.csv"
         self._listed = {os.path.join(listing.root, p.name): p for p in listing.photos}
         self._last: dict[str, int] = {}  # path -> the line that counts
         self._kinds = set(made.save)
@@ -169,17 +171,7 @@ class Tables:
                     table.write(self._csv_line(row))
 
     def _rows(self, says: bool = False) -> Iterator[tuple[int, Row]]:
-        """The sound lines of the JSONL, by their numbers."""
-        if not self._lines.exists():
-            return
-        with regular.open_regular(self._lines, _MOST_BYTES) as file:
-            # A line of no end comes in pieces, none of which is sound.
-            for i, line in enumerate(iter(lambda: file.readline(_MOST_LINE), b"")):
-                row = _parse(line)
-                if row.get("name") is not None:
-                    yield i, row
-                elif says:
-                    console.note(f"{self._lines}: a broken line is dropped")
+        return read_rows(self._output, says)
 
     def _csv_line(self, row: Row) -> str:
         scored = row["error"] is None
@@ -189,6 +181,21 @@ class Tables:
         shown = (row.get(kind, "") for kind in PICTURES if kind in self._kinds)
         fields = [score, verdict, threshold, row.get("detector", ""), *shown, row["error"] or ""]
         return _csv_text([row["file"], *fields])
+
+
+def read_rows(output: Path, says: bool = False) -> Iterator[tuple[int, Row]]:
+    """The sound lines of ``predictions.jsonl``, by their numbers; ``says`` names broken ones."""
+    path = output / _LINES
+    if not path.exists():
+        return
+    with regular.open_regular(path, _MOST_BYTES) as file:
+        # A line of no end comes in pieces, none of which is sound.
+        for i, line in enumerate(iter(lambda: file.readline(_MOST_LINE), b"")):
+            row = _parse(line)
+            if row.get("name") is not None:
+                yield i, row
+            elif says:
+                console.note(f"{path}: a broken line is dropped")
 
 
 def write_row(
@@ -214,11 +221,14 @@ def write_row(
     }  # fmt: skip
     if isinstance(result, batching.Unreadable):
         return row | {"error": result.reason}
+    thumbnail = f"{_THUMBNAILS}/{prefix}{photo.name}.jpg"
     # The suffix stays inside the name, so that a.png and a.jpg do not meet.
     shown = {kind: f"{prefix}{photo.name}.{kind}.png" for kind in save}
     try:
         for kind, name in shown.items():
-            _write_png(output / name, _picture(kind, result, threshold, scale))
+            pixels = _picture(kind, result, threshold, scale)
+            _write_image(output / name, pixels, "PNG", compress_level=1)
+        _write_image(output / thumbnail, _thumbnail(result, scale), "JPEG", quality=80)
     except OSError as error:  # a name may be too long
         return row | {"error": f"the pictures of {photo.path} cannot be written: {error}"}
     width, height = result.size
@@ -230,6 +240,7 @@ def write_row(
         "height": height,
         "windows": result.num_windows,
         "pictures_reduced": result.reduction,
+        "thumbnail": thumbnail,
         "num_regions": len(found_regions),
         "regions": [region._asdict() for region in found_regions[:_MOST_REGIONS]],
     }
@@ -260,10 +271,17 @@ def _picture(
     return pictures.legend(drawn, pictures.verdict(scored.score, threshold), scale)
 
 
-def _write_png(path: Path, pixels: np.ndarray) -> None:
+def _thumbnail(scored: batching.Scored, scale: pictures.Scale) -> np.ndarray:
+    """The overlay of the reduced photo, [h, w, 3] uint8: its outline is no thinner than others'."""
+    small = Image.fromarray(scored.photo)
+    small.thumbnail((_THUMBNAIL, _THUMBNAIL), reducing_gap=2.0)
+    return pictures.overlay(np.asarray(small), scored.anomaly_map, scale)
+
+
+def _write_image(path: Path, pixels: np.ndarray, kind: str, **how: int) -> None:
     """Whole or not at all; its folder is made."""
     with files.whole(path) as temporary:
-        Image.fromarray(pixels).save(temporary, "PNG", compress_level=1)
+        Image.fromarray(pixels).save(temporary, kind, **how)
 
 
 # File names may hold bytes that are no UTF-8: they pass through as they are.

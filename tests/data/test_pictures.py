@@ -249,6 +249,6 @@ def test_a_legend_fits_any_photo(size):
 
 
 def test_a_verdict_in_words():
-    assert pictures.verdict(1.23456, 1.0) == "anomalous: score 1.235, threshold 1"
-    assert pictures.verdict(1.0, 1.0) == "normal: score 1, threshold 1"
-    assert pictures.verdict(1.0, None) == "score 1, no threshold"
+    assert pictures.verdict(1.23456, 1.0) == "anomalous: score 1.235 (threshold 1)"
+    assert pictures.verdict(1.0, 1.0) == "normal: score 1 (threshold 1)"
+    assert pictures.verdict(1.0, None) == "score 1 (no threshold)"
