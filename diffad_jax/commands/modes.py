@@ -14,6 +14,7 @@ from diffad_jax.commands.evaluate import evaluate
 from diffad_jax.commands.inspect import inspect
 from diffad_jax.commands.predict import predict_photos
 from diffad_jax.commands.record import record
+from diffad_jax.commands.serve import serve
 from diffad_jax.commands.train import train_and_evaluate
 from diffad_jax.config import stored
 from diffad_jax.convert.importer import import_file
@@ -131,6 +132,14 @@ _FINETUNE = flags.DEFINE_bool(
 _RECALIBRATE = flags.DEFINE_bool(
     "recalibrate", False, "train: photos that were added choose the threshold, without training."
 )
+_HOST = flags.DEFINE_string(
+    "host", "127.0.0.1", "serve: an address of this machine; others than this one need a token."
+)
+_PORT = flags.DEFINE_integer("port", 8000, "serve: 0 takes a free one.", 0, 65535)
+_WATCH = _define_path("watch", "serve: a folder of this machine, whose new photos are inspected.")
+_WEBHOOK = flags.DEFINE_string(
+    "webhook", None, "serve: an address that is told of each anomalous photo."
+)
 
 MODES = {
     "train": Mode(
@@ -145,6 +154,9 @@ MODES = {
         (_WORKDIR, _INPUT, _OUTPUT),
         (_TILE, _SAVE, _THRESHOLD, _OVERWRITE),
         "score photos",
+    ),
+    "serve": Mode(
+        serve, (_WORKDIR,), (_HOST, _PORT, _WATCH, _WEBHOOK), "inspection page and HTTP API"
     ),
     "benchmark": Mode(
         benchmark, (_WORKDIR,), (_RUNS, _OVERWRITE), "latency and throughput of the detector"

@@ -116,10 +116,6 @@ def decode(
       ImageError: not an image, damaged, too large, or outside the rules.
     """
 
-    def in_turn(image: Image.Image, rules: Rules) -> T:
-        with _memory(3 * image.width * image.height, rules.photo_mib * 2**20):
-            return convert(image, rules)
-
     try:
         file = open_photo(path, rules)
     except Exception as error:  # each kind of storage has its own errors
@@ -127,9 +123,28 @@ def decode(
         raise ImageError(f"cannot read {path}: {reason}") from error
     with file:
         try:
-            return photo.decode(file, rules, in_turn)
+            return photo.decode(file, rules, _in_turn(convert))
         except photo.BadImage as error:
             raise ImageError(f"{path} {error}") from error
+
+
+def read_bytes(data: bytes, rules: Rules) -> np.ndarray:
+    """[h, w, 3] uint8 of what a photo's file holds, as ``read_image`` makes it of the file.
+
+    Raises:
+      photo.BadImage: not an image, damaged, too large, or outside the rules.
+    """
+    return photo.decode(data, rules, _in_turn(photo.rgb_pixels))
+
+
+def _in_turn(convert: Callable[[Image.Image, Rules], T]) -> Callable[[Image.Image, Rules], T]:
+    """``convert`` once there is room for the image."""
+
+    def in_turn(image: Image.Image, rules: Rules) -> T:
+        with _memory(3 * image.width * image.height, rules.photo_mib * 2**20):
+            return convert(image, rules)
+
+    return in_turn
 
 
 def open_photo(path: str | os.PathLike[str], rules: Rules) -> BinaryIO:

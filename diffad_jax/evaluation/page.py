@@ -15,18 +15,21 @@ _FOLDER = Path(__file__).parent
 
 
 def write(path: Path, template: str, parts: Mapping[str, str]) -> None:
-    """Writes a page whole or not at all; its folder is made.
+    """Writes a page whole or not at all; its folder is made. See ``render``."""
+    write_whole(path, render(_FOLDER / template, parts))
+
+
+def render(template: Path, parts: Mapping[str, str]) -> str:
+    """A page as text.
 
     Args:
-      path: the file.
-      template: its name; ``{{NAME}}`` in it is replaced by that part, by the shared ``style`` or
-        by the shared ``script``.
+      template: ``{{NAME}}`` in it is replaced by that part, by the shared ``style`` or by the
+        shared ``script``.
       parts: text as it is to stand in the page.
     """
-    style = f"{_read('page.css')}\n.bar {{ background: {_gradient()}; }}"
-    shared = {"style": style, "script": _read("page.js")}
-    text = re.sub(r"\{\{(\w+)\}\}", lambda match: (shared | parts)[match[1]], _read(template))
-    write_whole(path, text)
+    style = f"{_read(_FOLDER / 'page.css')}\n.bar {{ background: {_gradient()}; }}"
+    shared = {"style": style, "script": _read(_FOLDER / "page.js")}
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: (shared | parts)[match[1]], _read(template))
 
 
 def as_data(content: Any) -> str:
@@ -40,5 +43,5 @@ def _gradient() -> str:
     return f"linear-gradient(90deg, {', '.join(stops)})"
 
 
-def _read(name: str) -> str:
-    return (_FOLDER / name).read_text(encoding="utf-8").rstrip("\n")
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8").rstrip("\n")

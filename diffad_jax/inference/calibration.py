@@ -10,7 +10,8 @@ from pathlib import Path
 import ml_collections
 import numpy as np
 
-from diffad_jax.data import images, pictures, split
+from diffad_jax.data import corrections, images, pictures, split
+from diffad_jax.data.corrections import Measured
 from diffad_jax.errors import UserError
 from diffad_jax.inference import batching
 from diffad_jax.inference.detector import Detector
@@ -38,6 +39,8 @@ class Calibration:
     max_windows: int  # of a held-out photo; 1 where they were seen whole
     imported: bool = False  # other people's weights, which may have been trained on these photos
     pixel_threshold: float | None = None  # None where no photo was held out
+    num_accepted: int = 0  # good photos of inspectors, which chose the thresholds as well
+    held_out_scores: tuple[float, ...] = dataclasses.field(default=(), repr=False)
 
     @property
     def scale(self) -> pictures.Scale:
@@ -47,6 +50,7 @@ class Calibration:
     def describe_photos(self) -> str:
         """The photos that the threshold was chosen on."""
         many = f"{self.num_held_out_normal} held-out normal photos"
+        many += f" and {self.num_accepted} that inspectors accepted" if self.num_accepted else ""
         return f"{many}, which the imported weights may have seen" if self.imported else many
 
 
@@ -68,6 +72,7 @@ def load_or_choose(
     tile: bool = False,
     threshold: float | None = None,
     variant: str = "",
+    accepted: Sequence[Measured] | None = None,
 ) -> Calibration:
     """The calibration by the photos that were held out when training began.
 
@@ -81,6 +86,10 @@ def load_or_choose(
     ``config.evaluation.false_alarm_rate`` needs no photos. It is made again where the weights, the
     photos or what scores depend on have changed. A photo in tiles scores otherwise than a resized
     one, so ``tile`` has a file of its own, and so has a ``variant`` of the detector.
+
+    Good photos that inspectors accepted (``--mode=serve``) count as held-out ones, for photos seen
+    whole: those of the calibration that was taken last, or ``accepted`` in their place, which is
+    then not stored.
 
     A ``threshold`` of the user's own takes the place of the chosen one; the pixel threshold stays.
     Then the photos may be gone: there is no pixel threshold, and the map's range of distances is
@@ -111,7 +120,10 @@ def load_or_choose(
         predictions = _Predictions(**stored["predictions"])
     else:
         predictions = _predict(detector, split.paths(config, looked_at), tile)
-    found = _calibrate(config, photos, predictions)
+    if accepted is not None:
+        return _calibrate(config, photos, predictions, accepted)
+    taken = _taken(directory, depends_on) if photos.held_out and not (tile or variant) else []
+    found = _calibrate(config, photos, predictions, taken)
     content = {
         "threshold": found.threshold,
         "pixel_threshold": found.pixel_threshold,
@@ -146,6 +158,30 @@ def _with_threshold(
     )
 
 
+def measured(score: float, anomaly_map: np.ndarray) -> Measured:
+    """What calibration needs of a photo."""
+    return Measured(score, float(np.median(anomaly_map)), float(anomaly_map.max()))
+
+
+def detector_mark(detector: Detector) -> str:
+    """Tells measures of photos seen whole apart, see ``corrections.mark``."""
+    return corrections.mark(detector.weights_hash, batching.settings(detector.config, False))
+
+
+def _taken(directory: Path, depends_on: dict) -> list[Measured]:
+    """The accepted photos that count; none where another detector measured them."""
+    taken = corrections.present(directory)
+    if taken is None:
+        return []
+    if taken.detector != corrections.mark(depends_on["weights"], depends_on["settings"]):
+        console.note(
+            f"{directory}: the calibration that {taken.who or 'an inspector'} took is of other "
+            "weights or settings and does not count: recalibrate with --mode=serve"
+        )
+        return []
+    return [*taken.accepted.values()]
+
+
 def threshold_at_rate(scores: Sequence[float], rate: float) -> float:
     """The least of ``scores`` that at most this share of them exceeds."""
     # Rounded, since 0.29 * 100 is 28.999999999999996.
@@ -154,20 +190,27 @@ def threshold_at_rate(scores: Sequence[float], rate: float) -> float:
 
 
 def _calibrate(
-    config: ml_collections.ConfigDict, photos: split.Split, predictions: _Predictions
+    config: ml_collections.ConfigDict,
+    photos: split.Split,
+    predictions: _Predictions,
+    accepted: Sequence[Measured],
 ) -> Calibration:
     rate = config.evaluation.false_alarm_rate
-    low = float(np.median(predictions.medians))
-    pixel_threshold = threshold_at_rate(predictions.largest, rate)
+    low = float(np.median([*predictions.medians, *(m.median for m in accepted)]))
+    largest = [*predictions.largest, *(m.largest for m in accepted)]
+    scores = [*predictions.scores, *(m.score for m in accepted)]
+    pixel_threshold = threshold_at_rate(largest, rate)
     high = low + _REACH * (pixel_threshold - low)
     return Calibration(
-        threshold=threshold_at_rate(predictions.scores, rate) if photos.held_out else None,
+        threshold=threshold_at_rate(scores, rate) if photos.held_out else None,
         map_range=get_method(config).map_range(config) or (low, high),
         false_alarm_rate=rate,
         num_held_out_normal=len(predictions.scores) if photos.held_out else 0,
         max_windows=max(predictions.windows),
         imported=photos.imported,
         pixel_threshold=pixel_threshold if photos.held_out else None,
+        num_accepted=len(accepted),
+        held_out_scores=tuple(predictions.scores) if photos.held_out else (),
     )
 
 
@@ -178,10 +221,11 @@ def _predict(detector: Detector, paths: Sequence[str], tile: bool) -> _Predictio
         for result in itertools.chain.from_iterable(batching.score_photos(detector, paths, tile)):
             progress.update(1)
             if isinstance(result, batching.Scored):
-                found.scores.append(result.score)
+                score, median, largest = measured(result.score, result.anomaly_map)
+                found.scores.append(score)
                 found.windows.append(result.num_windows)
-                found.medians.append(float(np.median(result.anomaly_map)))
-                found.largest.append(float(result.anomaly_map.max()))
+                found.medians.append(median)
+                found.largest.append(largest)
                 continue
             reason = result.reason
             if detector.config.data.on_bad_image == "fail":

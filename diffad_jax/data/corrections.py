@@ -1,0 +1,189 @@
+"""What inspectors said of photos, and the calibrations that came of it, beside the weights.
+
+``CATEGORY/corrections`` holds two files of JSON lines, to which lines are only added, and the
+photos by their hashes. A line counts once it ends. So whatever ends the process, everything that
+was acknowledged is there.
+"""
+
+import datetime
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from diffad_jax.data.layouts import DataError
+from diffad_jax.runtime import console, files, regular
+
+FOLDER = "corrections"
+LABELS = ("good", "defect", "none")  # none: an earlier one is taken back
+_MOST_BYTES, _MOST_LINE = 2**32, 2**22  # of a file, and of a line in it
+_SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"BM": ".bmp", b"II": ".tif",
+             b"MM": ".tif"}  # fmt: skip
+
+
+class Measured(NamedTuple):
+    """What a detector says of a photo, as far as calibration needs it."""
+
+    score: float
+    median: float  # of the map's pixels
+    largest: float  # of them
+
+
+class Correction(NamedTuple):
+    """What an inspector said of a photo."""
+
+    sha256: str  # of the photo's bytes
+    name: str  # of the photo, as it was sent
+    label: str  # of ``LABELS``
+    who: str
+    when: str  # ISO 8601
+    file: str  # the photo, below the folder
+    detector: str  # that measured it, see ``mark``
+    measured: Measured
+
+
+class Taken(NamedTuple):
+    """A calibration that an inspector took: by the held-out photos and these."""
+
+    who: str
+    when: str
+    detector: str
+    threshold: float  # as it was found then
+    accepted: dict[str, Measured]  # good photos, by SHA-256
+
+
+class Corrections:
+    """All of one category, for one process: others may read meanwhile."""
+
+    def __init__(self, directory: Path):
+        """``directory`` is the category's. Raises DataError for files that cannot be read."""
+        self._folder = directory / FOLDER
+        self._lock = threading.Lock()
+        self._last: dict[str, Correction] = {}
+        for line in _lines(self._folder / "corrections.jsonl"):
+            found = _parsed(Correction, line)
+            self._last[found.sha256] = found
+        self.taken = _replayed(self._folder)
+
+    def keep(self, data: bytes, correction: Correction) -> None:
+        """Keeps a photo and what was said of it; both are on the disk when this returns."""
+        with self._lock:
+            path = self._folder / correction.file
+            if not _holds(path, correction.sha256):
+                with files.whole(path) as temporary:
+                    temporary.write_bytes(data)
+            _append(self._folder / "corrections.jsonl", correction._asdict())
+            self._last[correction.sha256] = correction
+
+    def of(self, label: str) -> list[Correction]:
+        """The photos with a label, in the order of their first correction."""
+        with self._lock:
+            return [c for c in self._last.values() if c.label == label]
+
+    def photo(self, correction: Correction) -> bytes:
+        """The bytes of a kept photo. Raises DataError where they are lost."""
+        path = self._folder / correction.file
+        if not _holds(path, correction.sha256):
+            raise DataError(f"{path} is gone or has changed: put it back, or correct it again")
+        return path.read_bytes()
+
+    def take(self, taken: Taken) -> None:
+        """Adds a calibration, which counts from now on."""
+        with self._lock:
+            _append(self._folder / "calibrations.jsonl", {"undo": False, **taken._asdict()})
+            self.taken.append(taken)
+
+    def undo(self, who: str) -> None:
+        """The calibration before the present one counts again; there must be a present one."""
+        with self._lock:
+            entry = {"undo": True, "who": who, "when": now()}
+            _append(self._folder / "calibrations.jsonl", entry)
+            self.taken.pop()
+
+
+def present(directory: Path) -> Taken | None:
+    """The calibration that counts for a category's ``directory``; None for the first one."""
+    return next(reversed(_replayed(directory / FOLDER)), None)
+
+
+def mark(weights_hash: str, settings: dict[str, Any]) -> str:
+    """Tells measures of other weights or settings apart."""
+    text = json.dumps([weights_hash, settings], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_name(sha256: str, data: bytes) -> str:
+    """Where a photo is kept, below the folder. Its name comes from its content alone."""
+    suffix = next((s for head, s in _SUFFIXES.items() if data.startswith(head)), ".heic")
+    return f"photos/{sha256}{suffix}"
+
+
+def now() -> str:
+    """The time, to the second, with its zone."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _replayed(folder: Path) -> list[Taken]:
+    """The calibrations that were taken and not undone, the present one last."""
+    found: list[Taken] = []
+    for line in _lines(folder / "calibrations.jsonl"):
+        if line.pop("undo", False):
+            del found[-1:]
+            continue
+        taken = _parsed(Taken, line)
+        accepted = {k: Measured(*v) for k, v in taken.accepted.items()}
+        found.append(taken._replace(accepted=accepted))
+    return found
+
+
+def _parsed(kind: type, line: dict) -> Any:
+    try:
+        found = kind(**line)
+    except TypeError as error:
+        raise DataError(f"a line of {FOLDER} was written by another version: {error}") from error
+    return found._replace(measured=Measured(*found.measured)) if kind is Correction else found
+
+
+def _lines(path: Path) -> Iterator[dict]:
+    """The sound lines of a file; nothing where there is none."""
+    try:
+        file = regular.open_regular(path, _MOST_BYTES)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    with file:
+        for line in iter(lambda: file.readline(_MOST_LINE), b""):
+            try:
+                found = regular.parsed_json(line) if line.endswith(b"\n") else None
+            except ValueError:
+                found = None
+            if isinstance(found, dict):
+                yield found
+            elif line.strip():  # a write that was cut off, and never acknowledged
+                console.note(f"{path}: a broken line is left out")
+
+
+def _append(path: Path, entry: dict) -> None:
+    """Adds a line, which is on the disk when this returns."""
+    files.make_folder(path.parent)
+    new = not path.exists()
+    with path.open("ab+") as file:
+        if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+            file.write(b"\n")  # closes a line that was cut off
+        file.write(json.dumps(entry, allow_nan=False).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    if new:
+        files.sync(path.parent)
+
+
+def _holds(path: Path, sha256: str) -> bool:
+    try:
+        with regular.open_regular(path, _MOST_BYTES) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except OSError:
+        return False

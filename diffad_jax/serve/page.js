@@ -1,0 +1,376 @@
+const SENT_AT_ONCE = 4, PICTURES_KEPT = 100, WATCH_EVERY = 2000, MOST_PHOTOS = 2000;
+const state = { model: null, photos: [], current: null, kind: "overlay", queue: [], sending: 0,
+  stream: null, effect: null, watched: 0, moments: [] };
+const TITLES = { overlay: "Overlay", heat_map: "Heat map", photo: "Original",
+  reconstruction: "Reconstruction" };
+
+// ---- talking to the server: the token travels in a header, there are no cookies ----
+
+function token() {
+  if (location.hash.startsWith("#token=")) {
+    sessionStorage.setItem("token", decodeURIComponent(location.hash.slice(7)));
+    history.replaceState(null, "", location.pathname);
+  }
+  return sessionStorage.getItem("token");
+}
+
+async function ask(path, options = {}) {
+  const headers = token() ? { Authorization: `Bearer ${token()}` } : {};
+  for (;;) {
+    const response = await fetch(path, { ...options, headers });
+    if (response.status === 503 && response.headers.has("Retry-After")) {
+      await new Promise((done) => setTimeout(done, 1000 * response.headers.get("Retry-After")));
+      continue;
+    }
+    const content = await response.json();
+    byId("enter").hidden = response.status !== 401;
+    if (response.ok || content.photos) return content;
+    throw new Error(content.error);
+  }
+}
+
+function say(text) {
+  byId("said").textContent = text;
+  byId("said").hidden = !text;
+}
+
+const attempt = (act) => async (...given) => {
+  try {
+    await act(...given);
+    say("");
+  } catch (error) {
+    say(`${error.message || error}`);
+  }
+};
+
+// ---- photos: sent a few at a time, in their order ----
+
+function add(files) {
+  const photos = [...files].filter((file) => !file.name.startsWith("."));
+  photos.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
+  for (const blob of photos) state.queue.push({ blob, name: blob.webkitRelativePath || blob.name });
+  send();
+}
+
+async function send() {
+  byId("waiting").textContent = state.queue.length ? `${state.queue.length} wait.` : "";
+  if (!state.queue.length || state.sending >= SENT_AT_ONCE) return;
+  state.sending += 1;
+  const photo = state.queue.shift();
+  send();
+  try {
+    const wanted = state.model.pictures.join(",");
+    const path = `/v1/predict?pictures=${wanted}&name=${encodeURIComponent(photo.name)}`;
+    Object.assign(photo, (await ask(path, { method: "POST", body: photo.blob })).photos[0]);
+  } catch (error) {
+    photo.error = `${error.message || error}`;
+  }
+  state.sending -= 1;
+  show(photo);
+  send();
+}
+
+function show(photo) {
+  state.photos.push(photo);
+  if (state.photos.length > MOST_PHOTOS) state.photos.shift().card.remove();
+  const old = state.photos.at(-1 - PICTURES_KEPT);
+  if (old && old !== state.current) delete old.pictures;
+  if (!photo.error) state.moments.push(Date.now());
+  photo.card = el("li", {}, el("button", { type: "button" },
+    el("img", { alt: "" }),
+    el("span", { class: "caption", title: photo.name }, photo.name || "photo"),
+    el("span", { class: "verdict" })));
+  photo.card.firstChild.addEventListener("click", attempt(() => select(photo)));
+  byId("strip").append(photo.card);
+  if (photo.pictures) photo.card.querySelector("img").src = source(photo, "photo");
+  byId("empty").hidden = true;
+  mark(photo);
+  count();
+  if (!state.current) attempt(select)(photo);
+}
+
+const source = (photo, kind) => `data:image/png;base64,${photo.pictures[kind]}`;
+const anomalous = (photo) => photo.score > threshold();
+const threshold = () => state.hand ?? state.model.threshold ?? Infinity;
+
+function verdictOf(photo) {
+  if (photo.error) return "unreadable";
+  if (photo.label) return photo.label === "good" ? "good, you say" : "defect, you say";
+  if (state.model.threshold === null) return "no threshold";
+  return anomalous(photo) ? "anomalous" : "good";
+}
+
+function mark(photo) {
+  const verdict = photo.card.querySelector(".verdict");
+  verdict.textContent = verdictOf(photo);
+  const bad = photo.label ? photo.label === "defect" : !photo.error && anomalous(photo);
+  photo.card.classList.toggle("anomalous", bad);
+  photo.card.firstChild.setAttribute("aria-current", photo === state.current);
+  if (photo !== state.current) return;
+  byId("verdict").textContent = verdict.textContent;
+  byId("verdict").classList.toggle("anomalous", bad);
+}
+
+function count() {
+  const judged = state.photos.filter((photo) => !photo.error);
+  byId("num-anomalous").textContent = judged.filter(anomalous).length;
+  byId("num-good").textContent = judged.filter((photo) => !anomalous(photo)).length;
+  byId("num-corrected").textContent = judged.filter((photo) => photo.label).length;
+  state.moments = state.moments.filter((moment) => moment > Date.now() - 60000);
+  byId("rate").textContent = state.moments.length;
+  const held = state.model.held_out_scores;
+  byId("what-if").textContent =
+    `At ${short(threshold())}: ${judged.filter(anomalous).length} of ${judged.length} photos ` +
+    `here are anomalous, and ${held.filter((score) => score > threshold()).length} of ` +
+    `${held.length} good photos that were held out of training.`;
+  const scores = judged.map((photo) => photo.score).concat(held);
+  if (scores.length) {
+    byId("slider").min = Math.min(...scores, state.model.threshold);
+    byId("slider").max = Math.max(...scores, state.model.threshold);
+    byId("slider").value = threshold();
+  }
+}
+
+async function select(photo) {
+  const before = state.current;
+  state.current = photo;
+  if (before) mark(before);
+  if (!photo.pictures && !photo.error) {
+    const wanted = `pictures=${state.model.pictures.join(",")}`;
+    const again = photo.blob
+      ? (await ask(`/v1/predict?${wanted}`, { method: "POST", body: photo.blob })).photos[0]
+      : await ask(`/v1/watched/${photo.id}?${wanted}`);
+    photo.pictures = again.pictures;
+    photo.card.querySelector("img").src = source(photo, "photo");
+  }
+  byId("current").hidden = false;
+  byId("name").textContent = photo.name || "photo";
+  byId("score").textContent = photo.error ? photo.error
+    : `score ${short(photo.score)}, ${photo.width} × ${photo.height} pixels`;
+  const regions = photo.regions || [];
+  byId("regions").textContent = regions.length
+    ? `${photo.num_regions} regions above the pixel threshold. The highest: ` + regions.slice(0, 3)
+      .map((r) => `${r.area} pixels at ${r.peak_at.join(", ")}, peak ${short(r.peak)}`).join("; ")
+    : "";
+  draw();
+  mark(photo);
+  const strip = byId("strip"); // it scrolls by itself: the page stays at the picture
+  strip.scrollTop = photo.card.offsetTop - (strip.clientHeight - photo.card.clientHeight) / 2;
+}
+
+function draw() {
+  const photo = state.current;
+  if (!photo) return;
+  for (const button of byId("kinds").children)
+    button.setAttribute("aria-pressed", button.dataset.kind === state.kind);
+  byId("picture").hidden = !photo.pictures;
+  if (photo.pictures) byId("picture").src = source(photo, state.kind);
+  byId("picture").alt = `${TITLES[state.kind]} of ${photo.name || "the photo"}`;
+  byId("none").hidden = !photo.label;
+  for (const id of ["good", "defect"]) {
+    byId(id).disabled = Boolean(photo.error) || !state.model.corrections;
+    byId(id).setAttribute("aria-pressed", photo.label === id);
+  }
+}
+
+function turn(by) {
+  const place = state.photos.indexOf(state.current) + by;
+  if (state.photos[place]) attempt(select)(state.photos[place]);
+}
+
+// ---- corrections and what follows from them ----
+
+async function correct(label) {
+  const photo = state.current;
+  if (!photo || photo.error || !state.model.corrections) return;
+  const who = encodeURIComponent(byId("who").value);
+  const name = encodeURIComponent(photo.name || "");
+  const path = `/v1/corrections?label=${label}&who=${who}&name=${name}`;
+  const kept = photo.blob ? await ask(path, { method: "POST", body: photo.blob })
+    : await ask(`${path}&watched=${photo.id}`, { method: "POST" });
+  photo.label = label === "none" ? null : label;
+  mark(photo);
+  draw();
+  count();
+  tell(kept);
+}
+
+function tell(kept) {
+  byId("kept").textContent = `Accepted as good: ${kept.good}. Marked as defects: ${kept.defect}. ` +
+    "The photos are kept in the work directory.";
+  byId("history").replaceChildren(...kept.calibrations.map((c) => el("li", {},
+    `${c.when}, ${c.who || "nobody named"}: threshold ${short(c.threshold)}, with ` +
+    `${c.num_accepted} accepted photos${c.counts ? "" : "; of other weights, does not count"}`)));
+  byId("undo").disabled = !kept.calibrations.length;
+  byId("take").hidden = byId("effect").hidden = true;
+}
+
+async function showEffect() {
+  state.effect = await ask("/v1/recalibration");
+  const { threshold: moved } = state.effect;
+  const rows = [["threshold", short(moved.before), short(moved.after), ""]];
+  const names = { held_out_called_anomalous: "held-out good photos called anomalous",
+    accepted_called_anomalous: "accepted good photos called anomalous",
+    defects_called_anomalous: "marked defects found" };
+  for (const [key, title] of Object.entries(names)) {
+    const { before, after, of } = state.effect[key];
+    rows.push([title, before, after, of]);
+  }
+  byId("effect").tBodies[0].replaceChildren(...rows.map(([title, ...cells]) =>
+    el("tr", {}, el("th", { scope: "row" }, title), ...cells.map((c) => el("td", {}, `${c}`)))));
+  byId("effect").hidden = byId("take").hidden = false;
+}
+
+async function take() {
+  const who = encodeURIComponent(byId("who").value), to = state.effect.threshold.after;
+  tell(await ask(`/v1/recalibration?threshold=${to}&who=${who}`, { method: "POST" }));
+  await meet();
+}
+
+async function undo() {
+  const who = encodeURIComponent(byId("who").value);
+  tell(await ask(`/v1/recalibration/undo?who=${who}`, { method: "POST" }));
+  await meet();
+}
+
+// ---- the camera ----
+
+async function openCamera() {
+  const wanted = { facingMode: "environment", width: { ideal: 1920 } };
+  if (!navigator.mediaDevices) throw new Error("The browser gives the camera to https pages alone.");
+  state.stream = await navigator.mediaDevices.getUserMedia({ video: wanted });
+  byId("video").srcObject = state.stream;
+  byId("shooting").hidden = false;
+}
+
+function closeCamera() {
+  for (const track of state.stream?.getTracks() || []) track.stop();
+  state.stream = null;
+  byId("shooting").hidden = true;
+}
+
+async function shoot() {
+  const video = byId("video"), canvas = document.createElement("canvas");
+  canvas.width = video.videoWidth;
+  canvas.height = video.videoHeight;
+  canvas.getContext("2d").drawImage(video, 0, 0);
+  const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
+  add([new File([blob], `camera ${new Date().toLocaleTimeString()}.png`)]);
+  state.current = null; // the new photo is shown when it comes
+}
+
+// ---- the watched folder ----
+
+async function lookAtFolder() {
+  for (const answer of (await ask(`/v1/watched?after=${state.watched}`)).photos) {
+    state.watched = answer.id;
+    show(answer);
+  }
+}
+
+// ---- dropping, pasting, keys ----
+
+async function filesOf(entry) {
+  if (entry.isFile) return [await new Promise((done, fail) => entry.file(done, fail))];
+  const reader = entry.createReader(), found = [];
+  for (;;) { // a folder comes in parts
+    const part = await new Promise((done, fail) => reader.readEntries(done, fail));
+    if (!part.length) return found;
+    for (const child of part) found.push(...await filesOf(child));
+  }
+}
+
+async function dropped(event) {
+  event.preventDefault();
+  document.body.classList.remove("dropping");
+  const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry());
+  for (const entry of entries.filter(Boolean)) add(await filesOf(entry));
+}
+
+const KEYS = { g: () => correct("good"), d: () => correct("defect"), b: () => correct("none"),
+  ArrowRight: () => turn(1), ArrowLeft: () => turn(-1), n: () => turn(1), p: () => turn(-1) };
+
+function pressed(event) {
+  const typing = event.target.matches("input") || event.ctrlKey || event.metaKey || event.altKey;
+  if (event.key === " " && state.stream && !typing && !event.target.matches("button")) {
+    event.preventDefault();
+    attempt(shoot)();
+  } else if (!typing && KEYS[event.key]) {
+    event.preventDefault();
+    attempt(KEYS[event.key])();
+  } else if (!typing && byId("kinds").children[event.key - 1]) {
+    byId("kinds").children[event.key - 1].click();
+  }
+}
+
+async function meet() {
+  const model = state.model = await ask("/v1/model");
+  state.hand = null;
+  byId("category").textContent = document.title = `${model.category}: inspection`;
+  byId("subtitle").textContent = model.threshold === null
+    ? `${model.method}. No photo was held out of training, so there is no threshold.`
+    : `${model.method}. A photo that scores above ${short(model.threshold)} is anomalous: ` +
+      `${model.num_held_out_normal} good photos held out of training` +
+      `${model.num_accepted ? ` and ${model.num_accepted} accepted ones` : ""} chose that.`;
+  byId("deciding").hidden = model.threshold === null;
+  byId("learning").hidden = !model.corrections || model.threshold === null;
+  const kinds = Object.keys(TITLES).filter((kind) => model.pictures.includes(kind));
+  byId("kinds").replaceChildren(...kinds.map((kind, i) => {
+    const button = el("button", { type: "button", "data-kind": kind }, TITLES[kind],
+      el("kbd", {}, `${i + 1}`));
+    button.addEventListener("click", () => { state.kind = kind; draw(); });
+    return button;
+  }));
+  state.photos.forEach(mark);
+  count();
+  draw();
+}
+
+async function begin() {
+  await meet();
+  if (state.model.corrections) tell(await ask("/v1/corrections"));
+  if (state.model.watching && !state.timer)
+    state.timer = setInterval(attempt(lookAtFolder), WATCH_EVERY);
+}
+
+const on = (id, act) => byId(id).addEventListener("click", attempt(act));
+on("choose", () => byId("files").click());
+on("choose-folder", () => byId("folder").click());
+on("camera", openCamera);
+on("stop-camera", closeCamera);
+on("shoot", shoot);
+on("good", () => correct("good"));
+on("defect", () => correct("defect"));
+on("none", () => correct("none"));
+on("previous", () => turn(-1));
+on("next", () => turn(1));
+on("show-effect", showEffect);
+on("take", take);
+on("undo", undo);
+on("reset", () => { state.hand = null; state.photos.forEach(mark); count(); });
+byId("slider").addEventListener("input", () => {
+  state.hand = Number(byId("slider").value);
+  state.photos.forEach(mark);
+  count();
+});
+for (const id of ["files", "folder"])
+  byId(id).addEventListener("change", () => { add(byId(id).files); byId(id).value = ""; });
+byId("enter").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("token", byId("token").value);
+  attempt(begin)();
+});
+byId("who").value = localStorage.getItem("who") || "";
+byId("who").addEventListener("change", () => localStorage.setItem("who", byId("who").value));
+addEventListener("dragover", (event) => {
+  event.preventDefault();
+  document.body.classList.add("dropping");
+});
+addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) document.body.classList.remove("dropping");
+});
+addEventListener("drop", attempt(dropped));
+addEventListener("paste", (event) => add(event.clipboardData.files));
+addEventListener("keydown", pressed);
+setInterval(() => state.model && count(), 5000);
+attempt(begin)();

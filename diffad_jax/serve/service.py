@@ -1,0 +1,148 @@
+"""Bytes of a photo to its verdict, its regions and its pictures."""
+
+import asyncio
+import base64
+import hashlib
+import io
+import os
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from diffad_jax.data import images, pictures
+from diffad_jax.data.photo import BadImage
+from diffad_jax.inference import regions
+from diffad_jax.inference.calibration import Calibration
+from diffad_jax.inference.detector import Detector
+from diffad_jax.methods.registry import get_method
+from diffad_jax.serve.batcher import Batcher, Found, Stopping
+from diffad_jax.serve.counts import Counts
+from diffad_jax.serve.limits import Gate, Limits, Upload
+from diffad_jax.types import height_width
+
+PICTURES = ("photo", "overlay", "heat_map", "reconstruction")
+_MOST_REGIONS = 100  # of a photo: noise has no end of them
+_SIDE = 512  # pixels: the longer side of pictures
+Answer = dict[str, Any]
+
+
+class Inspected(NamedTuple):
+    """A photo and what the detector says of it."""
+
+    upload: Upload
+    sha256: str  # of the bytes
+    size: tuple[int, int]  # width, height in pixels
+    photo: np.ndarray  # [h, w, 3] uint8, reduced to at most ``_SIDE``
+    found: Found
+
+
+class Service:
+    """One detector, and the calibration that judges its scores."""
+
+    def __init__(self, detector: Detector, calibration: Calibration, limits: Limits):
+        self.detector, self.calibration, self.limits = detector, calibration, limits
+        self.gate, self.counts = Gate(limits), Counts()
+        self.counts.watch_waiting(lambda: self.gate.photos)
+        self._batcher = Batcher(detector.predict_all, detector.config.evaluation.batch_size)
+        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, "photos")
+        self._closed = False
+        self.on_anomalous: Callable[[Answer], None] = lambda answer: None
+        reconstructs = get_method(detector.config).reconstructs
+        self.pictures = PICTURES if reconstructs else PICTURES[:-1]
+
+    def warm_up(self) -> None:
+        """Compiles the detector for all sizes of batches."""
+        height, width = height_width(self.detector.config.image_size)
+        for size in self._batcher.sizes():
+            self.detector.predict_all(np.zeros((1, height, width, 3), np.uint8), size)
+
+    def close(self) -> None:
+        """Finishes what is at work."""
+        self._closed = True
+        self._batcher.close()
+        self._pool.shutdown()
+
+    async def inspect(self, upload: Upload) -> Inspected:
+        """What the detector says of a photo.
+
+        Raises:
+          photo.BadImage: it is no photo, damaged, or too large.
+          Stopping: nothing new is taken.
+        """
+        if self._closed:
+            raise Stopping("the server is stopping")
+        loop = asyncio.get_running_loop()
+        sha256, size, photo, window = await loop.run_in_executor(self._pool, self._read, upload)
+        found = await asyncio.wrap_future(self._batcher.submit(window))
+        return Inspected(upload, sha256, size, photo, found)
+
+    async def describe(self, inspected: Inspected, wanted: Collection[str] = ()) -> Answer:
+        """What a client is told, with those of ``PICTURES`` that it wants, as PNG in base64."""
+        calibration, score = self.calibration, inspected.found.score
+        threshold = calibration.threshold
+        anomalous = None if threshold is None else score > threshold
+        drawn = {}
+        if wanted:
+            loop = asyncio.get_running_loop()
+            for kind in wanted:
+                drawn[kind] = await loop.run_in_executor(
+                    self._pool, _picture, kind, inspected, calibration
+                )
+        width, height = inspected.size
+        found = regions.find(
+            inspected.found.anomaly_map, calibration.pixel_threshold, inspected.size
+        )
+        return {
+            "name": inspected.upload.name,
+            "sha256": inspected.sha256,
+            "width": width,
+            "height": height,
+            "score": score,
+            "is_anomalous": anomalous,
+            "threshold": threshold,
+            "num_regions": len(found),
+            "regions": [region._asdict() for region in found[:_MOST_REGIONS]],
+            **({"pictures": drawn} if wanted else {}),
+        }
+
+    async def judge(self, upload: Upload, wanted: Collection[str] = ()) -> Answer:
+        """Inspects a photo, describes, counts and reports it; an error where it is no photo."""
+        try:
+            inspected = await self.inspect(upload)
+        except BadImage as error:
+            return {"name": upload.name, "error": f"the photo {error}"}
+        answer = await self.describe(inspected, wanted)
+        verdict = {True: "anomalous", False: "good", None: "none"}[answer["is_anomalous"]]
+        self.counts.verdicts.labels(verdict).inc()
+        if answer["is_anomalous"]:
+            self.on_anomalous({k: v for k, v in answer.items() if k != "pictures"})
+        return answer
+
+    def _read(self, upload: Upload) -> tuple[str, tuple[int, int], np.ndarray, np.ndarray]:
+        """Hash, size, reduced photo, and what the detector sees."""
+        config = self.detector.config
+        pixels = images.read_bytes(upload.data, images.rules(config.data))
+        window = images.resized(pixels, height_width(config.image_size), config.data.resize)
+        size = pixels.shape[1::-1]
+        small = Image.fromarray(pixels)
+        small.thumbnail((_SIDE, _SIDE))
+        return hashlib.sha256(upload.data).hexdigest(), size, np.asarray(small), window
+
+
+def _picture(kind: str, inspected: Inspected, calibration: Calibration) -> str:
+    photo, found, scale = inspected.photo, inspected.found, calibration.scale
+    size = photo.shape[1::-1]
+    if kind == "photo":
+        drawn = photo
+    elif kind == "reconstruction":
+        drawn = pictures.stretched(pictures.to_bytes(found.reconstruction), size)
+    elif kind == "heat_map":
+        drawn = pictures.heat_map(pictures.stretched(found.anomaly_map, size), scale)
+    else:
+        drawn = pictures.overlay(photo, found.anomaly_map, scale)
+    file = io.BytesIO()
+    Image.fromarray(drawn).save(file, "PNG", compress_level=1)
+    return base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,100 @@
+"""A folder of this machine, whose new photos are inspected as they come."""
+
+import asyncio
+import collections
+import os
+from pathlib import Path
+
+from starlette.exceptions import HTTPException
+
+from diffad_jax.data import images, listing
+from diffad_jax.errors import UserError
+from diffad_jax.serve.limits import Upload
+from diffad_jax.serve.service import Answer, Service
+
+_EVERY = 1.0  # seconds
+_KEPT = 1000  # answers
+_Stamp = tuple[int, int]  # size, time of the last change
+
+
+class Watch:
+    """Looks again and again; a file counts once it has not changed between two looks."""
+
+    def __init__(self, service: Service, folder: Path, every: float = _EVERY):
+        """Photos that are there already are left alone. Raises DataError for no folder."""
+        self._service, self._folder, self._every = service, str(folder), every
+        if not folder.is_dir():
+            raise listing.DataError(f"--watch={folder} is no folder")
+        self._seen = self._look()
+        self._before: dict[str, _Stamp] = {}
+        self._answers: collections.OrderedDict[int, tuple[str, Answer]] = collections.OrderedDict()
+        self._last = 0
+
+    async def run(self) -> None:
+        """Inspects what comes, until it is cancelled."""
+        while True:
+            await asyncio.sleep(self._every)
+            try:
+                now = await asyncio.to_thread(self._look)
+            except UserError:  # the folder is away, perhaps for a moment
+                continue
+            self._seen = {p: s for p, s in self._seen.items() if p in now}
+            for path, stamp in now.items():
+                if self._seen.get(path) != stamp and self._before.get(path) == stamp:
+                    await self._inspect(path)
+                    self._seen[path] = stamp
+            self._before = now
+
+    def after(self, number: int) -> list[Answer]:
+        """Answers that came after one, a hundred at most, each with its number as ``id``."""
+        newer = [i for i in self._answers if i > number][:100]
+        return [{"id": i, **self._answers[i][1]} for i in newer]
+
+    async def read(self, number: int) -> Upload:
+        """A photo by the number of its answer. Raises HTTPException (404) where it is gone."""
+        if number not in self._answers:
+            raise HTTPException(404, "there is no such photo, or no longer")
+        try:
+            return await asyncio.to_thread(self._read, self._answers[number][0])
+        except OSError as error:
+            raise HTTPException(404, f"the photo cannot be read: {error.strerror}") from error
+
+    async def _inspect(self, path: str) -> None:
+        answer = await self._answer(path)
+        self._last += 1
+        self._answers[self._last] = path, answer
+        if len(self._answers) > _KEPT:
+            self._answers.popitem(last=False)
+
+    async def _answer(self, path: str) -> Answer:
+        name = self._name(path)
+        while True:
+            try:
+                with self._service.gate.enter() as held:
+                    upload = await asyncio.to_thread(self._read, path)
+                    held.add(num_bytes=len(upload.data))
+                    return await self._service.judge(upload)
+            except OSError as error:
+                return {"name": name, "error": f"cannot be read: {error.strerror}"}
+            except HTTPException as error:
+                if error.status_code != 503:
+                    return {"name": name, "error": error.detail}
+                await asyncio.sleep(self._every)  # others have the queue full
+
+    def _read(self, path: str) -> Upload:
+        with images.open_photo(path, images.rules(self._service.detector.config.data)) as file:
+            return Upload(self._name(path), file.read())
+
+    def _name(self, path: str) -> str:
+        """Below the folder; what is no text becomes a question mark."""
+        return os.fsencode(os.path.relpath(path, self._folder)).decode("utf-8", "replace")
+
+    def _look(self) -> dict[str, _Stamp]:
+        found: dict[str, _Stamp] = {}
+        for path in listing.find_photos(self._folder, "")[0]:
+            try:
+                status = os.stat(path)
+            except OSError:
+                continue
+            found[path] = status.st_size, status.st_mtime_ns
+        return found

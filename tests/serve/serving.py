@@ -1,0 +1,122 @@
+"""A service of a detector that needs no training, and a client that talks to it in memory."""
+
+import contextlib
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import numpy as np
+import pytest
+import uvicorn
+from PIL import Image
+from starlette.testclient import TestClient
+
+from configs import mvtec
+from diffad_jax.inference.calibration import load_or_choose
+from diffad_jax.inference.detector import Detector
+from diffad_jax.methods.contract import Method, Stage
+from diffad_jax.methods.registry import METHODS
+from diffad_jax.serve.api import Api
+from diffad_jax.serve.learning import Learning
+from diffad_jax.serve.limits import Limits
+from diffad_jax.serve.service import Service
+from diffad_jax.serve.watch import Watch
+from diffad_jax.types import Prediction, to_float
+
+LOCAL = "http://127.0.0.1:8000"
+
+
+def _predict(weights, images, *, seed, config):
+    """A photo's map is its red: bright photos are anomalous."""
+    del seed, config
+    red = weights["bright"]["scale"] * to_float(images)[..., 0]
+    return Prediction(score=red.max((1, 2)), anomaly_map=red)
+
+
+_METHOD = Method(
+    name="bright",
+    sections=(),
+    stages=lambda config: (
+        Stage(name="bright", sections=(), fit=lambda *_: {"scale": np.float32(1)}),
+    ),
+    predict=_predict,
+    score_map=lambda anomaly_map, config: anomaly_map,
+    reconstructs=False,
+    needs_synthesis=False,
+    describe=lambda config: {"score": "the brightest red"},
+)
+
+
+def png(red: float, size: tuple[int, int] = (20, 20), seed: int = 0) -> bytes:
+    """A photo [h, w] whose score is ``red``, nearly; noise in the other channels."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    pixels[..., 0] = round(255 * red)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def bright_config(monkeypatch: pytest.MonkeyPatch, photos: Path) -> ml_collections.ConfigDict:
+    """Of a new category ``lamps``: 20 good photos of red 0.2 … 0.4; half are held out."""
+    monkeypatch.setitem(METHODS, "bright", _METHOD)
+    config = mvtec.of_method("bright", "lamps")
+    config.image_size, config.data.root, config.evaluation.batch_size = 16, str(photos), 4
+    config.data.validation_share = 0.5
+    folder = photos / "lamps" / "train" / "good"
+    folder.mkdir(parents=True)
+    for i in range(20):
+        (folder / f"{i:02}.png").write_bytes(png(0.2 + 0.01 * i, seed=i))
+    return config
+
+
+def make_api(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    limits: Limits | None = None,
+    watched: Path | None = None,
+    scale: float = 1.0,
+) -> tuple[Api, Service]:
+    """Of a detector that multiplies by ``scale``."""
+    detector = Detector(config, {"bright": {"scale": np.float32(scale)}})
+    calibration = load_or_choose(config, workdir, "lamps", detector)
+    service = Service(detector, calibration, limits or Limits())
+    watch = Watch(service, watched, every=0.05) if watched else None
+    return Api(service, Learning(service, workdir, "lamps"), watch), service
+
+
+@contextlib.contextmanager
+def serving(
+    config: ml_collections.ConfigDict, workdir: Path, *, token: str = "", **how: Any
+) -> Iterator[tuple[TestClient, Service]]:
+    """The client and the service; ``how`` as for ``make_api``."""
+    api, service = make_api(config, workdir, **how)
+    with TestClient(api.app(token), LOCAL) as client:
+        yield client, service
+
+
+@contextlib.contextmanager
+def listening(api: Api, token: str = "") -> Iterator[str]:
+    """The address at which the API really listens."""
+    config = uvicorn.Config(api.app(token), port=0, log_level="warning", ws="none")
+    server = uvicorn.Server(config)
+    with config.bind_socket() as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def wait_for(happened: Callable[[], Any]) -> Any:
+    """What ``happened`` gives once it is true; an error after half a minute."""
+    until = time.monotonic() + 30
+    while not (found := happened()):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    return found

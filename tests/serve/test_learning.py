@@ -1,0 +1,145 @@
+"""Corrections and calibrations: kept, shown, taken and undone."""
+
+import hashlib
+import json
+
+import pytest
+from serving import bright_config, png, serving
+
+from diffad_jax.data import corrections
+from diffad_jax.inference.calibration import load_or_choose
+
+
+@pytest.fixture
+def config(monkeypatch, tmp_path):
+    return bright_config(monkeypatch, tmp_path / "photos")
+
+
+def correct(client, red, label, **query):
+    data = png(red, seed=round(1000 * red))
+    answer = client.post("/v1/corrections", params={"label": label, **query}, content=data)
+    assert answer.status_code == 201, answer.text
+    return data
+
+
+def test_a_correction_is_kept_with_its_photo(config, tmp_path):
+    with serving(config, tmp_path / "work") as (client, _):
+        data = correct(client, 0.9, "good", who="Ada", name="../../etc/passwd")
+    folder = tmp_path / "work" / "lamps" / "corrections"
+    (line,) = (folder / "corrections.jsonl").read_text().splitlines()
+    kept = json.loads(line)
+    assert kept["sha256"] == hashlib.sha256(data).hexdigest()
+    assert (kept["label"], kept["who"], kept["name"]) == ("good", "Ada", "../../etc/passwd")
+    assert (folder / kept["file"]).read_bytes() == data
+    assert [p.name for p in folder.rglob("*.png")] == [f"{kept['sha256']}.png"]
+
+
+def test_accepted_photos_move_the_threshold_and_undo_moves_it_back(config, tmp_path):
+    work = tmp_path / "work"
+    with serving(config, work) as (client, service):
+        first = service.calibration
+        for red in (0.5, 0.55, 0.6):
+            correct(client, red, "good")
+        correct(client, 0.95, "defect")
+        correct(client, 0.52, "defect")
+        effect = client.get("/v1/recalibration").json()
+        assert effect["accepted_called_anomalous"] == {"before": 3, "after": 0, "of": 3}
+        assert effect["defects_called_anomalous"] == {"before": 2, "after": 1, "of": 2}
+        assert effect["held_out_called_anomalous"]["of"] == first.num_held_out_normal
+        assert service.calibration is first, "an effect that is shown changes nothing"
+        threshold = effect["threshold"]["after"]
+        taken = client.post("/v1/recalibration", params={"threshold": repr(threshold)})
+        assert taken.status_code == 201
+        answer = client.post("/v1/predict", content=png(0.58)).json()["photos"][0]
+        assert answer["threshold"] == threshold and not answer["is_anomalous"]
+        # Every mode judges by it, and so does the server when it starts anew.
+        found = load_or_choose(config, work, "lamps", service.detector)
+        assert (found.threshold, found.num_accepted) == (threshold, 3)
+        assert client.post("/v1/recalibration/undo").status_code == 201
+        assert service.calibration == first
+        assert client.post("/v1/recalibration/undo").status_code == 409
+    lines = (work / "lamps" / "corrections" / "calibrations.jsonl").read_text().splitlines()
+    assert [json.loads(line)["undo"] for line in lines] == [False, True], "all are kept"
+
+
+def test_a_calibration_is_taken_as_it_was_shown_or_not_at_all(config, tmp_path):
+    with serving(config, tmp_path / "work") as (client, service):
+        correct(client, 0.6, "good")
+        shown = client.get("/v1/recalibration").json()["threshold"]["after"]
+        correct(client, 0.7, "good")
+        late = client.post("/v1/recalibration", params={"threshold": repr(shown)})
+        assert late.status_code == 409 and "again" in late.text
+        assert service.calibration.num_accepted == 0
+        assert client.post("/v1/recalibration?threshold=x").status_code == 400
+
+
+def test_the_last_word_on_a_photo_counts(config, tmp_path):
+    with serving(config, tmp_path / "work") as (client, _):
+        for label in ("good", "defect", "good", "none"):
+            correct(client, 0.6, label)
+        state = client.get("/v1/corrections").json()
+        assert (state["good"], state["defect"]) == (0, 0)
+        bad = client.post("/v1/corrections?label=fine", content=png(0.6))
+        assert bad.status_code == 409 and "good, defect, none" in bad.text
+
+
+def test_other_weights_measure_the_kept_photos_anew(config, tmp_path, capsys):
+    work = tmp_path / "work"
+    with serving(config, work) as (client, _):
+        correct(client, 0.6, "good")
+        shown = client.get("/v1/recalibration").json()["threshold"]["after"]
+        client.post("/v1/recalibration", params={"threshold": repr(shown)})
+    with serving(config, work, scale=2.0) as (client, service):
+        assert service.calibration.num_accepted == 0
+        assert "of other weights" in capsys.readouterr().err
+        (old,) = client.get("/v1/corrections").json()["calibrations"]
+        assert old["counts"] is False
+        effect = client.get("/v1/recalibration").json()
+        assert effect["threshold"]["after"] == pytest.approx(2 * shown)
+    photo = next((work / "lamps" / "corrections" / "photos").iterdir())
+    photo.write_bytes(b"changed")
+    with serving(config, work, scale=3.0) as (client, _):
+        lost = client.get("/v1/recalibration")
+        assert lost.status_code == 409 and photo.name in lost.text
+
+
+def test_a_line_that_was_cut_off_costs_no_other(config, tmp_path):
+    path = tmp_path / "work" / "lamps" / "corrections" / "corrections.jsonl"
+    with serving(config, tmp_path / "work") as (client, _):
+        correct(client, 0.6, "good")
+        whole = path.read_bytes()
+    for cut in (1, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole + whole[:cut])
+        with serving(config, tmp_path / "work") as (client, _):
+            correct(client, 0.7, "defect")
+            state = client.get("/v1/corrections").json()
+            assert (state["good"], state["defect"]) == (1, 1)
+        assert {c.label for c in all_kept(tmp_path)} == {"good", "defect"}
+
+
+def all_kept(tmp_path):
+    kept = corrections.Corrections(tmp_path / "work" / "lamps")
+    return [*kept.of("good"), *kept.of("defect")]
+
+
+def test_what_is_acknowledged_is_on_the_disk(config, tmp_path, disk_calls):
+    with serving(config, tmp_path / "work") as (client, _):
+        disk_calls.clear()
+        correct(client, 0.6, "good")
+    synced = [path for kind, path, *_ in disk_calls if kind == "fsync"]
+    photo, line = (next(i for i, p in enumerate(synced) if name in p)
+                   for name in (".tmp", "corrections.jsonl"))  # fmt: skip
+    assert photo < line, "a line never names a photo that is not there"
+
+
+def test_a_full_disk_is_said_and_nothing_is_acknowledged(config, tmp_path, monkeypatch):
+    with serving(config, tmp_path / "work") as (client, _):
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(corrections.os, "fsync", full)
+            answer = client.post("/v1/corrections?label=good", content=png(0.6))
+        assert answer.status_code == 503 and "No space left" in answer.text
+        assert client.get("/v1/corrections").json()["good"] == 0

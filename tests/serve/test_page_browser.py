@@ -1,0 +1,137 @@
+"""The inspection page in a browser, as an operator uses it."""
+
+import pytest
+from report_browser import CHROMIUM, chromium
+from serving import bright_config, listening, make_api, png
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)"
+)
+CARDS = "[...document.querySelectorAll('#strip li')]"
+
+
+def text(page, name):
+    return page.run(f"document.getElementById('{name}').textContent")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as page:
+        yield page
+
+
+@pytest.fixture
+def page(browser, monkeypatch, tmp_path):
+    config = bright_config(monkeypatch, tmp_path / "photos")
+    (tmp_path / "line").mkdir()
+    api, _ = make_api(config, tmp_path / "work", watched=tmp_path / "line")
+    with listening(api) as address:
+        browser.problems.clear()
+        browser.allowed = (address, "data:", "about:", "blob:")
+        browser.open(address)
+        browser.wait("state.model && document.getElementById('kept').textContent")
+        yield browser
+        browser.run("clearInterval(state.timer)")
+        assert browser.problems == []
+
+
+def drop_photos(page, folder):
+    """Six good photos, of which three are called anomalous, and one defect, in a folder."""
+    (folder / "shift").mkdir()
+    for i, red in enumerate([0.2, 0.25, 0.3, 0.5, 0.55, 0.6, 0.95]):
+        (folder / "shift" / f"{i}.png").write_bytes(png(red, (30, 40), seed=i))
+    page.drop(folder / "shift")
+    page.wait(f"{CARDS}.length == 7")
+
+
+def test_an_operator_drops_corrects_recalibrates_and_undoes(page, tmp_path):
+    drop_photos(page, tmp_path)
+    assert (text(page, "num-good"), text(page, "num-anomalous")) == ("3", "4")
+    page.wait("!document.getElementById('current').hidden")
+    labels = {"3.png": "g", "4.png": "g", "5.png": "g", "6.png": "d"}
+    page.run("attempt(select)(state.photos[0])")
+    for _ in range(7):  # by the keyboard alone
+        name = text(page, "name").rpartition("/")[2]
+        if name in labels:
+            page.press(labels[name])
+            page.wait(f"state.current.label == '{'good' if labels[name] == 'g' else 'defect'}'")
+        page.press("ArrowRight")
+        page.frames()
+    assert text(page, "num-corrected") == "4"
+    assert text(page, "kept").startswith("Accepted as good: 3. Marked as defects: 1.")
+    page.click("#show-effect")
+    page.wait("!document.getElementById('effect').hidden")
+    rows = page.run(
+        "[...document.querySelectorAll('#effect tbody tr')].slice(1).map((r) => r.textContent)"
+    )
+    assert rows[1].endswith("called anomalous303") and rows[2] == "marked defects found111"
+    page.click("#take")
+    page.wait("document.querySelectorAll('#history li').length == 1")
+    page.wait("document.getElementById('num-anomalous').textContent == '1'")
+    page.click("#undo")
+    page.wait("document.getElementById('num-anomalous').textContent == '4'")
+    assert page.run("document.getElementById('undo').disabled")
+
+
+def test_the_slider_shows_what_another_threshold_would_say(page, tmp_path):
+    drop_photos(page, tmp_path)
+    page.run("(() => { const s = document.getElementById('slider'); s.value = 0.57;"
+             "s.dispatchEvent(new Event('input')); })()")  # fmt: skip
+    assert text(page, "num-anomalous") == "2"
+    assert "2 of 7 photos here" in text(page, "what-if")
+    page.click("#reset")
+    assert text(page, "num-anomalous") == "4"
+
+
+def test_a_watched_photo_comes_by_itself_and_a_camera_takes_one(page, tmp_path):
+    (tmp_path / "line" / "new.png").write_bytes(png(0.9))
+    page.wait(f"{CARDS}.length == 1")
+    assert text(page, "num-anomalous") == "1"
+    page.wait("!document.getElementById('picture').hidden")
+    page.press("g")
+    page.wait("state.photos[0].label == 'good'")
+    page.click("#camera")
+    page.wait("document.getElementById('video').videoWidth > 0")
+    page.click("#shoot")
+    page.wait(f"{CARDS}.length == 2")
+    page.click("#stop-camera")
+    assert page.run("state.stream") is None
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_it_fits_a_phone_and_a_hostile_name_is_only_text(page, tmp_path, dark):
+    page.open(page.allowed[0], width=390, height=844, dark=dark)
+    page.wait("state.model")
+    name = "<img src=x onerror=alert(1)>.png"
+    (tmp_path / name).write_bytes(png(0.9))
+    page.drop(tmp_path / name)
+    page.wait(f"{CARDS}.length == 1")
+    page.wait("!document.getElementById('current').hidden")
+    assert text(page, "name") == name
+    assert page.run("document.documentElement.scrollWidth") <= 390
+    colour = "getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).map(Number)"
+    assert (max(page.run(colour)) < 60) is dark
+
+
+def test_keys_alone_reach_everything(page, tmp_path):
+    drop_photos(page, tmp_path)
+    page.wait("!document.getElementById('current').hidden")
+    reached = set()
+    for _ in range(35):
+        page.press("Tab")
+        reached.add(page.run("document.activeElement.id"))
+    assert {"choose", "camera", "good", "defect", "next", "who", "slider", "show-effect"} <= reached
+
+
+def test_a_token_is_asked_for_and_taken_from_the_address(browser, monkeypatch, tmp_path):
+    config = bright_config(monkeypatch, tmp_path / "photos")
+    api, _ = make_api(config, tmp_path / "work")
+    with listening(api, token="0123456789abcdef") as address:
+        browser.allowed = (address, "data:", "about:", "blob:")
+        browser.open(address)
+        browser.wait("!document.getElementById('enter').hidden")
+        browser.open("about:blank")
+        browser.open(address + "#token=0123456789abcdef")
+        browser.wait("state.model")
+        assert browser.run("location.hash") == "" and browser.run("document.cookie") == ""
+        browser.open("about:blank")

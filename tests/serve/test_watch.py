@@ -1,0 +1,103 @@
+"""New photos of a folder, and notices of anomalous ones."""
+
+import hashlib
+import hmac
+import http.server
+import json
+import os
+import threading
+
+import pytest
+from serving import bright_config, png, serving, wait_for
+
+from diffad_jax.errors import ConfigError
+from diffad_jax.serve.counts import Counts
+from diffad_jax.serve.webhook import Webhook
+
+SECRET = "0123456789abcdef"
+
+
+def test_new_photos_appear_by_themselves_and_can_be_corrected(monkeypatch, tmp_path):
+    config = bright_config(monkeypatch, tmp_path / "photos")
+    folder = tmp_path / "line"
+    folder.mkdir()
+    (folder / "old.png").write_bytes(png(0.9))
+    with serving(config, tmp_path / "work", watched=folder) as (client, _):
+        (folder / "sub").mkdir()
+        (folder / "sub" / "new.png").write_bytes(png(0.9))
+        (folder / "broken.png").write_bytes(b"junk")
+        with open(os.fsencode(folder) + b"/odd\xff.png", "wb") as file:
+            file.write(png(0.1))
+        found = wait_for(
+            lambda: len(p := client.get("/v1/watched?after=0").json()["photos"]) == 3 and p
+        )
+        by_name = {photo["name"]: photo for photo in found}
+        assert by_name.keys() == {"sub/new.png", "broken.png", "odd�.png"}
+        assert "error" in by_name["broken.png"] and by_name["sub/new.png"]["is_anomalous"]
+        number = by_name["sub/new.png"]["id"]
+        again = client.get(f"/v1/watched/{number}?pictures=heat_map").json()
+        assert again["pictures"].keys() == {"heat_map"}
+        kept = client.post(f"/v1/corrections?label=good&watched={number}")
+        assert kept.status_code == 201 and kept.json()["good"] == 1
+        assert client.get("/v1/watched/99").status_code == 404
+        for number in ("x", "nan", "9" * 5000):
+            assert client.get(f"/v1/watched/{number}").status_code == 400
+        assert client.get(f"/v1/watched?after={max(p['id'] for p in found)}").json() == {
+            "photos": []
+        }
+
+
+class _Receiver(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.heard.append((dict(self.headers), body))
+        self.send_response(503 if len(self.server.heard) <= self.server.deaf else 204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def receiver():
+    server = http.server.HTTPServer(("127.0.0.1", 0), _Receiver)
+    server.heard, server.deaf = [], 2
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_notice_is_signed_and_sent_until_it_is_heard(receiver):
+    counts = Counts()
+    url = f"http://127.0.0.1:{receiver.server_port}/"
+    hook = Webhook(url, SECRET, counts, pauses=(0.01,) * 4)
+    hook.send({"score": 0.5})
+    hook.send({"score": 0.7})
+    wait_for(lambda: len(receiver.heard) == 4)
+    hook.close()
+    bodies = [json.loads(body)["score"] for _, body in receiver.heard]
+    assert bodies == [0.5, 0.5, 0.5, 0.7]
+    headers, body = receiver.heard[-1]
+    text = headers["X-Diffad-Time"].encode() + b"." + body
+    wanted = hmac.new(SECRET.encode(), text, hashlib.sha256).hexdigest()
+    assert headers["X-Diffad-Signature"] == f"sha256={wanted}"
+    assert 'diffad_webhooks_total{end="delivered"} 2.0' in counts.text().decode()
+
+
+def test_a_notice_that_nobody_hears_is_said_to_be_lost(receiver, capsys):
+    receiver.deaf = 99
+    counts = Counts()
+    hook = Webhook(f"http://127.0.0.1:{receiver.server_port}/", SECRET, counts, pauses=(0.01,))
+    hook.send({"score": 0.5})
+    hook.close()
+    assert "is lost" in capsys.readouterr().err
+    assert 'end="lost"} 1.0' in counts.text().decode()
+
+
+@pytest.mark.parametrize("url, secret", [("file:///etc", SECRET), ("http://a", "short")])
+def test_a_webhook_that_cannot_be_used_is_refused_at_the_start(url, secret):
+    with pytest.raises(ConfigError):
+        Webhook(url, secret, Counts())
