@@ -62,7 +62,8 @@ class MaskSet(NamedTuple):
                 f"{path} is {width} × {height}, its photo {photo_size[0]} × {photo_size[1]}: "
                 "a mask must be as large as its photo"
             )
-        return np.round(np.clip(values, 0, self.white) * (255.0 / self.white)).astype(np.uint8)
+        table = np.round(np.arange(self.white + 1) * (255.0 / self.white)).astype(np.uint8)
+        return photo.looked_up(table, np.clip(values, 0, self.white))
 
     def read(
         self,

@@ -6,7 +6,7 @@ Nothing of this package is imported here: exported models carry a copy of this f
 import dataclasses
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
@@ -15,6 +15,8 @@ from PIL import BmpImagePlugin, Image, ImageOps, JpegImagePlugin, PngImagePlugin
 T = TypeVar("T")
 HEIC_SUFFIXES = frozenset((".heic", ".heif"))  # read where pillow-heif is installed
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")) | HEIC_SUFFIXES
+_AT_ONCE = 2**20  # pixels
+_MOST_METADATA = 2**24  # bytes
 MAX_SIDE = 2**18  # pixels: 16 times the line of a camera with 16,384
 _PLANES, _BITS = 284, 258  # tags of a TIFF
 
@@ -50,6 +52,27 @@ class _Tiff(TiffImagePlugin.TiffImageFile):
         super().load_prepare()
 
 
+class _Sparing:
+    """A file of which little is read before its pixels: Pillow copies all metadata with each piece
+    that it adds."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self.left = file, _MOST_METADATA
+
+    def read(self, size: int = -1) -> bytes:
+        if size > self.left:
+            raise BadImage(
+                f"holds over {_MOST_METADATA >> 20} MiB of metadata before its pixels: save it "
+                "without"
+            )
+        data = self._file.read(size)
+        self.left -= len(data)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
 # By the first bytes, whatever the name says. Image.open would try every format that Pillow knows,
 # of which one starts Ghostscript.
 _READERS: dict[bytes, Callable[[BinaryIO], Image.Image]] = {
@@ -79,7 +102,9 @@ def decode(
         file.seek(0)
         if not head:
             raise BadImage("is an empty file (0 bytes): restore or remove it")
-        with _reader(head)(file) as image:
+        reader, sparing = _reader(head), _Sparing(file)
+        with reader(sparing if reader in _READERS.values() else file) as image:
+            sparing.left = sys.maxsize
             _check_size(image.size, rules)
             return (convert or rgb_pixels)(image, rules)
     except BadImage:
@@ -130,7 +155,11 @@ def rgb_pixels(image: Image.Image, rules: Rules) -> np.ndarray:
       BadImage: floating-point levels, or levels beyond ``rules.bit_depth``.
     """
     if (levels := deep_levels(image)) is None:
-        return np.asarray(_to_rgb(image))
+        _upright(image)
+        pixels = np.empty((image.height, image.width, 3), np.uint8)
+        for rows in _few_rows(image.height, image.width):
+            pixels[rows] = np.asarray(_to_rgb(_cut(image, rows)))
+        return pixels
     pixels = _eight_bit(levels, rules.bit_depth)
     return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=-1)
 
@@ -164,7 +193,7 @@ def _deep_colours(image: Image.Image, mode: str) -> np.ndarray:
     """[h, w, 3] uint16. Pillow takes one byte of two: it reads the upper ones, then the lower."""
     file, reader = image.fp, type(image)
     order = mode[-1] if mode[-1] != "N" else sys.byteorder[0].upper()
-    levels = np.zeros((1, 1, 1), np.uint16)
+    levels = None
     for byte_order, weight in ((order, 256), ("LB"[order == "L"], 1)):
         file.seek(0)
         half = reader(file)
@@ -172,8 +201,24 @@ def _deep_colours(image: Image.Image, mode: str) -> np.ndarray:
             tile._replace(args=_with_raw_mode(tile.args, mode[:-1] + byte_order))
             for tile in half.tile
         ]
-        levels = levels + weight * np.asarray(_upright(half))[..., :3].astype(np.uint16)
+        _upright(half)
+        if levels is None:
+            levels = np.zeros((half.height, half.width, 3), np.uint16)
+        for rows in _few_rows(half.height, half.width):
+            part = np.asarray(_cut(half, rows))[..., :3]
+            levels[rows] += weight * part.astype(np.uint16)
     return levels
+
+
+def _few_rows(height: int, width: int) -> Iterator[slice]:
+    """All rows of a picture, a few at a time: what is made of them on the way takes memory."""
+    step = max(_AT_ONCE // width, 1)
+    for top in range(0, height, step):
+        yield slice(top, min(top + step, height))
+
+
+def _cut(image: Image.Image, rows: slice) -> Image.Image:
+    return image.crop((0, rows.start, image.width, rows.stop))
 
 
 def _raw_modes(image: Image.Image) -> list[str]:
@@ -198,7 +243,15 @@ def _eight_bit(levels: np.ndarray, bit_depth: int) -> np.ndarray:
             f"has levels {low} … {high}, outside the 0 … {most} of the detector's {bit_depth}-bit "
             "photos: set the camera as it was, or name its bits in config.data.bit_depth and train"
         )
-    return np.round(np.arange(most + 1) / (most / 255.0)).astype(np.uint8)[levels]
+    return looked_up(np.round(np.arange(most + 1) / (most / 255.0)).astype(np.uint8), levels)
+
+
+def looked_up(table: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """[h, w, …]: ``table[places]``, for which NumPy would take 8 bytes a place."""
+    found = np.empty(places.shape, table.dtype)
+    for rows in _few_rows(*places.shape[:2]):
+        found[rows] = table[places[rows]]
+    return found
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -208,7 +261,6 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Of modes with 8 bits a channel or fewer; what lies below transparency is taken."""
-    _upright(image)
     if image.mode == "LA":
         image = image.getchannel(0)
     elif image.mode == "PA" or "transparency" in image.info:
@@ -217,13 +269,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def resized(pixels: np.ndarray, size: tuple[int, int] | None, rule: str) -> np.ndarray:
-    """[h, w, 3] uint8 at ``size``, (height, width), a copy; None keeps the size.
+    """[h, w, 3] uint8 at ``size``, (height, width); the array itself where it has it, or of None.
 
     ``bilinear`` samples the four nearest pixels (cv2.INTER_LINEAR); ``antialias`` weighs all pixels
     that an output pixel covers (Pillow's BILINEAR).
     """
     if size is None or pixels.shape[:2] == size:
-        return pixels.copy()  # Pillow's pixels are read-only
+        return pixels
     if rule == "antialias":
         image = Image.fromarray(pixels)
         # One axis a call: of tall photos Pillow 13 takes the rows first, and rounds otherwise.

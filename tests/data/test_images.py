@@ -340,6 +340,25 @@ def test_pipes_sockets_and_devices_are_named_at_once(tmp_path):
     listening.close()
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_metadata_that_would_take_minutes_is_refused(tmp_path, suffix):
+    """Pillow copies all EXIF data with each segment of it."""
+    data = Path(save(tmp_path / f"a{suffix}", GRADIENT)).read_bytes()
+    segment = b"\xff\xe1\xff\xffExif\0\0" + bytes(65527)
+    if suffix == ".jpg":
+        data = data[:2] + 260 * segment + data[2:]
+    elif suffix == ".png":
+        chunk = b"abCd" + bytes(2**24)
+        crc = zlib.crc32(chunk)
+        data = data[:33] + struct.pack(">I", 2**24) + chunk + struct.pack(">I", crc) + data[33:]
+    else:
+        tag = struct.pack("<H2HIIHIII", 1, 270, 2, 2**24 + 9, 26, 0, 0, 0, 0)
+        data = b"II*\0" + struct.pack("<I", 8) + tag + b"x" * (2**24 + 9)
+    (tmp_path / f"a{suffix}").write_bytes(data)
+    with pytest.raises(ImageError, match=f"a{suffix} holds over 16 MiB of metadata before its pix"):
+        images.read_image(tmp_path / f"a{suffix}", 8, BILINEAR)
+
+
 def test_a_file_of_endless_size_is_named(tmp_path):
     path = save(tmp_path / "endless.png", GRADIENT)
     os.truncate(path, 2**40)  # sparse: it takes no room
