@@ -32,7 +32,7 @@ from diffad_jax.inference.calibration import Calibration, load_or_choose
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.registry import get_method
 from diffad_jax.models import pretrained
-from diffad_jax.runtime import console
+from diffad_jax.runtime import console, files
 from diffad_jax.training.fingerprint import describe_photos
 
 _RESULTS = ("table.md", "table.tex", "comparison.html", "*/report.html", "*/contact_sheet.png")
@@ -66,6 +66,7 @@ def evaluate(
       stack.StackError: the disk is full.
     """
     started = time.monotonic()
+    files.remove_leftovers(workdir)
     others = [
         comparison.read_run(Path(expanded(name))) for name in compare if name != paper_results.PAPER
     ]

@@ -20,6 +20,7 @@ def record(
       layouts.DataError: several categories are configured, or the category is missing.
     """
     files.require_new(overwrite, output)
+    files.remove_leftovers(output.parent)
     if len(config.categories) != 1:
         raise layouts.DataError(
             f"a recording holds one category: --config.categories={config.categories[0]}"

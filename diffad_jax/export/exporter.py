@@ -39,6 +39,7 @@ def export(
       checkpoint.CheckpointError: a stage is missing, unfinished, or of another config.
       layouts.DataError: no threshold is stored, and there are no photos to choose it on.
     """
+    files.remove_leftovers(output)
     for category in config.categories:
         folder = output / category
         if folder.exists():

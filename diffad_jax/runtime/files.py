@@ -4,7 +4,10 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import shutil
+import socket
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +16,8 @@ from diffad_jax.errors import UserError
 from diffad_jax.runtime import regular
 
 logger = logging.getLogger(__name__)
+_TEMPORARY = re.compile(r"\..*\.(.*)-([0-9]{1,9})-[0-9a-f]{8}\.tmp")
+_LONG_AGO = 24 * 3600  # seconds
 
 
 @contextlib.contextmanager
@@ -21,25 +26,64 @@ def whole(path: Path) -> Iterator[Path]:
 
     Before it gets its name all that was written is on the disk, and afterwards so is the name:
     whatever ends the process or the power leaves the old or the new. Only a file replaces another
-    one. The folder of ``path`` is made. A killed process leaves ``.NAME.….tmp`` behind.
+    one. The folder of ``path`` is made. A killed process leaves ``.NAME.….tmp`` behind, see
+    ``remove_leftovers``.
 
     Raises:
       OSError: the disk is full; a folder is there already.
     """
     make_folder(path.parent)
     # No two processes write to the same one; a long name stays within what file systems take.
-    temporary = path.with_name(f".{path.name[:32]}.{uuid.uuid4().hex[:8]}.tmp")
+    writer = f"{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    temporary = path.with_name(f".{path.name[:32]}.{writer}.tmp")
     try:
         yield temporary
         sync_all(temporary)
         temporary.replace(path)
     except BaseException:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise
     sync(path.parent)
+
+
+def remove_leftovers(folder: Path, *, below: bool = False) -> None:
+    """Removes what killed processes left half-written in a folder, and ``below`` it.
+
+    That is what ``whole`` made in a process of this machine that has ended, or that nobody has
+    touched for a day.
+    """
+    for parent, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            made = _TEMPORARY.fullmatch(name)
+            if made and _is_left(Path(parent, name), *made.groups()):
+                _remove(Path(parent, name))
+                logger.warning(
+                    "%s/%s: left half-written by a killed process, removed", parent, name
+                )
+        if not below:
+            return
+
+
+def _is_left(path: Path, machine: str, process: str) -> bool:
+    try:
+        if machine == _machine():
+            os.kill(int(process), 0)
+        return time.time() - path.stat().st_mtime > _LONG_AGO
+    except ProcessLookupError:
+        return True
+    except OSError:  # it is another user's, or gone
+        return False
+
+
+def _machine() -> str:
+    return socket.gethostname().replace(".", "_")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def require_new(overwrite: bool, *paths: Path) -> None:

@@ -31,6 +31,8 @@ class LockedError(UserError):
 def hold(folder: Path) -> Iterator[None]:
     """While entered, no other process or job enters for this folder, which is made.
 
+    What a killed process left half-written in it is removed.
+
     Of several processes of one job process 0 holds the lock for all. Shared folders are locked for
     all machines, where their file system has locks; where it has none, a warning says so.
 
@@ -57,6 +59,7 @@ def hold(folder: Path) -> Iterator[None]:
             )
         if jax.process_index() == 0:
             stack.callback(os.ftruncate, file.fileno(), 0)
+            files.remove_leftovers(folder, below=True)
         yield
 
 

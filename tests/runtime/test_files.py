@@ -3,10 +3,15 @@
 import errno
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from diffad_jax.runtime import files
+from diffad_jax.runtime import files, lock, regular
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_content_is_on_the_disk_before_the_name_and_then_the_name(disk_calls, tmp_path):
@@ -95,3 +100,40 @@ def test_a_damaged_file_counts_as_absent(tmp_path, caplog, content):
     path.write_text(json.dumps({"a": 1}))
     assert files.read_json(path) == {"a": 1}
     assert files.read_json(tmp_path / "absent") == {}
+
+
+def test_a_small_file_that_would_take_much_memory_is_refused():
+    with pytest.raises(ValueError, match="more than 262144 values"):
+        regular.parsed_json(b"[" + b"[]," * 2**18 + b"[]]")
+
+
+KILLED = (
+    "import pathlib, signal, os, sys\n"
+    "from diffad_jax.runtime import files\n"
+    "folder = pathlib.Path(sys.argv[1])\n"
+    "with files.whole(folder / 'a.json') as file, files.whole(folder / 'below' / 'b') as made:\n"
+    "    file.write_text('half')\n"
+    "    made.mkdir()\n"
+    "    (made / 'c').touch()\n"
+    "    os.kill(os.getpid(), signal.SIGKILL)\n"
+)
+
+
+def test_what_a_killed_process_left_goes_when_the_next_one_locks_the_folder(tmp_path):
+    subprocess.run([sys.executable, "-c", KILLED, tmp_path], cwd=ROOT)
+    (tmp_path / ".mine.tmp").touch()
+    left = {p for p in tmp_path.rglob(".*-*.tmp")}
+    assert len(left) == 2
+    with files.whole(tmp_path / "a.json") as living, lock.hold(tmp_path):
+        living.write_text("whole")
+        assert living.exists() and not any(path.exists() for path in left)
+    assert (tmp_path / "a.json").read_text() == "whole" and (tmp_path / ".mine.tmp").exists()
+
+
+def test_of_other_machines_only_what_is_a_day_old_goes(tmp_path):
+    old, new = (tmp_path / f".a.json.elsewhere-1-0000000{i}.tmp" for i in range(2))
+    for path in (old, new):
+        path.touch()
+    os.utime(old, (0, 0))
+    files.remove_leftovers(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [new.name]
