@@ -68,20 +68,22 @@ def apply_to(
     )
 
 
+def updates(opt_state: optax.OptState) -> jax.Array:
+    """[] int32: how often the optimiser has moved; skipped batches are none."""
+    if isinstance(opt_state, optax.MultiStepsState):
+        return opt_state.gradient_step
+    return optax.tree_utils.tree_get_all_with_path(opt_state, "count")[0][1]
+
+
 def ema(state: TrainState, decay: float) -> Params:
     """Exponential moving average with warm-up: the decay is min(decay, (1 + n) / (10 + n)).
 
-    n is the number of updates that the optimiser has made, those of this step included (LitEma of
-    latent diffusion). While it gathers batches for one, the average stays as it is.
+    n is ``updates``, those of this step included (LitEma of latent diffusion). While the optimiser
+    gathers batches for one, the average stays as it is.
     """
-    gathers = isinstance(state.opt_state, optax.MultiStepsState)
-    if gathers:
-        n = state.opt_state.gradient_step
-    else:
-        n = optax.tree_utils.tree_get_all_with_path(state.opt_state, "count")[0][1]
-    n = n.astype(jnp.float32)
+    n = updates(state.opt_state).astype(jnp.float32)
     kept = jnp.minimum(decay, (1.0 + n) / (10.0 + n))
-    if gathers:
+    if isinstance(state.opt_state, optax.MultiStepsState):
         kept = jnp.where(state.opt_state.mini_step == 0, kept, 1.0)
     return jax.tree.map(lambda a, p: kept * a + (1.0 - kept) * p, state.ema_params, state.params)
 

@@ -95,5 +95,6 @@ def _judge(
 
 
 def _has_started(state: TrainState, config: Config) -> jax.Array:
-    c = config.autoencoder
-    return state.step // c.accumulation >= c.adversarial_start
+    """The discriminator's optimiser moves last in a step, so it knows what came before."""
+    made = train_state.updates(state.opt_state["discriminator"])
+    return made >= config.autoencoder.adversarial_start

@@ -240,6 +240,20 @@ def test_accumulation_moves_every_second_batch_and_the_start_counts_updates(stan
     assert not equal(states[2].variables, states[3].variables)
 
 
+def test_skipped_batches_do_not_bring_the_start_nearer(stand_ins):
+    config = stage_config(adversarial_weight=0.5, adversarial_start=1)
+    step_fn = functools.partial(autoencoder.train_step, config=config)
+    step_fn = jax.jit(loop.skipping_nonfinite(step_fn))
+    state = autoencoder.init_state(config, jax.random.key(0), {}, batch(0))
+    broken = {name: part.astype(jnp.float32) * jnp.nan for name, part in batch(0).items()}
+    discriminators = [state.params["discriminator"]]
+    for seen in (broken, broken, batch(1), batch(2)):
+        state, _ = step_fn(state, {}, seen)
+        discriminators.append(state.params["discriminator"])
+    assert equal(discriminators[0], discriminators[3])  # of three batches one was an update
+    assert not equal(discriminators[3], discriminators[4])
+
+
 def test_accumulated_gradients_are_averaged():
     one, two = jnp.float32(3.0), jnp.float32(-1.0)
     adam = optax.adam(1e-3, 0.5, 0.9)
