@@ -22,7 +22,7 @@ from diffad_jax.convert import pickle_machine
 from diffad_jax.convert.errors import ConvertError
 from diffad_jax.convert.pickle_machine import Global
 from diffad_jax.models.pretrained import MOST_WEIGHTS
-from diffad_jax.runtime import files
+from diffad_jax.runtime import files, zips
 from diffad_jax.runtime.regular import open_regular
 
 _DTYPES = {
@@ -96,9 +96,8 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def _read_zip(file: BinaryIO, path: Path) -> dict[str, np.ndarray]:
-    size, sparing = path.stat().st_size, _Sparing(file)
-    with zipfile.ZipFile(sparing) as archive:
-        sparing.most = size
+    size = path.stat().st_size
+    with zips.open_zip(file, _MAX_DIRECTORY) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
         roots = [n.removesuffix("data.pkl") for n in entries if n.endswith("data.pkl")]
         if len(roots) != 1:
@@ -152,26 +151,6 @@ def _read_legacy(file: BinaryIO, path: Path) -> dict[str, np.ndarray]:
 
 def _other_machine(path: Path) -> ConvertError:
     return ConvertError(f"{path} was saved on a big-endian machine: re-save it on another")
-
-
-class _Sparing:
-    """A file that gives no large pieces.
-
-    A zip's table of contents is read in one, and Python makes twenty times as much of it.
-    """
-
-    most = _MAX_DIRECTORY
-
-    def __init__(self, file: BinaryIO):
-        self._file = file
-
-    def read(self, size: int = -1) -> bytes:
-        if size > self.most:
-            raise ValueError(f"{size} bytes in one piece")
-        return self._file.read(size)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
 
 
 class _Builder:

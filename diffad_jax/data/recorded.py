@@ -26,7 +26,7 @@ from PIL import Image, WebPImagePlugin
 from diffad_jax.data import bit_depth
 from diffad_jax.data.split import Split
 from diffad_jax.errors import UserError
-from diffad_jax.runtime import files
+from diffad_jax.runtime import files, zips
 from diffad_jax.runtime.batches import map_ahead
 from diffad_jax.runtime.regular import MOST_JSON, open_regular, parsed_json
 from diffad_jax.types import Batch, height_width
@@ -35,6 +35,7 @@ _FORMAT = "diffad_jax recording 3"
 _MOST_AHEAD = 16  # batches in memory
 _MOST_NAME, _MOST_HEADER = 2**10, 2**12  # bytes
 _MOST_SIDE = 2**14 - 1  # pixels, of WebP
+_MOST_EXAMPLES, _MOST_DIRECTORY = 100_000, 2**25  # of which those take up to 29 MB
 
 
 class RecordingError(UserError):
@@ -56,7 +57,15 @@ def write(
       output: the file.
       photos: that the examples are made of, stored inside: training holds out the same.
       streams: split -> (number of examples, batches of one example).
+
+    Raises:
+      RecordingError: more than 100,000 examples.
     """
+    if sum(count for count, _ in streams.values()) > _MOST_EXAMPLES:
+        raise RecordingError(
+            f"{output} would hold more than {_MOST_EXAMPLES} examples: record fewer, or train from "
+            "the photos"
+        )
     meta = {
         "format": _FORMAT,
         "category": category,
@@ -125,8 +134,7 @@ class Recording:
     def __init__(self, path: str | Path, cache_mib: int = 0):
         self.path = Path(path)
         try:
-            open_regular(self.path).close()
-            self._archive = zipfile.ZipFile(self.path)
+            self._archive = zips.open_zip(open_regular(self.path), _MOST_DIRECTORY)
             self.meta = _checked(parsed_json(self._read("meta.json", MOST_JSON)))
             names = set(self._archive.namelist())
             for split, count in self.meta["counts"].items():
@@ -214,9 +222,7 @@ def _checked(meta: Any) -> dict[str, Any]:
         raise RecordingError("is no recording of this version: write it again")
     config, counts = meta["config"], meta["counts"]
     _made_from(config, meta["category"])
-    photos = Split(**meta["photos"])
-    if not all(isinstance(x, str) for part in photos[:2] for item in part.items() for x in item):
-        raise ValueError("it does not say of which photos it was made")
+    Split.parsed(meta["photos"])
     sides = height_width(config["image_size"])
     if not all(type(size) is int and 0 <= size < 2**31 for size in (*sides, *counts.values())):
         raise ValueError("a count or the image size is no number")

@@ -9,7 +9,7 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_collections
 from etils import epath
@@ -32,6 +32,17 @@ class Split(NamedTuple):
     held_out: Hashes
     imported: bool = False  # the weights came from elsewhere: what they saw is not known
     recalibrated: bool = False  # photos that were added later are all held out
+
+    @classmethod
+    def parsed(cls, content: Any) -> "Split":
+        """What JSON says; raises ValueError or TypeError where that is no split."""
+        found = cls(**content)
+        items = [item for part in found[:2] for item in dict.items(part)]
+        if not all(type(x) is str for item in items for x in item):
+            raise ValueError("it does not say of which photos it was made")
+        if not type(found.imported) is type(found.recalibrated) is bool:
+            raise ValueError("it does not say where the weights are from")
+        return found
 
     def describe(self) -> str:
         """How many photos are trained on and which, for a fingerprint."""
@@ -87,7 +98,7 @@ def read(directory: Path) -> Split | None:
     """
     path = directory / FILE
     try:
-        return Split(**regular.read_json(path))
+        return Split.parsed(regular.read_json(path))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:

@@ -17,6 +17,7 @@ from diffad_jax.convert import names, perceptual, sources, torch_file, torch_wei
 from diffad_jax.convert.errors import ConvertError
 from diffad_jax.convert.exporter import export_category
 from diffad_jax.convert.importer import import_file
+from diffad_jax.inference import calibration
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.diffad import STAGES, networks
 from diffad_jax.methods.registry import default_config
@@ -214,8 +215,11 @@ def test_imported_stages_detect_and_come_out_again(config, tmp_path, capsys):
     averaged = translate.to_ours(written["average"], pairs, known=nothing, source="")
     assert_equal(averaged["params"], weights["denoiser"]["params"])
     photos = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
-    predicted = Detector.from_workdir(config, workdir, "tiles").predict(photos)
+    detector = Detector.from_workdir(config, workdir, "tiles")
+    predicted = detector.predict(photos)
     assert np.isfinite(predicted.score).all() and np.isfinite(predicted.anomaly_map).all()
+    chosen = calibration.load_or_choose(config, workdir, "tiles", detector)
+    assert chosen.describe_photos().endswith("photos, which the imported weights may have seen")
 
     export_category(config, workdir, "tiles", tmp_path / "out")
     for name in ("autoencoder.ckpt", "denoiser.ckpt", "segmenter.pckl"):

@@ -354,7 +354,7 @@ def test_names_that_no_terminal_shows_are_refused(tmp_path, name):
 
 
 def test_a_large_table_of_contents_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch_file._Sparing, "most", 1000)
+    monkeypatch.setattr(torch_file, "_MAX_DIRECTORY", 1000)
     with zipfile.ZipFile(tmp_path / "a", "w") as archive:
         for i in range(50):
             archive.writestr(f"any/{i}", b"")

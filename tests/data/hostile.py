@@ -12,9 +12,11 @@ import numpy as np
 from fuzzing import mutated
 from PIL import Image
 
-from diffad_jax.data import images, masks, recorded
+from diffad_jax.config import stored
+from diffad_jax.data import images, masks, recorded, split, strips
 from diffad_jax.data.photo import Rules
 from diffad_jax.data.split import Split
+from diffad_jax.errors import UserError
 
 RULES = Rules("bilinear", bit_depth=12, photo_mib=4.0)
 CONFIG = ml_collections.ConfigDict(
@@ -83,15 +85,47 @@ def read_recording(path: Path) -> None:
             assert part.shape[:2] == (16, 16)
 
 
+def read_strips(path: Path) -> None:
+    """As the whole photo, where both can be read."""
+    rows = np.concatenate([*strips.read(path, RULES)])
+    np.testing.assert_array_equal(rows, images.read_image(path, None, RULES))
+
+
+def read_config(path: Path) -> None:
+    path.replace(path.with_name("config.json"))
+    stored.flat(stored.read(path.parent))
+
+
+def read_split(path: Path) -> None:
+    path.replace(path.with_name(split.FILE))
+    found = split.read(path.parent)
+    assert set(map(type, (*found.train.values(), *found.held_out.values()))) <= {str}
+
+
+def _split(folder: Path) -> list[bytes]:
+    split.write(folder, Split({"a.png": "0" * 64}, {"b.png": "1" * 64}))
+    return [(folder / split.FILE).read_bytes()]
+
+
+KINDS = {  # read, its error, the sound files
+    "photo": (read_photo, images.ImageError, lambda folder: PHOTOS),
+    "photo in strips": (read_strips, images.ImageError, lambda folder: PHOTOS),
+    "mask": (read_mask, images.ImageError, lambda folder: MASKS),
+    "recording": (
+        read_recording,
+        recorded.RecordingError,
+        lambda folder: [record(folder / "sound.zip")],
+    ),
+    "config.json": (read_config, UserError, lambda folder: [CONFIG.to_json().encode()]),
+    "photos.json": (read_split, UserError, _split),
+}
+
+
 def fuzz(folder: Path, kind: str, rounds: int, seed: int) -> tuple[int, int]:
     """Reads mutants of one kind of file; how many were refused, and read."""
     path = folder / "mutant"
-    seeds = {"photo": PHOTOS, "mask": MASKS, "recording": [record(folder / "sound.zip")]}[kind]
-    read, expected = {
-        "photo": (read_photo, images.ImageError),
-        "mask": (read_mask, images.ImageError),
-        "recording": (read_recording, recorded.RecordingError),
-    }[kind]
+    read, expected, make = KINDS[kind]
+    seeds = make(folder)
     rng, refused = random.Random(seed), 0
     for i, whole in zip(range(rounds), itertools.cycle(seeds), strict=False):
         data = mutated(whole, rng, _WORDS)
@@ -101,7 +135,7 @@ def fuzz(folder: Path, kind: str, rounds: int, seed: int) -> tuple[int, int]:
                 warnings.simplefilter("ignore")  # Pillow warns of odd metadata
                 read(path)
         except expected as error:
-            assert str(path) in str(error), error
+            assert str(path.parent) in str(error), error
             refused += 1
         except BaseException as error:
             raise AssertionError(f"seed {seed}, mutant {i} of a {kind}: {data!r}") from error

@@ -13,7 +13,7 @@ from diffad_jax.data.recorded import RecordingError
 from tests.data import hostile
 
 
-@pytest.mark.parametrize("kind", ["photo", "mask", "recording"])
+@pytest.mark.parametrize("kind", hostile.KINDS)
 def test_mutants_give_the_readers_own_error(tmp_path, kind):
     """``tests/slow`` reads more of them."""
     refused, read = hostile.fuzz(tmp_path, kind, rounds=300, seed=0)
@@ -118,6 +118,20 @@ def test_a_compressed_recording_is_refused(tmp_path):
     path = rewritten(tmp_path, {"meta.json": bytes(2**24)}, zipfile.ZIP_DEFLATED)
     with pytest.raises(RecordingError, match="bad.zip is no whole recording .*is compressed"):
         recorded.Recording(path)
+
+
+def test_a_large_table_of_contents_is_refused(tmp_path, monkeypatch):
+    hostile.record(tmp_path / "sound.zip", examples=9)
+    monkeypatch.setattr(recorded, "_MOST_DIRECTORY", 1000)
+    with pytest.raises(RecordingError, match="sound.zip is no whole recording .* in one piece"):
+        recorded.Recording(tmp_path / "sound.zip")
+
+
+def test_no_more_is_recorded_than_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(recorded, "_MOST_EXAMPLES", 3)
+    with pytest.raises(RecordingError, match="would hold more than 3 examples: record fewer"):
+        hostile.record(tmp_path / "large.zip", examples=2)
+    assert not (tmp_path / "large.zip").exists()
 
 
 def test_a_large_picture_is_refused_before_it_is_decoded(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ import pytest
 
 from diffad_jax.config import recipes, stored
 from diffad_jax.convert import backbone, perceptual, sources
-from diffad_jax.data import images, listing, masks, photo_table, recorded, split, toy
+from diffad_jax.data import images, listing, masks, photo_table, recorded, split, strips, toy
 from diffad_jax.errors import UserError
 from diffad_jax.evaluation import comparison
 from diffad_jax.export import artifact, run
@@ -57,6 +57,7 @@ def locked(path):
 READERS = {  # file -> what reads it
     "photo.png": lambda path: images.read_image(path, 8, RULES),
     "size.png": lambda path: images.photo_size(path, RULES),
+    "strips.tif": lambda path: list(strips.read(path, RULES)),
     "mask.png": lambda path: masks.is_black(path, RULES),
     "recording.zip": recorded.Recording,
     "published.ckpt": sources.read,
