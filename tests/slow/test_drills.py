@@ -21,6 +21,16 @@ def test_a_restart_ends_in_the_same_state_or_with_a_clear_error():
     assert found["bad"] == 0 and found["faults"] > 100
 
 
+def test_no_reader_takes_more_than_four_times_what_its_limit_allows():
+    found = last_line("reader_memory")
+    assert not found["above"] and found["cases"] > 50
+
+
+def test_mutants_give_the_readers_own_error_and_no_growth_of_memory():
+    found = last_line("fuzz", "--seconds=3600")
+    assert not found["bad"] and all(reader["refused"] for reader in found["readers"].values())
+
+
 def test_more_devices_and_lost_processes_learn_the_same():
     found = last_line("devices", "--steps=30")
     assert found["within_tolerance"] and all(found["interrupted_equal_uninterrupted"])
