@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import exported_folder
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,7 +15,6 @@ from diffad_jax.commands.predict import predict_photos
 from diffad_jax.config import stored
 from diffad_jax.data.images import ImageError
 from diffad_jax.errors import ConfigError
-from diffad_jax.export import registry
 
 
 @pytest.fixture(scope="module")
@@ -80,26 +78,6 @@ def test_what_can_be_loaded(trained, tmp_path):
     with pytest.raises(ConfigError, match=r"several categories: load one, such as .*two/cups"):
         diffad_jax.load(tmp_path / "two")
     assert diffad_jax.load(tmp_path / "two" / "tiles").category == "tiles"
-
-
-def test_an_exported_folder(tmp_path, monkeypatch):
-    seen = []
-
-    def detect(pixels, seed):
-        seen.append((pixels.shape, pixels.dtype, seed))
-        maps = pixels.mean(-1).astype(np.float32) / 255
-        return {"score": maps.max((1, 2)), "anomaly_map": maps}
-
-    monkeypatch.setattr(registry, "load", lambda folder, card: detect)
-    loaded = diffad_jax.load(exported_folder.write(tmp_path / "cups"))
-    assert (loaded.category, loaded.image_size, loaded.threshold) == ("cups", (16, 16), 0.5)
-    photo = np.zeros((40, 32, 3), np.uint8)
-    photo[10:20, 4:8] = 255
-    good, bad = loaded.predict([np.zeros_like(photo), photo])
-    assert seen == [((1, 16, 16, 3), np.uint8, 0)] * 2
-    assert bad.is_anomalous and not good.is_anomalous and good.regions == []
-    (region,) = bad.regions
-    assert region.peak > 0.6 and region.box[0] <= 4 and region.box[1] <= 10
 
 
 def test_fields_that_do_not_exist(tmp_path):
