@@ -168,7 +168,7 @@ def load(path: str | os.PathLike[str]) -> Detector:
 
 def fit(
     folder: str | os.PathLike[str],
-    method: str = "padim",
+    method: str,
     *,
     workdir: str | os.PathLike[str],
     **overrides: Any,

@@ -38,7 +38,7 @@ def checkpoint_fault(path):
 
 
 def tables(path):
-    made = writer.Made({}, None, ())
+    made = writer.Made({}, None, None, ())
     with writer.Tables(path.parent, photo_sources.Listing("/", []), made):
         pass
 
