@@ -458,7 +458,7 @@ def test_damaged_safetensors_files_are_refused(tmp_path, entries, message):
 
 def test_special_files_and_long_headers_are_not_read(tmp_path):
     os.mkfifo(tmp_path / "fifo.safetensors")
-    with pytest.raises(ConvertError, match="there is no weights file .*fifo"):
+    with pytest.raises(ConvertError, match="fifo.safetensors: no regular file"):
         sources.read(tmp_path / "fifo.safetensors")
     with pytest.raises(ConvertError, match="there is no weights file"):
         sources.read(tmp_path / "missing.safetensors")

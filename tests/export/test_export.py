@@ -403,14 +403,14 @@ def test_tensorflow_reads_the_same_pixels(rule):
 
     @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
     def read(data):
-        return tensorflow_photo.read(data, 16, rule, 12)
+        return tensorflow_photo.read(data, (16, 24), rule, 12)
 
     rng, rules = np.random.default_rng(0), photo.Rules(rule, bit_depth=12)
     for height, width in ((20, 20), (16, 16), (301, 77), (9, 200), (1, 5)):
         for kind in ("PNG", "JPEG", "BMP"):
             file = io.BytesIO()
             Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(file, kind)
-            expected = photo.resized(photo.decode(file.getvalue(), rules), (16, 16), rule)
+            expected = photo.resized(photo.decode(file.getvalue(), rules), (16, 24), rule)
             np.testing.assert_array_equal(read(file.getvalue()), expected)
     for top, deep in ((4095, True), (4096, False)):
         levels = rng.integers(0, 4096, (20, 24), np.uint16)
@@ -418,7 +418,7 @@ def test_tensorflow_reads_the_same_pixels(rule):
         file = io.BytesIO()
         Image.fromarray(levels).save(file, "PNG")
         if deep:
-            expected = photo.resized(photo.decode(file.getvalue(), rules), (16, 16), rule)
+            expected = photo.resized(photo.decode(file.getvalue(), rules), (16, 24), rule)
             np.testing.assert_array_equal(read(file.getvalue()), expected)
             continue
         with pytest.raises(tf.errors.InvalidArgumentError, match="exceed 12 bit"):

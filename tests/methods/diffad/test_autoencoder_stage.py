@@ -76,7 +76,9 @@ def stand_ins(monkeypatch):
 @pytest.fixture
 def plain_descent(monkeypatch):
     """Steps of size one along the gradient, so that a step shows it."""
-    monkeypatch.setattr(autoencoder, "make_optimizer", lambda config: optax.sgd(1.0))
+    # By a schedule, which counts updates.
+    descent = optax.scale_by_schedule(lambda count: -1.0)
+    monkeypatch.setattr(autoencoder, "make_optimizer", lambda config: descent)
 
 
 def stage_config(**changes) -> ml_collections.FrozenConfigDict:
