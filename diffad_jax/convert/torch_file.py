@@ -97,7 +97,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 
 def _read_zip(file: BinaryIO, path: Path) -> dict[str, np.ndarray]:
     size = path.stat().st_size
-    with zips.open_zip(file, _MAX_DIRECTORY) as archive:
+    with zips.open_zip(lambda: file, _MAX_DIRECTORY) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
         roots = [n.removesuffix("data.pkl") for n in entries if n.endswith("data.pkl")]
         if len(roots) != 1:

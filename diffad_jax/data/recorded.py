@@ -134,7 +134,7 @@ class Recording:
     def __init__(self, path: str | Path, cache_mib: int = 0):
         self.path = Path(path)
         try:
-            self._archive = zips.open_zip(open_regular(self.path), _MOST_DIRECTORY)
+            self._archive = zips.open_zip(lambda: open_regular(self.path), _MOST_DIRECTORY)
             self.meta = _checked(parsed_json(self._read("meta.json", MOST_JSON)))
             names = set(self._archive.namelist())
             for split, count in self.meta["counts"].items():

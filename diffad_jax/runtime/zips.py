@@ -1,25 +1,26 @@
 """Zip archives whose table of contents takes bounded memory."""
 
 import zipfile
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 
-def open_zip(file: BinaryIO, most_contents: int) -> zipfile.ZipFile:
-    """The archive in an open file, which is closed with it.
+def open_zip(opened: Callable[[], BinaryIO], most_contents: int) -> zipfile.ZipFile:
+    """The archive in a file, which is closed with it.
 
     Args:
-      file: the archive.
+      opened: opens the archive.
       most_contents: bytes that its table of contents may have.
 
     Raises:
       ValueError: it has more.
       Exception: a damaged archive makes ``zipfile`` raise almost anything.
     """
-    sparing = _Sparing(file, most_contents)
+    sparing = _Sparing(opened, most_contents)
     try:
         archive = zipfile.ZipFile(sparing)
     except BaseException:
-        file.close()
+        sparing.close()
         raise
     sparing.most = None
     return archive
@@ -31,8 +32,11 @@ class _Sparing:
     A table of contents is read in one, and Python makes ten times as much of it.
     """
 
-    def __init__(self, file: BinaryIO, most: int | None):
-        self._file, self.most = file, most
+    def __init__(self, opened: Callable[[], BinaryIO], most: int | None):
+        self._file: BinaryIO | None = None
+        self.most = most
+        # Of objects in a circle Python ends the oldest first: this one, which closes its file.
+        self._file = opened()
 
     def read(self, size: int = -1) -> bytes:
         if self.most is not None and size > self.most:
@@ -40,7 +44,8 @@ class _Sparing:
         return self._file.read(size)
 
     def __del__(self) -> None:  # an archive leaves a file open that it was given
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
