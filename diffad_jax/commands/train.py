@@ -136,6 +136,8 @@ def train_category(
         return sum(flop[name] for name in later) + categories_after * sum(flop.values())
 
     for stage in stages:
+        if stage.fit and weights and stage is stages[-1] and jax.process_count() > 1:
+            continue  # left to the one process that evaluates
         started = time.monotonic()
         title = f"{category}/{stage.name}"
         if stage.fit:
