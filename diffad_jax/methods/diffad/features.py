@@ -17,7 +17,7 @@ from diffad_jax.methods.diffad import brightness, fields, networks
 from diffad_jax.methods.diffad.reconstruct import Reconstruction
 from diffad_jax.methods.train_state import Params, Weights
 from diffad_jax.runtime.sharding import over_photos
-from diffad_jax.types import height_width, to_float
+from diffad_jax.types import to_float
 
 NAME = "features"
 Config = ml_collections.FrozenConfigDict
@@ -92,11 +92,9 @@ def _moments(weights: Weights, images: jax.Array, *, config: Config) -> dict:
 
 
 def _shapes(config: Config) -> Params:
-    photo = jax.ShapeDtypeStruct((1, *height_width(config.image_size), 3), jnp.float32)
-    key, network = jax.random.key(0), networks.feature_network(config)
-    maps, variables = jax.eval_shape(network.init_with_output, key, photo)
+    maps, params = networks.feature_shapes(config)
     channels = {n: jax.ShapeDtypeStruct(x.shape[-1:], jnp.float32) for n, x in maps.items()}
-    return {backbone.NAME: variables["params"], "mean": channels, "deviation": channels}
+    return {backbone.NAME: params, "mean": channels, "deviation": channels}
 
 
 STAGE = Stage(

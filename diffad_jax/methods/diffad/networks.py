@@ -92,18 +92,21 @@ def feature_network(config: Config) -> backbone.Backbone:
     return backbone.build(config.segmentation.features, names, config)
 
 
-def feature_inputs(config: Config) -> list[jax.ShapeDtypeStruct]:
-    """The shapes of the feature maps that the segmenter sees of one photo."""
+def feature_shapes(config: Config) -> tuple[dict, dict]:
+    """The shapes of the trained network's maps of one photo, by layer, and of its parameters."""
+    photo = jax.ShapeDtypeStruct((1, *height_width(config.image_size), 3), jnp.float32)
+    init = feature_network(config).init_with_output
+    maps, variables = jax.eval_shape(init, jax.random.key(0), photo)
+    return maps, variables["params"]
+
+
+def no_features(config: Config) -> list[jax.Array]:
+    """Zeros in place of the feature maps that the segmenter sees of one photo."""
     if not feature_maps(config):
         return []
-    photo = jnp.zeros((1, *height_width(config.image_size), 3))
-    network, key = feature_network(config), jax.random.key(0)
-    maps = jax.eval_shape(lambda: network.init_with_output(key, photo)[0])
-    times = 2 if config.segmentation.compare == "both" else 1
-    return [
-        jax.ShapeDtypeStruct((*maps[n].shape[:-1], times * maps[n].shape[-1]), jnp.float32)
-        for n, _ in feature_maps(config)
-    ]
+    maps, times = feature_shapes(config)[0], 2 if config.segmentation.compare == "both" else 1
+    shapes = (maps[name].shape for name, _ in feature_maps(config))
+    return [jnp.zeros((*shape[:-1], times * shape[-1])) for shape in shapes]
 
 
 def latent_shape(config: Config) -> tuple[int, int, int]:

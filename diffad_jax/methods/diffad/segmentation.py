@@ -27,7 +27,7 @@ def init_state(config: Config, key: jax.Array, earlier_weights: Weights, batch: 
     init_key, run_key = jax.random.split(key)
     channels = 3 * (2 + len(config.reconstruction.interpolation))
     inputs = jnp.zeros((1, *height_width(config.image_size), channels))
-    maps = [jnp.zeros(x.shape, x.dtype) for x in networks.feature_inputs(config)]
+    maps = networks.no_features(config)
     variables = networks.segmenter(config).init(init_key, inputs, maps, train=False)
     return train_state.of_variables(variables, make_optimizer(config), run_key)
 
