@@ -20,7 +20,7 @@ import numpy as np
 
 from diffad_jax.errors import UserError
 from diffad_jax.methods.contract import Stage
-from diffad_jax.methods.diffad import STAGES, networks
+from diffad_jax.methods.diffad import method, networks
 from diffad_jax.methods.diffad.reconstruct import reconstruct
 from diffad_jax.methods.diffad.segment import segment
 from diffad_jax.methods.train_state import TrainState
@@ -64,7 +64,7 @@ def count(config: ml_collections.FrozenConfigDict, num_photos: int) -> dict[str,
             "gflop_an_image": total / c.batch_size / 1e9,
             "pflop_in_all": total * _steps(c, num_photos) / 1e15,
         }
-        weights[stage.name] = jax.eval_shape(stage.weights, state)
+        weights = {**frozen, stage.name: jax.eval_shape(stage.weights, state)}
     image = jax.ShapeDtypeStruct((1, *height_width(config.image_size), 3), jnp.float32)
     total = flops.count(_detect(config), weights, image)
     report["detector"] = {"gflop_an_image": total / 1e9}
@@ -74,9 +74,12 @@ def count(config: ml_collections.FrozenConfigDict, num_photos: int) -> dict[str,
 def shapes(
     config: ml_collections.FrozenConfigDict,
 ) -> Iterator[tuple[Stage, TrainState, dict, dict]]:
-    """(stage, its state, what it stands on, its batch) of each stage in turn, as shapes."""
+    """(stage, its state, what it stands on, its batch) of each stage with steps, as shapes."""
     frozen, key = _perceptual(config), jax.random.key(0)
-    for stage in STAGES:
+    for stage in method.stages(config):
+        if stage.fit:
+            frozen[stage.name] = stage.fitted_shapes(config)
+            continue
         batch = _batch(config, stage.settings(config).batch_size)
         state = jax.eval_shape(functools.partial(stage.init_state, config), key, frozen, batch)
         yield stage, state, frozen, batch

@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks import flops as cost
 from diffad_jax.errors import UserError
 from diffad_jax.methods.contract import Stage
-from diffad_jax.methods.diffad import STAGES, networks
+from diffad_jax.methods.diffad import STAGES, method, networks
 from diffad_jax.methods.train_state import TrainState
 from diffad_jax.runtime import flops, peaks, sharding
 from diffad_jax.types import height_width
@@ -180,13 +180,16 @@ class Ours:
 def _initialiser(config: Config, name: str) -> Callable:
     """(key, frozen, batch) -> random weights of what a later stage stands on.
 
-    The perceptual network's too: they only serve to be timed.
+    The perceptual network's too, and ones for what is fitted: they only serve to be timed.
     """
     if name == "perceptual":
         image = jnp.zeros((1, *height_width(config.image_size), 3))
         return lambda key, _, __: networks.perceptual(config).init(key, image, image)["params"]
-    stage = _named(name)
-    return lambda *args: stage.weights(stage.init_state(config, *args))
+    stages = {stage.name: stage for stage in method.stages(config)}
+    if stages[name].fit:
+        shapes = stages[name].fitted_shapes(config)
+        return lambda *_: jax.tree.map(lambda s: jnp.ones(s.shape, s.dtype), shapes)
+    return lambda *args: stages[name].weights(stages[name].init_state(config, *args))
 
 
 def random_batch(config: Config, batch_size: int, seed: int) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from diffad_jax.runtime import peaks
 # A process in which the benchmark has neither PyTorch nor what only data and checkpoints need.
 WITHOUT = """
 import json, sys
-for name in ("tensorflow", "tensorflow_datasets", "orbax", "sklearn", "PIL", "tqdm", "torch"):
+for name in ("tensorflow", "tensorflow_datasets", "orbax", "sklearn", "PIL", "torch"):
     sys.modules[name] = None
 from benchmarks import measure_train
 from configs import mvtec_small

@@ -40,5 +40,5 @@ def test_what_is_no_photo_is_counted_by_suffix(tmp_path):
 
 @pytest.mark.parametrize("coding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_text_of_windows_and_others(coding):
-    assert listing.decode_text("größe\n".encode(coding)) == "größe\n"
-    assert listing.decode_text(b"b\xff", "surrogateescape") == "b\udcff"
+    assert list(listing.lines("größe\nb".encode(coding), "\n")) == ["größe\n", "b"]
+    assert list(listing.lines(b"b\xff", "\n", "surrogateescape")) == ["b\udcff"]

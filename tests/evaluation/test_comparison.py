@@ -43,7 +43,7 @@ def test_a_row_a_run_with_its_metrics_and_costs(run):
 @pytest.mark.parametrize(
     ("changes", "note"),
     [
-        ({"image_size": 256}, "photos of 256 pixels a side, not 64"),
+        ({"image_size": 256}, "photos of 256 × 256 pixels, not 64 × 64"),
         ({"mask_rule": "full"}, "mask rule full, not half"),
         ({"test_photos": "8 files"}, "test photos: 8 files, not 9 files, names and sizes abc"),
     ],

@@ -107,6 +107,7 @@ def listening(api: Api, token: str = "") -> Iterator[str]:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
+            wait_for(lambda: server.started)  # until then, a browser is refused
             yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
         finally:
             server.should_exit = True

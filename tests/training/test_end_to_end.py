@@ -176,8 +176,10 @@ def test_evaluate_and_predict_do_without_tensorflow(
         assert len(rows) == 6
         for row in rows:
             assert 0.0 <= float(row["score"]) <= 1.0 and row["is_anomalous"] in ("0", "1")
-            for kind in ("overlay", "heat_map", "reconstruction", "mask"):
+            for kind in ("reconstruction", "mask"):
                 assert size(output / row[kind]) == (20, 20)
+            for kind in ("overlay", "heat_map"):  # the photo above its legend
+                assert all(side > 20 for side in size(output / row[kind]))
 
 
 def test_a_moved_work_directory_remembers_its_config(trained, tiny_flags_of_module, tmp_path):
@@ -211,7 +213,8 @@ def test_predict_scores_what_it_can_and_names_the_rest(workdir, tiny_flags_of_mo
     assert "1 of 2 photos could not be read" in err and "bad.png" in err
     rows = {Path(r["file"]).name: r for r in read_csv(output / "predictions.csv")}
     assert rows["wide.jpg"]["score"] and "empty file" in rows["bad.png"]["error"]
-    assert size(output / rows["wide.jpg"]["overlay"]) == (30, 9)
+    width, height = size(output / rows["wide.jpg"]["overlay"])
+    assert width >= 30 and height > 9  # the photo above its legend
 
 
 def test_a_photos_score_depends_on_nothing_but_the_photo(trained, tiny_config):
