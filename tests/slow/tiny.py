@@ -97,7 +97,7 @@ class Tiny:
 
     def run(self, log: Path, *flags: object, **how: object) -> int:
         """The exit status."""
-        return self.start(log, *flags, **how).wait(timeout=900)
+        return self.start(log, *flags, **how).wait(timeout=3000)
 
     def record(self, log: Path, num_examples: int = 32) -> int:
         output = (f"--output={self.recording}", "--overwrite")
