@@ -35,6 +35,42 @@ os.execv(sys.argv[3], sys.argv[3:])
 """
 
 
+# Texts that are too pale for WCAG 2.2 level AA (1.4.3): 4.5 to 1, 3 to 1 where they are large.
+_PALE = """(() => {
+  const brush = Object.assign(document.createElement("canvas"), {width: 1, height: 1})
+    .getContext("2d", {willReadFrequently: true});
+  const channels = (colour) => {
+    brush.clearRect(0, 0, 1, 1); brush.fillStyle = colour; brush.fillRect(0, 0, 1, 1);
+    return [...brush.getImageData(0, 0, 1, 1).data].map((value) => value / 255);
+  };
+  const over = (top, bottom) =>
+    top.slice(0, 3).map((c, i) => c * top[3] + bottom[i] * (1 - top[3]));
+  const ground = (element) => {
+    if (!element) return [1, 1, 1];
+    const own = channels(getComputedStyle(element).backgroundColor);
+    return own[3] == 1 ? own.slice(0, 3) : over(own, ground(element.parentElement));
+  };
+  const light = (colour) => colour
+    .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const pale = new Set();
+  for (const element of document.body.querySelectorAll("*")) {
+    const text = [...element.childNodes].filter((n) => n.nodeType == 3)
+      .map((n) => n.textContent.trim()).join("");
+    if (!text || !element.checkVisibility({checkVisibilityCSS: true})) continue;
+    if (element.closest("svg, :disabled, option, script, style")) continue;
+    const style = getComputedStyle(element), bottom = ground(element);
+    const top = over(channels(style.color), bottom);
+    const [low, high] = [light(top), light(bottom)].sort((a, b) => a - b);
+    const size = parseFloat(style.fontSize);
+    const large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
+    const ratio = (high + 0.05) / (low + 0.05);
+    if (ratio < (large ? 3 : 4.5)) pale.add(`${ratio.toFixed(2)}: ${element.tagName} ${text}`);
+  }
+  return [...pale];
+})()"""
+
+
 class Page:
     """One tab. ``problems`` collects errors, console messages and requests to elsewhere."""
 
@@ -99,6 +135,10 @@ class Page:
             if time.monotonic() > until:
                 raise TimeoutError(f"{condition} has not come true in {_PATIENCE} s")
             self.frames()
+
+    def pale_texts(self) -> list[str]:
+        """What can be seen and has too little contrast, with its ratio."""
+        return self.run(_PALE)
 
     def press(self, key: str) -> None:
         """A key by its DOM name, such as ArrowRight or g; Enter also types a line break."""

@@ -114,6 +114,14 @@ def test_nothing_is_wider_than_the_window(page, small, width):
     assert page.run("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.parametrize("dark", [False, True])
+def test_texts_have_contrast(page, small, dark):
+    page.open(small, dark=dark)
+    assert page.pale_texts() == []
+    page.run("document.body.style.color = getComputedStyle(document.body).backgroundColor")
+    assert page.pale_texts()  # it does find what is pale
+
+
 def test_ten_thousand_photos_open_at_once(page, tmp_path):
     file = tmp_path / "predictions.html"
     predictions_page.write_page(file, map(row, range(10_000)), "cups")

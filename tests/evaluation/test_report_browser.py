@@ -174,6 +174,7 @@ def test_keys_alone_reach_everything(page):
 def test_it_fits_a_phone(page, written, dark):
     page.open(written[0], width=390, height=844, dark=dark)
     assert page.run("document.documentElement.scrollWidth") <= 390
+    assert page.pale_texts() == []
     colour = "getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).map(Number)"
     assert (max(page.run(colour)) < 60) is dark
 

@@ -109,6 +109,7 @@ def test_it_fits_a_phone_and_a_hostile_name_is_only_text(page, tmp_path, dark):
     page.wait("!document.getElementById('current').hidden")
     assert text(page, "name") == name
     assert page.run("document.documentElement.scrollWidth") <= 390
+    assert page.pale_texts() == []
     colour = "getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).map(Number)"
     assert (max(page.run(colour)) < 60) is dark
 
