@@ -8,6 +8,9 @@ from typing import TextIO
 
 _PLAIN = str.maketrans({"–": "-", "—": "-", "−": "-", "×": "x", "…": "...", "²": "2", "’": "'"})
 
+# A file's name may hold what moves a terminal's cursor or changes its colours.
+_CONTROLS = {i: f"\\x{i:02x}" for i in (*range(32), *range(127, 160)) if chr(i) not in "\n\t"}
+
 
 def say(text: str = "") -> None:
     """Prints a result, on standard output. No work ends because it cannot be shown."""
@@ -22,9 +25,10 @@ def note(text: str) -> None:
 def shown(text: str, encoding: str) -> str:
     """The text in characters of ``encoding``; each other one by its nearest in ASCII, or escaped.
 
-    Names of files may hold bytes that are no text at all: these are escaped, too.
+    Names of files may hold bytes that are no text at all, and control characters: these are
+    escaped, too.
     """
-    return text.encode(encoding, _NAME).decode(encoding)
+    return text.translate(_CONTROLS).encode(encoding, _NAME).decode(encoding)
 
 
 def _print(text: str, stream: TextIO | None) -> None:

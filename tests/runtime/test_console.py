@@ -25,6 +25,11 @@ def test_what_a_stream_cannot_show_is_replaced(monkeypatch, encoding, printed):
     assert stream.buffer.getvalue().decode(encoding) == f"{printed}\n"
 
 
+def test_a_name_moves_no_cursor(capsys):
+    console.note("a\x1b[2J\r\x9b1mb\tc\nd")
+    assert capsys.readouterr().err == "a\\x1b[2J\\x0d\\x9b1mb\tc\nd\n"
+
+
 def test_a_stream_without_an_encoding_or_none_at_all(monkeypatch):
     text = io.StringIO()
     monkeypatch.setattr("sys.stdout", text)
