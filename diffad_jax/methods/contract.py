@@ -12,6 +12,7 @@ import numpy as np
 
 from diffad_jax.config.fields import PREDICTION, Section
 from diffad_jax.methods.train_state import Params, TrainState, Weights
+from diffad_jax.runtime.download import Remote
 from diffad_jax.types import Batch, Prediction, Validation, height_width
 
 Config = ml_collections.FrozenConfigDict
@@ -24,6 +25,7 @@ class Pretrained(NamedTuple):
     fields: tuple[str, ...]  # of the config, which name their files
     network: nn.Module
     package: str = ""  # of pip, that carries the weights where the field names no file
+    published: tuple[Remote, ...] = ()  # what each field fetches where it is DOWNLOAD
 
 
 class Init(Protocol):

@@ -5,6 +5,8 @@ import os
 
 import jax
 
+from diffad_jax.runtime import caches
+
 logger = logging.getLogger(__name__)
 
 
@@ -17,11 +19,8 @@ def keep_compiled() -> None:
     """
     if jax.config.jax_compilation_cache_dir:
         return
-    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folder = os.path.join(caches, "diffad_jax", "xla")
     try:
-        if caches.startswith("~"):
-            raise OSError("there is no home folder")
+        folder = str(caches.folder("xla"))
         os.makedirs(folder, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(f"{folder} cannot be written to")

@@ -38,11 +38,16 @@ def whole(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name[:32]}.{writer}.tmp")
     try:
         yield temporary
-        sync_all(temporary)
-        temporary.replace(path)
+        give_name(temporary, path)
     except BaseException:
         _remove(temporary)
         raise
+
+
+def give_name(written: Path, path: Path) -> None:
+    """Makes what was written beside it ``path``, once all of it is on the disk."""
+    sync_all(written)
+    written.replace(path)
     sync(path.parent)
 
 

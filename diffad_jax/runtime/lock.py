@@ -7,19 +7,22 @@ import fcntl
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from diffad_jax.errors import UserError
-from diffad_jax.runtime import files, regular
+from diffad_jax.runtime import console, files, regular
 
 logger = logging.getLogger(__name__)
 _NAME = ".lock"  # stays when its holder has ended: to delete it would let two hold it at once
 _MOST_TEXT = 2**10  # bytes
+_PAUSE = 0.2  # seconds between two looks at whether it is free
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
@@ -45,9 +48,7 @@ def hold(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         holder = ""
         if jax.process_index() == 0:
-            if path.exists():
-                regular.open_regular(path).close()
-            file = stack.enter_context(path.open("a+", encoding="utf-8"))
+            file = stack.enter_context(_opened(path))
             holder = _lock(file.fileno(), path)
         held = not holder
         if jax.process_count() > 1:
@@ -61,6 +62,35 @@ def hold(folder: Path) -> Iterator[None]:
             stack.callback(os.ftruncate, file.fileno(), 0)
             files.remove_leftovers(folder, below=True)
         yield
+
+
+@contextlib.contextmanager
+def wait(folder: Path) -> Iterator[None]:
+    """While entered, no other process is in here for this folder, which is made; waits its turn.
+
+    Each process for itself, those of one job too: their folders may lie on several machines.
+
+    Raises:
+      OSError: no lock can be there.
+    """
+    files.make_folder(folder)
+    path, told = folder / _NAME, False
+    with _opened(path) as file:
+        while holder := _lock(file.fileno(), path):
+            if not told:
+                console.note(f"{folder}: {holder} is writing here; waiting for its end")
+            told = True
+            time.sleep(_PAUSE)
+        try:
+            yield
+        finally:
+            os.ftruncate(file.fileno(), 0)
+
+
+def _opened(path: Path) -> TextIO:
+    if path.exists():
+        regular.open_regular(path).close()
+    return path.open("a+", encoding="utf-8")
 
 
 def _lock(file: int, path: Path) -> str:

@@ -15,12 +15,12 @@ BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}"
 class CountProgress:
     """Shows how many of ``total`` are done, how many a second, and the time left.
 
-    What comes before the first of them is compilation, which speeds leave out.
+    What comes before the first of them is ``before``, which speeds leave out.
     """
 
-    def __init__(self, total: int, what: str = "photos", title: str = ""):
+    def __init__(self, total: int, what: str = "photos", title: str = "", before: str = COMPILING):
         self._total, self._what, self._done, self._first = total, what, 0, 0
-        self._title = f"{title}: " if title else ""
+        self._title, self._before = f"{title}: " if title else "", before
         self._started = self._shown = time.monotonic()
         self._bar = tqdm.tqdm(
             total=total,
@@ -28,7 +28,7 @@ class CountProgress:
             bar_format=BAR,
             leave=False,
             disable=sys.stderr is None or not sys.stderr.isatty(),
-            postfix=COMPILING,
+            postfix=before,
         )
 
     def __enter__(self) -> "CountProgress":
@@ -55,7 +55,7 @@ class CountProgress:
     def _speed(self, now: float) -> str:
         """Empty where there is no telling yet."""
         if self._done == 0:
-            return COMPILING
+            return self._before
         if self._done == self._first or now == self._started:
             return ""
         speed = (self._done - self._first) / (now - self._started)

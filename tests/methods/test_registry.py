@@ -14,7 +14,6 @@ from diffad_jax.commands.evaluate import evaluate
 from diffad_jax.commands.inspect import inspect
 from diffad_jax.commands.record import record
 from diffad_jax.convert import pretrained, torch_file
-from diffad_jax.convert.backbone import torch_names
 from diffad_jax.data import split
 from diffad_jax.data.layouts import DataError
 from diffad_jax.errors import ConfigError
@@ -22,27 +21,9 @@ from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods import registry
 from diffad_jax.methods.registry import check_config
-from diffad_jax.models.resnet import resnet18
 from diffad_jax.training.checkpoint import CheckpointError
 
 CONFIGS = {"padim": padim, "patchcore": patchcore}
-
-
-@pytest.fixture(scope="module")
-def weights_file(tmp_path_factory) -> str:
-    """ResNet-18 up to layer1, of noise, under torchvision's names."""
-    rng, state = np.random.default_rng(0), {}
-    shapes = {"conv1": (64, 3, 7, 7)} | {
-        f"layer1_{i}_conv{j}": (64, 64, 3, 3) for i in (0, 1) for j in (1, 2)
-    }
-    for name, shape in shapes.items():
-        conv, norm = torch_names(resnet18(("layer1",)), name)
-        state[f"{conv}.weight"] = rng.normal(0, np.prod(shape[1:]) ** -0.5, shape)
-        state |= {f"{norm}.{part}": np.zeros(64) for part in ("bias", "running_mean")}
-        state |= {f"{norm}.{part}": np.ones(64) for part in ("weight", "running_var")}
-    path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
-    torch_file.write(path, {k: v.astype(np.float32) for k, v in state.items()}, bare=True)
-    return str(path)
 
 
 @pytest.fixture

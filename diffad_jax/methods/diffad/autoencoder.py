@@ -16,6 +16,7 @@ from diffad_jax.methods.contract import Pretrained, Stage
 from diffad_jax.methods.diffad import adversary, brightness, fields, networks
 from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.models.autoencoder import begin_as_principal_components
+from diffad_jax.models.published import PUBLISHED
 from diffad_jax.types import Batch, Validation, height_width, to_float
 
 logger = logging.getLogger(__name__)
@@ -161,9 +162,13 @@ def pretrained(config: Config) -> Pretrained | None:
             "weights of VGG16, perceptual_heads no heads of LPIPS"
         )
         return None
-    fields = ("autoencoder.perceptual_file", "autoencoder.perceptual_heads")
-    fields = fields[:1] if c.perceptual == "inception" else fields
-    return Pretrained("perceptual", fields, networks.perceptual(config))
+    network, fields = networks.perceptual(config), ("autoencoder.perceptual_file",)
+    if c.perceptual == "inception":
+        return Pretrained("perceptual", fields, network)
+    fields, published = (*fields, "autoencoder.perceptual_heads"), ("vgg16", "lpips")
+    return Pretrained(
+        "perceptual", fields, network, published=tuple(PUBLISHED[name] for name in published)
+    )
 
 
 def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:

@@ -9,6 +9,7 @@ from diffad_jax.config.common import (
 )
 from diffad_jax.config.fields import (
     COUNT,
+    DOWNLOAD,
     NATURAL,
     POSITIVE,
     PREDICTION,
@@ -52,11 +53,11 @@ AUTOENCODER = trained(
     # Its content is a part of the fingerprint.
     perceptual_file=Field(
         "",
-        "its weights: for lpips torchvision's VGG16; empty: lpips is off",
+        "its weights: for lpips torchvision's VGG16, or download; empty: lpips is off",
         use=RUN,
         place=True,
     ),
-    perceptual_heads=Field("", "the heads of lpips, its vgg.pth", use=RUN, place=True),
+    perceptual_heads=Field("", "the heads of lpips: its vgg.pth, or download", use=RUN, place=True),
     perceptual_weight=Field(1.0, "of the perceptual term", NATURAL),
     adversarial_weight=Field(0.5, "times the adaptive weight; 0: no discriminator", NATURAL),
     adversarial_start=Field(50_001, "updates of the autoencoder before it", NATURAL),
@@ -187,7 +188,7 @@ NORMAL_LEVEL = section(
 def check(config: Config) -> None:
     """Raises ConfigError for fields that do not go together."""
     c = config.autoencoder
-    if c.perceptual == "inception" and not c.perceptual_file:
+    if c.perceptual == "inception" and c.perceptual_file in ("", DOWNLOAD):
         raise ConfigError(
             "config.autoencoder.perceptual = 'inception' needs its weights: name their file in "
             "config.autoencoder.perceptual_file"
