@@ -12,7 +12,7 @@ from diffad_jax.commands import proportions
 from diffad_jax.commands.benchmark import benchmark
 from diffad_jax.commands.evaluate import evaluate
 from diffad_jax.commands.inspect import inspect
-from diffad_jax.commands.predict import predict_photos
+from diffad_jax.commands.predict import merge, predict_photos
 from diffad_jax.commands.record import record
 from diffad_jax.commands.serve import serve
 from diffad_jax.commands.train import train_and_evaluate
@@ -20,6 +20,7 @@ from diffad_jax.config import stored
 from diffad_jax.convert.importer import import_file
 from diffad_jax.errors import ConfigError
 from diffad_jax.export import exporter
+from diffad_jax.inference import shards
 from diffad_jax.methods.registry import get_method, sections
 from diffad_jax.runtime import console
 from diffad_jax.training.profiling import parse_steps
@@ -118,10 +119,16 @@ _THRESHOLD = flags.DEFINE_float(
     "threshold", None, "predict: in place of the one that held-out photos give (for one by rate: "
     "--config.evaluation.false_alarm_rate)."
 )  # fmt: skip
+_SHARD = flags.DEFINE(
+    _Parser(shards.parse),
+    "shard",
+    None,
+    "I/N, predict: the I-th of N shares of the photos, from 0 on; merge joins their tables.",
+)
 _OVERWRITE = flags.DEFINE_bool(
     "overwrite",
     False,
-    "predict, record, inspect, evaluate, benchmark: replace results that are there.",
+    "predict, merge, record, inspect, evaluate, benchmark: replace results that are there.",
 )
 _RETRAIN = flags.DEFINE_bool(
     "retrain", False, "train: where photos or pretrained weights have changed, train anew."
@@ -152,9 +159,10 @@ MODES = {
     "predict": Mode(
         predict_photos,
         (_WORKDIR, _INPUT, _OUTPUT),
-        (_TILE, _SAVE, _THRESHOLD, _OVERWRITE),
+        (_TILE, _SAVE, _THRESHOLD, _OVERWRITE, _SHARD),
         "score photos",
     ),
+    "merge": Mode(merge, (_OUTPUT,), (_OVERWRITE,), "one table of what predict --shard wrote"),
     "serve": Mode(
         serve, (_WORKDIR,), (_HOST, _PORT, _WATCH, _WEBHOOK), "inspection page and HTTP API"
     ),

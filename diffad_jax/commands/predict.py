@@ -16,7 +16,7 @@ from diffad_jax.data import images
 from diffad_jax.data.layouts import DataError
 from diffad_jax.errors import ConfigError
 from diffad_jax.evaluation import predictions_page
-from diffad_jax.inference import batching, sources, writer
+from diffad_jax.inference import batching, shards, sources, writer
 from diffad_jax.inference.calibration import NONE_HELD_OUT, Calibration, load_or_choose
 from diffad_jax.inference.detector import Detector
 from diffad_jax.inference.sources import Photo
@@ -67,6 +67,7 @@ def predict_photos(
     save: Sequence[str] = ("overlay",),
     threshold: float | None = None,
     overwrite: bool = False,
+    shard: shards.Shard | None = None,
 ) -> None:
     """Scores photos; writes predictions.html, .jsonl and .csv, settings.json and pictures.
 
@@ -82,6 +83,7 @@ def predict_photos(
       save: pictures for each photo, of ``writer.PICTURES``.
       threshold: in place of the one that held-out photos give.
       overwrite: replace results of these photos that other weights or settings gave.
+      shard: score its photos alone, into its own folder below ``output``.
 
     Raises:
       ConfigError: no such picture, or the method has none; masks without a threshold.
@@ -95,8 +97,14 @@ def predict_photos(
     _check(config, tile, save, threshold)
     category = config.categories[0]
     listing = sources.list_photos(source, output)
+    if shard:
+        num_listed, listing = len(listing.photos), shards.share(listing, shard)
+        console.note(f"shard {shard}: {len(listing.photos)} of {num_listed} photos")
+        output = shard.folder(output)
+    finishing = shards.finishing(output, listing) if shard else contextlib.nullcontext()
     detector = Detector.from_workdir(config, workdir, category)
-    with StopSignal() as stop, _explaining_what_cannot_be_written(), lock.hold(output):
+    explaining = _explaining_what_cannot_be_written()
+    with StopSignal() as stop, explaining, lock.hold(output), finishing:
         calibration = load_or_choose(config, workdir, category, detector, tile, threshold)
         if calibration.pixel_threshold is None and "mask" in save:
             raise ConfigError(
@@ -124,16 +132,43 @@ def predict_photos(
             )
             todo = {p.path: p for p in listing.photos if p.name not in tables.done}
             seen = _score(detector, todo, tile, tables, to_row, stop)
-        rows = [row for _, row in writer.read_rows(output)]
-        predictions_page.write_page(output / _PAGE, rows, category)
+        predictions_page.write_page(output / _PAGE, _rows(output), category)
         if seen.num_photos < len(todo):
             raise Stopped(
                 f"stopped after {seen.num_photos} of {len(todo)} photos; "
                 "the same command goes on from there"
             )
     listed = {(listing.root, photo.name) for photo in listing.photos}
-    console.say(predictions_page.describe(r for r in rows if (r.get("root"), r["name"]) in listed))
+    asked = (row for row in _rows(output) if (row.get("root"), row["name"]) in listed)
+    console.say(predictions_page.describe(asked))
     _report(calibration, seen, done, output)
+
+
+def merge(config: ml_collections.ConfigDict, output: Path, overwrite: bool = False) -> None:
+    """Joins the tables of all shards into one table and page in ``output``.
+
+    Raises:
+      layouts.DataError: there is no shard, or results would be replaced that are of none.
+      shards.IncompleteError: at the end, where shards are missing or not finished; exit status 3.
+      lock.LockedError: another process writes to ``output``.
+    """
+    output = output.expanduser()
+    with _explaining_what_cannot_be_written(), lock.hold(output):
+        missing = shards.join(output, overwrite)
+        title = config.categories[0]
+        said = predictions_page.write_page(output / _PAGE, _rows(output), title)
+    console.say(said)
+    console.say(f"{output / _PAGE} shows them, predictions.csv lists them")
+    if missing:
+        named = ", ".join(map(str, missing[:_SHOWN])) + (", …" if missing[_SHOWN:] else "")
+        raise shards.IncompleteError(
+            f"{len(missing)} of {missing[0].count} shards are missing or not finished: {named}; "
+            "run --mode=predict --shard of each, then --mode=merge again"
+        )
+
+
+def _rows(output: Path) -> Iterator[Row]:
+    return (row for _, row in writer.read_rows(output))
 
 
 @contextlib.contextmanager

@@ -3,17 +3,20 @@
 The page holds the table alone; pictures are the files beside it, loaded as they come into view.
 """
 
+import collections
+import heapq
 import html
 import os
 import urllib.parse
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from diffad_jax.evaluation import page
 
 VERDICTS = ("anomalous", "normal", "no verdict", "unreadable")
+_MOST_SHOWN = 50_000  # photos: a page of more is slow to open, and takes memory to write
 
 
 def verdict(row: Mapping[str, Any]) -> str:
@@ -23,34 +26,67 @@ def verdict(row: Mapping[str, Any]) -> str:
     return {True: "anomalous", False: "normal", None: "no verdict"}[row["is_anomalous"]]
 
 
+class Summary:
+    """How many photos have which verdict, and their thresholds."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._thresholds: set[float] = set()
+
+    def counting(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """Passes rows on and counts them."""
+        for row in rows:
+            self._counts[verdict(row)] += 1
+            if row.get("threshold") is not None:
+                self._thresholds.add(row["threshold"])
+            yield row
+
+    @property
+    def num_photos(self) -> int:
+        return self._counts.total()
+
+    def __str__(self) -> str:
+        """One line."""
+        counts = self._counts
+        said = ", ".join(f"{counts[v]} {v}" for v in VERDICTS if v != "no verdict" or counts[v])
+        if not self._thresholds:
+            return said
+        word = "threshold" if len(self._thresholds) == 1 else "thresholds"
+        return f"{said}; {word} {', '.join(f'{t:.4g}' for t in sorted(self._thresholds))}"
+
+
 def describe(rows: Iterable[Mapping[str, Any]]) -> str:
-    """How many photos have which verdict, and their threshold: one line."""
-    rows = list(rows)
-    counts = Counter(map(verdict, rows))
-    thresholds = sorted({row["threshold"] for row in rows if row.get("threshold") is not None})
-    said = [f"{counts[v]} {v}" for v in VERDICTS if v != "no verdict" or counts[v]]
-    if not thresholds:
-        return ", ".join(said)
-    word = "threshold" if len(thresholds) == 1 else "thresholds"
-    return f"{', '.join(said)}; {word} {', '.join(f'{t:.4g}' for t in thresholds)}"
+    """How many photos have which verdict, and their thresholds: one line."""
+    summary = Summary()
+    collections.deque(summary.counting(rows), maxlen=0)
+    return str(summary)
 
 
-def write_page(path: Path, rows: Iterable[Mapping[str, Any]], title: str) -> None:
-    """Writes the page whole or not at all.
+def write_page(path: Path, rows: Iterable[Mapping[str, Any]], title: str) -> str:
+    """Writes the page whole or not at all; of very many photos it has those of the highest scores.
 
     Args:
       path: the file, in the folder of the pictures.
       rows: of ``predictions.jsonl``.
       title: such as the category.
+
+    Returns:
+      How many photos have which verdict, as ``describe`` says it.
     """
-    rows = sorted(rows, key=lambda row: (row["score"] is None, -(row["score"] or 0.0), row["name"]))
-    content = {"title": title, "summary": describe(rows), "photos": [_photo(row) for row in rows]}
+    summary = Summary()
+    order = lambda row: (row["score"] is None, -(row["score"] or 0.0), row["name"])  # noqa: E731
+    shown = heapq.nsmallest(_MOST_SHOWN, summary.counting(rows), key=order)
+    said = str(summary)
+    if summary.num_photos > len(shown):
+        said += f"; below are the {len(shown)} of the highest scores, the tables hold all"
+    content = {"title": title, "summary": said, "photos": [_photo(row) for row in shown]}
     parts = {
         "title": html.escape(f"{title}: predictions"),
         "plain": html.escape(content["summary"]),
         "data": page.as_data(content),
     }
     page.write(path, "predictions_template.html", parts)
+    return str(summary)
 
 
 def _photo(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -20,7 +20,7 @@ from diffad_jax.inference import batching, regions
 from diffad_jax.inference.sources import Listing, Photo
 from diffad_jax.runtime import cells, console, files, regular
 
-_LINES = "predictions.jsonl"
+_LINES, _TABLE = "predictions.jsonl", "predictions.csv"
 PICTURES = ("overlay", "heat_map", "reconstruction", "mask")
 _MOST_BYTES, _MOST_LINE = 2**32, 2**20  # of the JSONL
 _THUMBNAILS, _THUMBNAIL = "thumbnails", 240  # their folder, and pixels of their longer side
@@ -54,7 +54,7 @@ class Tables:
     def __init__(self, output: Path, listing: Listing, made: Made, overwrite: bool = False):
         """Raises DataError for rows that may not be replaced; OSError."""
         self._output, self._made = output, made
-        self._lines, self._table = output / _LINES, output / "predictions.csv"
+        self._lines, self._table = output / _LINES, output / _TABLE
         self._listed = {os.path.join(listing.root, p.name): p for p in listing.photos}
         self._last: dict[str, int] = {}  # path -> the line that counts
         self._kinds = set(made.save)
@@ -159,28 +159,57 @@ class Tables:
 
     def _rewrite(self) -> None:
         """Writes both files anew with the rows that count."""
-        kinds = [kind for kind in PICTURES if kind in self._kinds]
-        header = ["file", "score", "is_anomalous", "threshold", "detector", *kinds, "error"]
-        with contextlib.ExitStack() as stack:
-            paths = [stack.enter_context(files.whole(p)) for p in (self._lines, self._table)]
-            lines, table = (stack.enter_context(_open(path, "w")) for path in paths)
-            table.write(_csv_text(header))
-            for i, row in self._rows():
-                if self._last.get(_path(row)) == i:
-                    lines.write(_json_line(row))
-                    table.write(self._csv_line(row))
+        rows = (row for i, row in self._rows() if self._last.get(_path(row)) == i)
+        _write_tables(self._output, rows, self._kinds)
 
     def _rows(self, says: bool = False) -> Iterator[tuple[int, Row]]:
         return read_rows(self._output, says)
 
     def _csv_line(self, row: Row) -> str:
-        scored = row["error"] is None
-        verdict = "" if row["is_anomalous"] is None else int(row["is_anomalous"])
-        score = f"{row['score']:.6f}" if scored else ""
-        threshold = "" if row.get("threshold") is None else f"{row['threshold']:.6f}"
-        shown = (row.get(kind, "") for kind in PICTURES if kind in self._kinds)
-        fields = [score, verdict, threshold, row.get("detector", ""), *shown, row["error"] or ""]
-        return _csv_text([row["file"], *fields])
+        return _csv_line(row, self._kinds)
+
+
+def join(output: Path, folders: Sequence[Path]) -> None:
+    """Writes the tables and settings of ``folders``, which lie in ``output``, as one.
+
+    The pictures stay where they are.
+    """
+    settings: Row = {}
+    kinds: set[str] = set()
+    for folder in folders:
+        settings |= files.read_json(folder / "settings.json")
+        kinds.update(kind for _, row in read_rows(folder) for kind in PICTURES if kind in row)
+
+    def rows() -> Iterator[Row]:
+        for folder in folders:
+            for _, row in read_rows(folder, says=True):
+                moved = {k: f"{folder.name}/{row[k]}" for k in (*PICTURES, "thumbnail") if k in row}
+                yield row | moved
+
+    files.write_whole(output / "settings.json", json.dumps(settings, indent=2) + "\n")
+    _write_tables(output, rows(), kinds)
+
+
+def stamp(output: Path) -> Row | None:
+    """What tells whether ``predictions.jsonl`` was changed; None where there is none."""
+    try:
+        status = (output / _LINES).stat()
+    except FileNotFoundError:
+        return None
+    return {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+
+
+def _write_tables(output: Path, rows: Iterable[Row], kinds: Collection[str]) -> None:
+    """Both tables, whole or not at all."""
+    shown = [kind for kind in PICTURES if kind in kinds]
+    header = ["file", "score", "is_anomalous", "threshold", "detector", *shown, "error"]
+    with contextlib.ExitStack() as stack:
+        paths = [stack.enter_context(files.whole(output / name)) for name in (_LINES, _TABLE)]
+        lines, table = (stack.enter_context(_open(path, "w")) for path in paths)
+        table.write(_csv_text(header))
+        for row in rows:
+            lines.write(_json_line(row))
+            table.write(_csv_line(row, kinds))
 
 
 def read_rows(output: Path, says: bool = False) -> Iterator[tuple[int, Row]]:
@@ -291,6 +320,16 @@ def _open(path: Path, mode: str) -> TextIO:
 
 def _json_line(row: Row) -> str:
     return json.dumps(row, allow_nan=False) + "\n"
+
+
+def _csv_line(row: Row, kinds: Collection[str]) -> str:
+    scored = row["error"] is None
+    verdict = "" if row["is_anomalous"] is None else int(row["is_anomalous"])
+    score = f"{row['score']:.6f}" if scored else ""
+    threshold = "" if row.get("threshold") is None else f"{row['threshold']:.6f}"
+    shown = (row.get(kind, "") for kind in PICTURES if kind in kinds)
+    fields = [score, verdict, threshold, row.get("detector", ""), *shown, row["error"] or ""]
+    return _csv_text([row["file"], *fields])
 
 
 def _csv_text(fields: Iterable[Any]) -> str:

@@ -13,7 +13,7 @@ import yaml
 from configs import mvtec
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ("gpu_server.sh", "slurm.sbatch", "sweep.sh", "tpu_vm.sh")
+SCRIPTS = ("gpu_server.sh", "slurm.sbatch", "slurm_predict.sbatch", "sweep.sh", "tpu_vm.sh")
 STOPPED = 75
 LOST = 134
 
@@ -131,6 +131,12 @@ DRY_RUNS = {
         "--workdir=W",
         "+ scontrol requeue JOB",
     ],
+    "slurm_predict.sbatch": [
+        "+ srun python -m diffad_jax.main --workdir=W --output=runs/predictions --mode=predict "
+        "--input=new_photos --shard=I/N --x='a b'",
+        "+ scontrol requeue JOB_I",
+        "+ srun python -m diffad_jax.main --workdir=W --output=runs/predictions --mode=merge",
+    ],
     "tpu_vm.sh": [
         "+ gcloud compute tpus queued-resources create diffad --zone=europe-west4-a "
         "--node-id=diffad --accelerator-type=v6e-8 --runtime-version=v2-alpha-tpuv6e --spot",
@@ -246,6 +252,25 @@ def test_slurm_goes_back_into_the_queue_when_stopped(here, status, restarts, req
     assert calls(here)[1:] == ["scontrol requeue 12"] * requeues
 
 
+@pytest.mark.parametrize(("status", "requeues"), [(0, 0), (3, 0), (STOPPED, 1)])
+def test_a_task_of_a_slurm_array_scores_its_shard(here, status, requeues):
+    put(here, "srun", FAKE_SRUN)
+    put(here, "scontrol", FAKE_SCONTROL)
+    slurm = {"SLURM_ARRAY_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "8"}
+    done = launch(here, "slurm_predict.sbatch", PLAN=str(status), **slurm)
+    assert done.returncode == status
+    scored, *queued = calls(here)
+    assert "--mode=predict" in scored and scored.endswith("--shard=2/8")
+    assert queued == ["scontrol requeue 9_2"] * requeues
+
+
+def test_outside_an_array_slurm_joins_the_shards(here):
+    put(here, "srun", FAKE_SRUN)
+    assert launch(here, "slurm_predict.sbatch", PLAN="3").returncode == 3
+    (joined,) = calls(here)
+    assert joined.endswith("--mode=merge")
+
+
 def tpu_calls(here, plan, **settings):
     put(here, "gcloud", FAKE_GCLOUD)
     put(here, "git", "#!/usr/bin/env bash\n")
@@ -297,3 +322,18 @@ def test_jobset_restarts_without_limit_on_75_and_on_preemption():
     assert pod["restartPolicy"] == "Never" and job["backoffLimit"] == 0
     assert job["parallelism"] == job["completions"]
     assert container["command"][:3] == ["python", "-m", "diffad_jax.main"]
+
+
+def test_an_indexed_job_has_a_pod_for_each_shard():
+    job = yaml.safe_load((ROOT / "launch" / "gke_predict.yaml").read_text())
+    spec = job["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    assert container["command"][:3] == ["python", "-m", "diffad_jax.main"]
+    shard = f"--shard=$(JOB_COMPLETION_INDEX)/{spec['completions']}"
+    assert spec["completionMode"] == "Indexed" and container["command"][-1] == shard
+    unreadable, stopped, disrupted = spec["podFailurePolicy"]["rules"]
+    assert unreadable["onExitCodes"]["values"] == [3] and unreadable["action"] == "FailIndex"
+    assert stopped["onExitCodes"]["values"] == [STOPPED] and stopped["action"] == "Ignore"
+    assert disrupted["onPodConditions"][0]["type"] == "DisruptionTarget"
+    # What FailIndex and a pod failure policy need.
+    assert "backoffLimitPerIndex" in spec and spec["template"]["spec"]["restartPolicy"] == "Never"

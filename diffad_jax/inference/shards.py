@@ -1,0 +1,110 @@
+"""A prediction in shards, on as many machines as there are, and one table of them all.
+
+Which photos a shard takes follows from their names alone, so it stays when the folder grows. Each
+shard has tables of its own, ``OUTPUT/shard-I-of-N``. The joined table is made from them alone.
+"""
+
+import contextlib
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from diffad_jax.data.layouts import DataError
+from diffad_jax.inference import writer
+from diffad_jax.inference.sources import Listing
+from diffad_jax.runtime import files
+
+_FINISHED = "finished.json"
+_JOINED = "joined.json"
+_NAME = re.compile(r"shard-(0|[1-9][0-9]*)-of-([1-9][0-9]*)")
+
+
+class Shard(NamedTuple):
+    """One of ``count`` shares; ``index`` counts from 0."""
+
+    index: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    def folder(self, output: Path) -> Path:
+        """Of the shard's tables and pictures."""
+        return output / f"shard-{self.index}-of-{self.count}"
+
+
+class IncompleteError(DataError):
+    """The joined table lacks the photos of some shards."""
+
+    exit_status = 3
+
+
+def parse(text: str) -> Shard:
+    """Of I/N. Raises ValueError."""
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    shard = Shard(*map(int, found.groups())) if found else None
+    if shard is None or shard.index >= shard.count:
+        raise ValueError("it must be I/N, the I-th of N shards, and I counts from 0 to N - 1")
+    return shard
+
+
+def share(listing: Listing, shard: Shard) -> Listing:
+    """The photos of a shard, in the listing's order: about one N-th of them."""
+    photos = [p for p in listing.photos if _hash(p.name) % shard.count == shard.index]
+    return listing._replace(photos=photos)
+
+
+@contextlib.contextmanager
+def finishing(folder: Path, listing: Listing) -> Iterator[None]:
+    """Around the work of a shard: its folder says from the end on that it is finished."""
+    marker = folder / _FINISHED
+    marker.unlink(missing_ok=True)
+    yield
+    files.write_whole(marker, json.dumps({"photos": len(listing.photos)}) + "\n")
+
+
+def join(output: Path, overwrite: bool = False) -> list[Shard]:
+    """Makes one table in ``output`` of the tables of its shards.
+
+    Memory does not grow with the number of photos.
+
+    Returns:
+      The shards that are missing or not finished. What an unfinished one has is taken along.
+
+    Raises:
+      DataError: there is no shard, there are shards of several counts, or a table would be replaced
+        that holds more than an earlier joining wrote.
+      OSError: a table cannot be read or written.
+    """
+    found = _shards(output)
+    if not overwrite and writer.stamp(output) not in (None, files.read_json(output / _JOINED)):
+        raise DataError(
+            f"{output} holds predictions that are of no shard: choose another --output, or replace "
+            "them with --overwrite"
+        )
+    folders = [shard.folder(output) for shard in found]
+    writer.join(output, folders)
+    files.write_whole(output / _JOINED, json.dumps(writer.stamp(output)) + "\n")
+    finished = {s for s in found if (s.folder(output) / _FINISHED).exists()}
+    return [s for i in range(found[0].count) if (s := Shard(i, found[0].count)) not in finished]
+
+
+def _shards(output: Path) -> list[Shard]:
+    names = [_NAME.fullmatch(entry.name) for entry in output.iterdir()] if output.is_dir() else []
+    found = sorted(Shard(*map(int, name.groups())) for name in names if name)
+    if not found:
+        raise DataError(f"no shard in {output}: --mode=predict --shard=I/N writes them there")
+    counts = sorted({shard.count for shard in found})
+    if len(counts) > 1:
+        raise DataError(
+            f"{output} has shards of {counts[0]} and of {counts[1]}: remove those that do not count"
+        )
+    return found
+
+
+def _hash(name: str) -> int:
+    return zlib.crc32(os.fsencode(name))
