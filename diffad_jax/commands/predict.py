@@ -121,15 +121,7 @@ def predict_photos(
         )
         with writer.Tables(output, listing, made, overwrite) as tables:
             done = len(tables.done)
-            to_row = functools.partial(
-                writer.write_row,
-                root=listing.root,
-                threshold=calibration.threshold,
-                scale=calibration.scale,
-                output=output,
-                prefix=tables.prefix,
-                save=save,
-            )
+            to_row = _to_row(calibration, listing.root, output, tables.prefix, save)
             todo = {p.path: p for p in listing.photos if p.name not in tables.done}
             seen = _score(detector, todo, tile, tables, to_row, stop)
         predictions_page.write_page(output / _PAGE, _rows(output), category)
@@ -201,6 +193,20 @@ def _check(
         raise ConfigError(
             f"--tile does not go with {config.method}, whose score is no value of its map"
         )
+
+
+def _to_row(
+    calibration: Calibration, root: str, output: Path, prefix: str, save: Sequence[str]
+) -> Callable[..., Row]:
+    return functools.partial(
+        writer.write_row,
+        root=root,
+        threshold=calibration.threshold,
+        scale=calibration.scale,
+        output=output,
+        prefix=prefix,
+        save=save,
+    )
 
 
 def _score(
