@@ -25,7 +25,7 @@ from configs import mvtec, mvtec_small
 def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config = mvtec_small.few_steps(mvtec.get_config(category))
     config.data.resize = "antialias"
-    config.training.compute_dtype = "bfloat16"
+    config.training.compute_dtype = "auto"
     config.training.checkpoint_every = 2000
 
     # 32 × 32 × 16 latents, by 4 × 4 patches and one halving.

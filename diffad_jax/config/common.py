@@ -121,8 +121,8 @@ COMPUTING = section(
     "The loop that all stages share.",
     compute_dtype=Field(
         "float32",
-        "float32 | bfloat16; parameters stay float32",
-        choices=("float32", "bfloat16"),
+        "float32 | bfloat16 | auto: bfloat16 but on CPUs; parameters stay float32",
+        choices=("float32", "bfloat16", "auto"),
     ),
 )
 ALWAYS = (TOP, PHOTOS, EVALUATION, MESH, COMPUTING)

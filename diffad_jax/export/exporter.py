@@ -15,6 +15,7 @@ from diffad_jax.export.graph import Model, weights_by_name
 from diffad_jax.export.registry import FORMATS
 from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.detector import Detector
+from diffad_jax.methods.computing import compute_dtype
 from diffad_jax.runtime import cells, checksums, console, files, regular
 
 PUBLISHED = "published"
@@ -59,7 +60,7 @@ def _export(
 ) -> None:
     chosen, variant = FORMATS[name], ""
     detector = Detector.from_workdir(config, workdir, category)
-    if chosen.dtype and chosen.dtype != config.training.compute_dtype:
+    if chosen.dtype and chosen.dtype != compute_dtype(config):
         # Scores differ, so the threshold is chosen again.
         config, variant = computing_in(config, chosen.dtype), chosen.dtype
         detector = Detector(config, detector.weights)

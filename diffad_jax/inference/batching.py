@@ -17,6 +17,7 @@ from diffad_jax.data.photo import Rules
 from diffad_jax.inference.detector import Detector
 from diffad_jax.inference.large import LargePhoto
 from diffad_jax.inference.tiling import Tiles
+from diffad_jax.methods.computing import compute_dtype
 from diffad_jax.methods.registry import get_method
 from diffad_jax.runtime.batches import map_ahead
 from diffad_jax.types import height_width
@@ -64,7 +65,7 @@ def settings(config: ml_collections.ConfigDict, tile: bool) -> dict[str, Any]:
         "seed": config.seed,
         "image_size": config.image_size,
         "data.resize": config.data.resize,
-        "training.compute_dtype": config.training.compute_dtype,
+        "training.compute_dtype": compute_dtype(config),
         "tile": tile,
     }
     for field in get_method(config).settings:

@@ -10,6 +10,7 @@ import numpy as np
 from diffad_jax.config.fields import DOWNLOAD, RUN, Field, section
 from diffad_jax.errors import ConfigError
 from diffad_jax.methods import filters
+from diffad_jax.methods.computing import compute_dtype
 from diffad_jax.methods.contract import Pretrained
 from diffad_jax.methods.train_state import Params
 from diffad_jax.models.efficientnet_lite import (
@@ -56,7 +57,7 @@ SECTION = section(
 
 def build(name: str, layers: Sequence[str], config: Config) -> Backbone:
     """The network of this name, up to the deepest of the layers."""
-    return _NETWORKS[name](tuple(layers), dtype=jnp.dtype(config.training.compute_dtype))
+    return _NETWORKS[name](tuple(layers), dtype=jnp.dtype(compute_dtype(config)))
 
 
 def network(config: Config) -> Backbone:

@@ -16,6 +16,7 @@ import ml_collections
 import numpy as np
 
 from diffad_jax.errors import UserError
+from diffad_jax.methods.computing import compute_dtype
 from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.runtime import flops, sharding
@@ -151,7 +152,7 @@ class _Run:
         settings, due = self.stage.settings(self.config), None
         start, total = int(state.step), settings.steps
         progress = Progress(
-            self.title, start, total, settings.batch_size, self.config.training.compute_dtype,
+            self.title, start, total, settings.batch_size, compute_dtype(self.config),
             self.flop_after,
         )  # fmt: skip
         with progress, StopSignal() as stop:

@@ -12,6 +12,7 @@ from conftest import TINY
 from parity.parity_cases import GOLDEN, SMALL_CASES, formula_weight, relative_error
 
 from configs import mvtec_small
+from diffad_jax.inference import batching
 from diffad_jax.methods.diffad import STAGES, networks
 
 # Largest error relative to the largest value of PyTorch's float64 output: about twice the measured
@@ -61,6 +62,14 @@ def test_a_stage_learns(stage):
     if stage.name == "autoencoder":
         assert np.all(metrics["adaptive_weight"] > 0)  # the adversary is there from the start
     assert metrics["loss"][-20:].mean() < 0.9 * metrics["loss"][:20].mean()
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("cpu", "float32"), ("gpu", "bfloat16")])
+def test_the_device_can_choose(tiny_config, monkeypatch, device, dtype):
+    tiny_config.training.compute_dtype = "auto"
+    monkeypatch.setattr(jax, "default_backend", lambda: device)
+    assert networks.segmenter(ml_collections.FrozenConfigDict(tiny_config)).dtype == dtype
+    assert batching.settings(tiny_config, False)["training.compute_dtype"] == dtype
 
 
 def _config() -> ml_collections.FrozenConfigDict:
