@@ -23,8 +23,8 @@ from benchmarks import defect_kinds, last_line
 from benchmarks.ablations import replacement
 from diffad_jax.data import images, split
 from diffad_jax.evaluation import curve
-from diffad_jax.inference.calibration import threshold_at_rate
 from diffad_jax.inference.detector import Detector
+from diffad_jax.inference.thresholds import threshold_at_rate
 from diffad_jax.methods.diffad.method import judge
 from diffad_jax.methods.diffad.reconstruct import Reconstruction, reconstruct
 from diffad_jax.methods.registry import check_config

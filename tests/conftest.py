@@ -41,6 +41,7 @@ ROOT = Path(__file__).parents[1]
 # As few operations as show every part at work, since each is compiled.
 TINY = {
     "image_size": 16,
+    "data.validation_share": 0.6,  # of ten photos, enough for a threshold
     "autoencoder.exposure": 0.0,
     "autoencoder.channels": 8,
     "autoencoder.patch_size": 4,

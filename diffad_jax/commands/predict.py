@@ -17,7 +17,7 @@ from diffad_jax.data.layouts import DataError
 from diffad_jax.errors import ConfigError
 from diffad_jax.evaluation import predictions_page
 from diffad_jax.inference import batching, shards, sources, writer
-from diffad_jax.inference.calibration import NONE_HELD_OUT, Calibration, load_or_choose
+from diffad_jax.inference.calibration import Calibration, load_or_choose
 from diffad_jax.inference.detector import Detector
 from diffad_jax.inference.sources import Photo
 from diffad_jax.inference.writer import Row
@@ -108,8 +108,8 @@ def predict_photos(
         calibration = load_or_choose(config, workdir, category, detector, tile, threshold)
         if calibration.pixel_threshold is None and "mask" in save:
             raise ConfigError(
-                "--save=mask needs the pixel threshold that held-out normal photos give, and none "
-                "of them is at hand"
+                "--save=mask needs the pixel threshold that held-out normal photos give, and "
+                "there are too few of them, or none is at hand"
             )
         if tile:
             height, width = height_width(config.image_size)
@@ -262,7 +262,7 @@ def _report(calibration: Calibration, seen: _Seen, done: int, output: Path) -> N
         )
     larger = sum(n for w, n in seen.windows.items() if w > calibration.max_windows)
     if calibration.threshold is None:
-        console.note(f"no verdicts: {NONE_HELD_OUT}; --threshold takes one of your own")
+        console.note(f"no verdicts: {calibration.why_no_threshold}")
     elif larger and calibration.num_held_out_normal:
         console.note(
             f"{larger} photos have more windows than any held-out normal photo "

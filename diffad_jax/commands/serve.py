@@ -8,7 +8,7 @@ import ml_collections
 
 from diffad_jax.data.layouts import DataError
 from diffad_jax.errors import is_refused
-from diffad_jax.inference.calibration import NONE_HELD_OUT, load_or_choose
+from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.detector import Detector
 from diffad_jax.runtime import console
 
@@ -54,7 +54,7 @@ def serve(
     detector = Detector.from_workdir(config, workdir, category)
     calibration = load_or_choose(config, workdir, category, detector)
     if calibration.threshold is None:
-        console.note(f"no verdicts: {NONE_HELD_OUT}")
+        console.note(f"no verdicts: {calibration.why_no_threshold}")
     service = Service(detector, calibration, Limits())
     with contextlib.ExitStack() as stack:
         if webhook:

@@ -66,7 +66,9 @@ PHOTOS = section(
         use=RUN,
     ),
     validation_share=Field(
-        0.1, "of the normal photos, held out of training: thresholds, progress", "[0, 1)"
+        0.1,
+        "of the normal photos, held out for the threshold; at least 19, or a third of few photos",
+        "[0, 1)",
     ),
     # The photos' description in the fingerprint says which recording it was.
     recorded=Field(

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from diffad_jax.data.layouts import ENOUGH_HELD_OUT, LEAST_HELD_OUT, LEAST_PHOTOS
+
 # A photo is under other light where its mean differs from the others' by so many deviations (of a
 # normal distribution, judged by the median), and by so many of 255 levels. Of bottle, transistor
 # and magnetic tile no normal photo does.
@@ -13,7 +15,7 @@ _SAME_SHAPE = 1.02  # aspect ratios that differ by less are taken for the same
 _SHOWN = 5
 
 
-def few_photos(num_normal: int, num_held_out: int, rate: float) -> list[str]:
+def few_photos(num_normal: int, num_held_out: int, rate: float, share: float) -> list[str]:
     """Says what verdicts are worth where few photos are held out; nothing where they are enough.
 
     The next good photo scores above all n held-out ones in one case of n + 1, whatever the method,
@@ -23,20 +25,27 @@ def few_photos(num_normal: int, num_held_out: int, rate: float) -> list[str]:
       num_normal: normal photos, held-out ones included.
       num_held_out: of them.
       rate: ``config.evaluation.false_alarm_rate``.
+      share: ``config.data.validation_share``.
     """
-    if not num_held_out:
+    said = f"{_count(num_normal, 'normal photo')}, {num_held_out or 'none'} held out"
+    if num_held_out < LEAST_HELD_OUT:
+        remedy = (
+            f"take {LEAST_PHOTOS} photos or more"
+            if num_normal < LEAST_PHOTOS
+            else "set config.data.validation_share above 0"
+        )
         return [
-            f"{_count(num_normal, 'normal photo')}, none held out: there is no threshold, so no "
-            "verdict; scores and maps alone"
+            f"{said}: there is no threshold, which takes {LEAST_HELD_OUT}, so no verdict; scores "
+            f"and maps alone. For verdicts {remedy}, or judge by a --threshold of your own"
         ]
     enough = max(math.ceil(1.0 / rate) - 1, 1) if rate > 0.0 else num_held_out
     if num_held_out >= enough:
         return []
-    needed = math.ceil(enough * num_normal / num_held_out)
+    part = LEAST_HELD_OUT / LEAST_PHOTOS if enough <= ENOUGH_HELD_OUT else share
     return [
-        f"{_count(num_normal, 'normal photo')}, {num_held_out} held out: 1 in {num_held_out + 1} "
-        f"new good photos will be called anomalous on average. For {100 * rate:g} % hold out "
-        f"{enough}: take {needed} photos, or raise config.data.validation_share"
+        f"{said}: 1 in {num_held_out + 1} new good photos will be called anomalous on average. For "
+        f"{100 * rate:g} % hold out {enough}: take {math.ceil(enough / part)} photos, or raise "
+        "config.data.validation_share"
     ]
 
 

@@ -26,7 +26,7 @@ def prepare(config: Config) -> None:
         normal = [r for r in records if r.split == "train"]
         held_out = layouts.split_validation(normal, c.validation_share, config.seed)[1]
         rate = config.evaluation.false_alarm_rate
-        for sentence in advice.few_photos(len(normal), len(held_out), rate):
+        for sentence in advice.few_photos(len(normal), len(held_out), rate, c.validation_share):
             logger.warning("%s: %s", category, sentence)
 
 

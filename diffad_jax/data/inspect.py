@@ -75,14 +75,13 @@ def inspect_category(
             logger.warning("evaluation will stop at this test file: %s", s.error)
     train = [s for s in seen if s.record.split == "train"]
     test = [s for s in seen if s.record.split == "test"]
-    held_out = layouts.split_validation(
-        [s.record for s in train], config.data.validation_share, config.seed
-    )[1]
+    share, rate = config.data.validation_share, config.evaluation.false_alarm_rate
+    held_out = layouts.split_validation([s.record for s in train], share, config.seed)[1]
     duplicates = _duplicates(seen)
     summary = {
         "category": category,
         "advice": [
-            *advice.few_photos(len(train), len(held_out), config.evaluation.false_alarm_rate),
+            *advice.few_photos(len(train), len(held_out), rate, share),
             *advice.duplicates(duplicates["train"], duplicates["across"]),
             *advice.pages([(s.record.file, s.facts.pages) for s in seen if s.facts]),
             *_advice_on_looks([s for s in seen if s.facts and not s.record.is_anomalous]),

@@ -19,6 +19,12 @@ __all__ = ["NORMAL", "DataError", "Layout", "Record"]  # made elsewhere, and use
 
 logger = logging.getLogger(__name__)
 
+# One in n + 1 new good photos scores above n held-out ones: with fewer than 6 there is no verdict,
+# and from 19 on a threshold can keep 5 % of false alarms.
+LEAST_HELD_OUT, ENOUGH_HELD_OUT = 6, 19
+_LARGEST_PART = 3  # of few photos, one in so many is held out
+LEAST_PHOTOS = _LARGEST_PART * LEAST_HELD_OUT
+
 LAYOUTS: dict[str, Layout] = {
     "mvtec": Layout(),
     "toy": Layout(),  # as mvtec, and drawn where it is not there
@@ -134,13 +140,15 @@ def split_validation(
 ) -> tuple[list[Record], list[Record]]:
     """(kept, held out) of normal photos: a seeded share, rounded; at least two photos are kept.
 
+    Few photos need a larger share: 19 are held out, or a third where that is less.
     Where the data set publishes validation photos, those are held out instead of the share. With
     ``share`` 0 nothing is held out, and published validation photos are not kept either.
     """
     kept = [r for r in records if not r.is_validation]
     if len(kept) < len(records):
         return kept, [r for r in records if r.is_validation] if share > 0.0 else []
-    wanted = max(round(share * len(records)), 1) if share > 0.0 else 0
+    least = min(ENOUGH_HELD_OUT, len(records) // _LARGEST_PART)
+    wanted = max(round(share * len(records)), least) if share > 0.0 else 0
     count = max(min(wanted, len(records) - 2), 0)  # a method may need two
     held_out = set(np.random.default_rng(seed).permutation(len(records))[:count].tolist())
     return (

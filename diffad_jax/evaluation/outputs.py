@@ -13,7 +13,7 @@ from diffad_jax.data import pictures
 from diffad_jax.evaluation import metrics, metrics_file, report, tables
 from diffad_jax.evaluation.confusion import Confusion
 from diffad_jax.evaluation.ranking import Metric
-from diffad_jax.inference.calibration import NONE_HELD_OUT, Calibration
+from diffad_jax.inference.calibration import Calibration
 from diffad_jax.methods.registry import get_method
 from diffad_jax.runtime import files
 from diffad_jax.types import height_width
@@ -41,7 +41,8 @@ class Result:
 
 def extras(config: ml_collections.ConfigDict, result: Result) -> dict[str, Any]:
     """What stands beside the metrics of one category in ``metrics.json``."""
-    measured, threshold = result.measured, result.calibration.threshold
+    measured, calibration = result.measured, result.calibration
+    threshold = calibration.threshold
     kinds = list(result.defect_types)
     return {
         "num_normal": int(np.sum(~result.labels)),
@@ -51,7 +52,8 @@ def extras(config: ml_collections.ConfigDict, result: Result) -> dict[str, Any]:
         "weights": result.weights,
         "cost": metrics_file.plain(result.cost),
         **({"fid_compares": _FID} if get_method(config).reconstructs else {}),
-        "threshold": Metric(threshold, NONE_HELD_OUT if threshold is None else ""),
+        "threshold": Metric(threshold, calibration.why_no_threshold if threshold is None else ""),
+        "false_alarms": calibration.false_alarms._asdict() if calibration.false_alarms else None,
         **{
             f"{name}_threshold": Metric(value, "" if value is not None else "F1-max is undefined")
             for name, value in measured.f1_max_thresholds.items()
@@ -77,11 +79,17 @@ def extras(config: ml_collections.ConfigDict, result: Result) -> dict[str, Any]:
 def describe(result: Result) -> str:
     """The verdicts at the threshold that was chosen without test photos."""
     if result.calibration.threshold is None:
-        return NONE_HELD_OUT
+        return f"no verdicts: {result.calibration.why_no_threshold}"
     verdict, c = result.verdicts[0]
+    said = (
+        f"threshold {verdict.value:.4g}, from {verdict.chosen_on}; "
+        f"{result.calibration.false_alarms.describe()}"
+    )
+    if not len(result.labels):
+        return said
     return (
-        f"threshold {verdict.value:.4g}, from {verdict.chosen_on}: "
-        f"{c.true_positives} of {c.true_positives + c.false_negatives} defects found, "
+        f"{said}; of the test photos {c.true_positives} of "
+        f"{c.true_positives + c.false_negatives} defects found, "
         f"{c.false_positives} of {c.false_positives + c.true_negatives} good photos called "
         "anomalous"
     )
@@ -102,16 +110,18 @@ def conditions(config: ml_collections.ConfigDict) -> str:
 
 def settings(config: ml_collections.ConfigDict, calibration: Calibration) -> dict[str, str]:
     """What a reader of a report must know to trust it, in words."""
-    rule = NONE_HELD_OUT if calibration.threshold is None else (
+    rule = calibration.why_no_threshold if calibration.threshold is None else (
         f"the least score that at most {100 * calibration.false_alarm_rate:g} % of "
-        f"{calibration.describe_photos()} exceed"
+        f"{calibration.describe_photos()} exceed; {calibration.false_alarms.describe()}"
     )  # fmt: skip
+    outliers = calibration.describe_outliers()
     method = get_method(config)
     words = {
         "method": config.method,
         "photos": "resized to {1} × {0} pixels".format(*height_width(config.image_size)),
         **method.describe(config),
         "threshold": rule,
+        **({"outliers": outliers} if outliers else {}),
         "mask rule": mask_rule(config),
         "colours": _colours(calibration.scale),
         "intervals": "95 %, over 1000 resamples of the test photos within each class",

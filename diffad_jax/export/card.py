@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from diffad_jax.config.fields import value_of
+from diffad_jax.data.layouts import LEAST_HELD_OUT
 from diffad_jax.evaluation import metrics_file
 from diffad_jax.export.contract import Format
 from diffad_jax.export.graph import Model
@@ -84,7 +85,8 @@ def _threshold(calibration: Calibration) -> dict[str, Any] | None:
     return {
         "value": calibration.threshold,
         "describe": "a photo that scores above it is anomalous; at most "
-        f"{calibration.false_alarm_rate:g} of {calibration.describe_photos()} do",
+        f"{calibration.false_alarm_rate:g} of {calibration.describe_photos()} do; "
+        f"{calibration.false_alarms.describe()}",
         "false_alarm_rate": calibration.false_alarm_rate,
         "num_held_out_normal": calibration.num_held_out_normal,
     }
@@ -137,7 +139,8 @@ def readme(card: dict[str, Any], text: str, runs: bool) -> str:
     size = "{1} × {0}".format(*rules["size"])
     outlined = card["pixel_threshold"]
     pixels = f"{outlined['value']:.6g}: {outlined['describe']}" if outlined else "none was chosen"
-    verdict = f"{limit['value']:.6g}: {limit['describe']}" if limit else "none was chosen"
+    none = f"none, since that takes {LEAST_HELD_OUT} held-out normal photos: no verdicts"
+    verdict = f"{limit['value']:.6g}: {limit['describe']}" if limit else none
     seed = f"{card['seed']}{' by default' if 'seed' in card['inputs'] else ''}"
     metrics = card["metrics"] or {}
     shown = [f"{k} {metrics[k]:.4f}" for k in ("image_auroc", "pixel_auroc", "pixel_ap")

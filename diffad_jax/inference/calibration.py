@@ -3,24 +3,26 @@
 import dataclasses
 import itertools
 import json
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import ml_collections
 import numpy as np
 
 from diffad_jax.data import corrections, images, pictures, split
 from diffad_jax.data.corrections import Measured
+from diffad_jax.data.layouts import LEAST_HELD_OUT, LEAST_PHOTOS
 from diffad_jax.errors import UserError
-from diffad_jax.inference import batching
+from diffad_jax.inference import batching, thresholds
 from diffad_jax.inference.detector import Detector
+from diffad_jax.inference.thresholds import FalseAlarms
 from diffad_jax.methods.registry import get_method
 from diffad_jax.runtime import console, files
 from diffad_jax.runtime.progress import CountProgress
 from diffad_jax.training.held_out import load_split
 
-NONE_HELD_OUT = "no normal photo was held out to choose a threshold"
+_NONE_HELD_OUT = "no normal photo was held out to choose a threshold"
 _MOST_TRAINING_PHOTOS = 64
 _REACH = 3.0  # of the colours, in distances between a normal pixel and the threshold
 
@@ -32,15 +34,16 @@ class Calibration:
     What pictures outline, and regions hold, are the pixels of its map above ``pixel_threshold``.
     """
 
-    threshold: float | None  # None where no photo was held out
+    threshold: float | None  # None where fewer than ``LEAST_HELD_OUT`` photos were held out
     map_range: tuple[float, float]  # the map's values that have the first and the last colour
     false_alarm_rate: float  # at most this share of the held-out photos exceeds the threshold
     num_held_out_normal: int
     max_windows: int  # of a held-out photo; 1 where they were seen whole
     imported: bool = False  # other people's weights, which may have been trained on these photos
-    pixel_threshold: float | None = None  # None where no photo was held out
+    pixel_threshold: float | None = None  # None where there is no threshold of held-out photos
     num_accepted: int = 0  # good photos of inspectors, which chose the thresholds as well
     held_out_scores: tuple[float, ...] = dataclasses.field(default=(), repr=False)
+    held_out_names: tuple[str, ...] = dataclasses.field(default=(), repr=False)  # of the same
 
     @property
     def scale(self) -> pictures.Scale:
@@ -53,6 +56,38 @@ class Calibration:
         many += f" and {self.num_accepted} that inspectors accepted" if self.num_accepted else ""
         return f"{many}, which the imported weights may have seen" if self.imported else many
 
+    @property
+    def why_no_threshold(self) -> str:
+        """Where there is none: one sentence on the cause and the remedy."""
+        if not self.num_held_out_normal:
+            return f"{_NONE_HELD_OUT}: judge by --threshold=X"
+        return (
+            f"{self.num_held_out_normal} held-out normal photos are too few for a threshold, which "
+            f"takes {LEAST_HELD_OUT}: put in {LEAST_PHOTOS} good photos or more and --retrain, or "
+            "judge by --threshold=X"
+        )
+
+    @property
+    def false_alarms(self) -> FalseAlarms | None:
+        """What the held-out photos say of the threshold; None where it was not chosen on them."""
+        if self.threshold is None or not self.num_held_out_normal:
+            return None
+        return thresholds.false_alarms(self.held_out_scores, self.threshold)
+
+    def describe_outliers(self) -> str:
+        """One sentence on held-out photos that lie far above the others; empty where none does."""
+        scores = self.held_out_scores
+        far = thresholds.far_above(scores) if scores else []
+        if not far or self.threshold is None:
+            return ""
+        named = ", ".join(f"{self.held_out_names[i]} (score {scores[i]:.4g})" for i in far)
+        above = all(scores[i] > self.threshold for i in far)
+        return (
+            f"far above the other held-out photos (median {np.median(scores):.4g}): {named}; "
+            f"{'not counted' if above else 'counted'} for the threshold. Take away what shows a "
+            "defect, and --retrain"
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class _Predictions:
@@ -62,6 +97,7 @@ class _Predictions:
     windows: list[int]  # of each
     medians: list[float]  # of the pixels of each photo's map
     largest: list[float]  # pixel of each
+    names: list[str]  # of the photos, below config.data.root
 
 
 def load_or_choose(
@@ -76,11 +112,12 @@ def load_or_choose(
 ) -> Calibration:
     """The calibration by the photos that were held out when training began.
 
-    The threshold is ``threshold_at_rate`` of their scores, and the pixel threshold that of their
+    The threshold is ``thresholds.choose`` of their scores, and the pixel threshold that of their
     largest pixels: of the normal photos at most that share has a pixel above it. The map's range is
     that of the method; of a map of distances it begins at the median of the photos' medians, and
-    ends three times as far from there as the pixel threshold. Where no photo is held out there is
-    no threshold, and up to 64 training photos give the range, which makes pictures brighter.
+    ends three times as far from there as the pixel threshold. With fewer held-out photos than
+    ``LEAST_HELD_OUT`` there is neither threshold; where there are none, up to 64 training photos
+    give the range, which makes pictures brighter.
 
     What the detector says of the photos is stored beside the weights: so another
     ``config.evaluation.false_alarm_rate`` needs no photos. It is made again where the weights, the
@@ -116,18 +153,21 @@ def load_or_choose(
         "photos": looked_at,
     }
     stored = files.read_json(path)
-    if all(stored.get(key) == value for key, value in depends_on.items()):
-        predictions = _Predictions(**stored["predictions"])
-    else:
-        predictions = _predict(detector, split.paths(config, looked_at), tile)
+    predictions = _stored(stored, depends_on)
+    is_new = predictions is None
+    if is_new:
+        predictions = _predict(detector, split.paths(config, looked_at), sorted(looked_at), tile)
     if accepted is not None:
         return _calibrate(config, photos, predictions, accepted)
     taken = _taken(directory, depends_on) if photos.held_out and not (tile or variant) else []
     found = _calibrate(config, photos, predictions, taken)
+    if is_new and (said := found.describe_outliers()):
+        console.note(f"{category}: {said}")
     content = {
         "threshold": found.threshold,
         "pixel_threshold": found.pixel_threshold,
         "false_alarm_rate": found.false_alarm_rate,
+        "false_alarms": found.false_alarms._asdict() if found.false_alarms else None,
         **depends_on,
         "predictions": dataclasses.asdict(predictions),
     }
@@ -182,11 +222,13 @@ def _taken(directory: Path, depends_on: dict) -> list[Measured]:
     return [*taken.accepted.values()]
 
 
-def threshold_at_rate(scores: Sequence[float], rate: float) -> float:
-    """The least of ``scores`` that at most this share of them exceeds."""
-    # Rounded, since 0.29 * 100 is 28.999999999999996.
-    above = math.floor(round(rate * len(scores), 9))
-    return float(sorted(scores)[max(len(scores) - 1 - above, 0)])
+def _stored(stored: Mapping[str, Any], depends_on: Mapping[str, Any]) -> _Predictions | None:
+    """What an earlier run found, where it depends on the same; else None."""
+    if not all(stored.get(key) == value for key, value in depends_on.items()):
+        return None
+    # Earlier files hold no names: those of all photos, unless some were unreadable.
+    found = _Predictions(**{"names": sorted(depends_on["photos"])} | stored["predictions"])
+    return found if len(found.names) == len(found.scores) else None
 
 
 def _calibrate(
@@ -197,26 +239,30 @@ def _calibrate(
 ) -> Calibration:
     rate = config.evaluation.false_alarm_rate
     low = float(np.median([*predictions.medians, *(m.median for m in accepted)]))
-    largest = [*predictions.largest, *(m.largest for m in accepted)]
-    scores = [*predictions.scores, *(m.score for m in accepted)]
-    pixel_threshold = threshold_at_rate(largest, rate)
+    pixel_threshold = thresholds.choose(predictions.largest, [m.largest for m in accepted], rate)
+    threshold = thresholds.choose(predictions.scores, [m.score for m in accepted], rate)
     high = low + _REACH * (pixel_threshold - low)
+    enough = bool(photos.held_out) and len(predictions.scores) >= LEAST_HELD_OUT
     return Calibration(
-        threshold=threshold_at_rate(scores, rate) if photos.held_out else None,
+        threshold=threshold if enough else None,
         map_range=get_method(config).map_range(config) or (low, high),
         false_alarm_rate=rate,
         num_held_out_normal=len(predictions.scores) if photos.held_out else 0,
         max_windows=max(predictions.windows),
         imported=photos.imported,
-        pixel_threshold=pixel_threshold if photos.held_out else None,
+        pixel_threshold=pixel_threshold if enough else None,
         num_accepted=len(accepted),
         held_out_scores=tuple(predictions.scores) if photos.held_out else (),
+        held_out_names=tuple(predictions.names) if photos.held_out else (),
     )
 
 
-def _predict(detector: Detector, paths: Sequence[str], tile: bool) -> _Predictions:
-    """Of readable photos."""
-    found, reason = _Predictions([], [], [], []), ""
+def _predict(
+    detector: Detector, paths: Sequence[str], names: Sequence[str], tile: bool
+) -> _Predictions:
+    """Of readable photos; ``names`` are those of ``paths``."""
+    found, reason = _Predictions([], [], [], [], []), ""
+    name_of = dict(zip(paths, names, strict=True))
     with CountProgress(len(paths), "normal photos") as progress:
         for result in itertools.chain.from_iterable(batching.score_photos(detector, paths, tile)):
             progress.update(1)
@@ -226,6 +272,7 @@ def _predict(detector: Detector, paths: Sequence[str], tile: bool) -> _Predictio
                 found.windows.append(result.num_windows)
                 found.medians.append(median)
                 found.largest.append(largest)
+                found.names.append(name_of[result.path])
                 continue
             reason = result.reason
             if detector.config.data.on_bad_image == "fail":

@@ -111,10 +111,7 @@ class Learning:
     async def _proposed(self) -> tuple[dict[str, Any], Calibration, dict[str, Measured]]:
         before = self._service.calibration
         if before.threshold is None:
-            raise LearningError(
-                "no photo was held out when training began, so there is no threshold to move: "
-                "train with config.data.validation_share above 0"
-            )
+            raise LearningError(f"there is no threshold to move: {before.why_no_threshold}")
         accepted = await self._measure(self._corrections.of("good"))
         defects = await self._measure(self._corrections.of("defect"))
         after = await asyncio.to_thread(self._choose, [*accepted.values()])

@@ -11,17 +11,18 @@ from diffad_jax.data import advice
 @pytest.mark.parametrize(
     ("normal", "held_out", "rate", "said"),
     [
-        (190, 19, 0.05, None),
-        (180, 18, 0.05, "1 in 19 new good photos"),
-        (5, 1, 0.05, "1 in 2 new good photos.*For 5 % hold out 19: take 95 photos"),
-        (5, 1, 0.5, None),
-        (3, 0, 0.05, "none held out: there is no threshold, so no verdict"),
-        (10, 1, 0.0, None),
-        (10, 1, 1.0, None),
+        (57, 19, 0.05, None),
+        (20, 6, 0.05, "1 in 7 new good photos.*For 5 % hold out 19: take 57 photos"),
+        (200, 20, 0.01, "1 in 21 new good photos.*For 1 % hold out 99: take 990 photos"),
+        (5, 1, 0.05, "1 held out: there is no threshold, which takes 6, .*take 18 photos or more"),
+        (3, 1, 1.0, "there is no threshold"),
+        (40, 0, 0.05, "none held out: there is no threshold.*config.data.validation_share above 0"),
+        (20, 6, 0.0, None),
+        (20, 6, 1.0, None),
     ],
 )
 def test_few_photos(normal, held_out, rate, said):
-    found = advice.few_photos(normal, held_out, rate)
+    found = advice.few_photos(normal, held_out, rate, 0.1)
     if said is None:
         assert found == []
     else:

@@ -74,8 +74,8 @@ def test_prepared_on_first_use_with_the_pixels_of_read_image(builder, root):
             )
             assert example["label"] == 0 and example["has_mask"] and not example["mask"].any()
             assert example["mask"].shape == (*want.shape[:2], 1)
-    assert len(seen) == 13 and list(seen.values()).count("validation") == 3
-    assert builder.info.splits["train"].num_examples == 10
+    assert len(seen) == 13 and list(seen.values()).count("validation") == 4
+    assert builder.info.splits["train"].num_examples == 9
 
 
 def test_test_photos_with_their_masks(builder):

@@ -30,6 +30,7 @@ def place(tmp_path, tiny_config):
 
 @pytest.fixture
 def look(place, tiny_config):
+    tiny_config.data.validation_share = 0.1
     return lambda: inspect.inspect_category(tiny_config, "tiles", place.parent / "report")
 
 
@@ -78,7 +79,7 @@ def test_counts_sizes_modes_and_formats(place, look):
         },
         "modes": {"RGB": 7, "L": 1},
         "formats": {"PNG": 7, "JPEG": 1},
-        "held_out": 1,
+        "held_out": 2,
     }
     assert summary["test"]["by_type"] == {"scratch": 2, "good": 1}
     assert summary["unreadable"] == [] and summary["duplicates"] == NOTHING
@@ -207,7 +208,7 @@ def test_recommendations(place, look):
     save(place / "train/good/grey.png", RNG.integers(0, 256, (20, 20), np.uint8))
     summary = look()
     few, shapes, grey, light = (s for s in summary["advice"] if "at once" not in s)
-    assert few.startswith("31 normal photos, 3 held out: 1 in 4 new good photos")
+    assert few.startswith("31 normal photos, 10 held out: 1 in 11 new good photos")
     assert "1.00 to 1.50" in shapes and "1 of 32 photos are grey" in grey
     assert light.startswith("1 normal photo under other light") and dark in light
     assert "1 photo for training and testing at once" in "\n".join(summary["advice"])
@@ -268,7 +269,7 @@ def test_the_program(place):
     root = Path(__file__).parents[2]
     result = subprocess.run(command, cwd=root, capture_output=True, text=True, env=os.environ)
     assert result.returncode == 0, result.stderr
-    assert "training photos       good (6); 1 of them held out" in result.stdout
+    assert "training photos       good (6); 4 of them held out" in result.stdout
     assert "unreadable, test      1\n" in result.stdout and bad in result.stdout
     assert f"evaluation will stop at this test file: {bad}" in result.stderr
     names = {f.name for f in (output / "tiles").iterdir()}

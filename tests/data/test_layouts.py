@@ -247,8 +247,9 @@ def test_long_and_foreign_names(tmp_path):
 
 @pytest.mark.parametrize(
     ("count", "share", "held_out"),
-    [(10, 0.3, 3), (10, 0.01, 1), (1, 0.5, 0), (10, 0.0, 0), (4, 1.0, 2), (2, 0.5, 0), (3, 0.1, 1)],
-)
+    [(10, 0.6, 6), (10, 0.01, 3), (1, 0.5, 0), (10, 0.0, 0), (4, 1.0, 2), (2, 0.5, 0), (3, 0.1, 1),
+     (18, 0.1, 6), (56, 0.1, 18), (57, 0.1, 19), (150, 0.1, 19), (200, 0.1, 20)],
+)  # fmt: skip
 def test_validation_split(count, share, held_out):
     records = [layouts.Record(f"{i}.png", "train", "good", None) for i in range(count)]
     train, validation = layouts.split_validation(records, share, seed=0)

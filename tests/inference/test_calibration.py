@@ -12,7 +12,7 @@ from PIL import Image
 from diffad_jax.commands.record import record
 from diffad_jax.data import recorded, split
 from diffad_jax.data.layouts import DataError
-from diffad_jax.inference.calibration import load_or_choose, threshold_at_rate
+from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.training.held_out import load_split
 from diffad_jax.types import Prediction
 
@@ -59,7 +59,7 @@ def folder(tmp_path, tiny_config):
 
 def test_the_split_is_kept_when_photos_are_added(folder):
     before = folder.split()
-    assert len(before.held_out) == 2 and len(before.train) == 18
+    assert len(before.held_out) == 6 and len(before.train) == 14
     assert all(len(h) == 64 for h in (before.train | before.held_out).values())
     for i in range(10):
         folder.add(f"0{i}_more.png", 250)
@@ -74,7 +74,7 @@ def test_every_later_threshold_is_of_the_photos_held_out_then(folder):
     for options in ({}, {"tile": True}):
         assert folder.choose(**options).threshold == pytest.approx(wanted)
     folder.config.evaluation.smoothing = 1
-    assert folder.choose().num_held_out_normal == 2
+    assert folder.choose().num_held_out_normal == 6
     (folder.directory / "threshold.json").unlink()
     assert folder.choose().threshold == pytest.approx(wanted)
 
@@ -82,9 +82,9 @@ def test_every_later_threshold_is_of_the_photos_held_out_then(folder):
 def test_a_threshold_of_other_held_out_photos_is_not_taken(folder):
     before = folder.choose()
     photos = folder.split()
-    moved = dict([*photos.train.items()][-1:])
+    moved = dict([*photos.train.items()][-7:])
     split.write(folder.directory, photos._replace(held_out=moved))
-    assert folder.choose().num_held_out_normal == 1
+    assert folder.choose().num_held_out_normal == 7
     assert folder.choose().threshold != before.threshold
 
 
@@ -106,7 +106,7 @@ def test_a_held_out_photo_that_is_not_as_it_was_is_named(folder, tmp_path, chang
     name = next(iter(folder.split().held_out))
     path = tmp_path / "data" / name
     path.unlink() if change == "gone" else folder.add(path.name, 1)
-    with pytest.raises(DataError, match=f"1 of 2 normal photos.*{name}"):
+    with pytest.raises(DataError, match=f"1 of 6 normal photos.*{name}"):
         folder.choose()
 
 
@@ -132,23 +132,6 @@ def test_a_recording_holds_its_split(folder, tmp_path):
         recorded.RecordingError, match=r"shows photos that .*photos\.json holds out"
     ):
         load_split(config, other, "tiles")
-
-
-@pytest.mark.parametrize(
-    ("count", "rate", "above"),
-    [(20, 0.05, 1), (20, 0.0, 0), (20, 0.049, 0), (100, 0.29, 29), (30, 0.1, 3), (7, 1.0, 6),
-     (1, 0.5, 0), (10, 0.7, 7), (3, 1 / 3, 1)],
-)  # fmt: skip
-def test_so_many_scores_exceed_the_threshold(count, rate, above):
-    scores = np.random.default_rng(0).permutation(count).astype(float)
-    threshold = threshold_at_rate(scores, rate)
-    assert np.sum(scores > threshold) == above
-    assert threshold in scores and isinstance(threshold, float)
-
-
-def test_equal_scores_count_together():
-    assert threshold_at_rate([1.0, 2.0, 2.0, 2.0], 0.5) == 2.0
-    assert threshold_at_rate([1.0, 1.0, 1.0, 2.0], 0.25) == 1.0
 
 
 def test_the_stored_file_says_what_it_stands_on(folder):
@@ -178,6 +161,50 @@ def test_without_held_out_photos_there_is_no_threshold(folder):
     folder.config.data.validation_share = 0.0
     found = folder.choose()
     assert found.threshold is None and found.pixel_threshold is None
+
+
+def test_with_too_few_held_out_photos_there_is_no_threshold(folder):
+    for i in range(17, 20):
+        (folder.directory.parents[1] / f"data/tiles/train/good/{i}.png").unlink()
+    found = folder.choose()
+    assert found.threshold is None and found.pixel_threshold is None
+    assert found.false_alarms is None and len(found.held_out_scores) == 5
+    assert "5 held-out normal photos are too few" in found.why_no_threshold
+    assert "18 good photos or more" in found.why_no_threshold
+    assert json.loads((folder.directory / "threshold.json").read_text())["threshold"] is None
+    assert folder.choose(threshold=0.5).threshold == 0.5
+
+
+def test_an_outlier_is_named_and_does_not_choose(folder, capsys):
+    second = folder.choose().threshold
+    (folder.directory / "threshold.json").unlink()
+    (folder.directory / split.FILE).unlink()
+    held_out = sorted(folder.split().held_out)
+    (folder.directory / split.FILE).unlink()
+    name = held_out[-1].rpartition("/")[2]  # the brightest
+    for each in held_out:  # closer together than an eighth of what parts them from the outlier
+        each = each.rpartition("/")[2]
+        folder.add(each, 250 if each == name else 100 + int(each[:2]))
+    found = folder.choose()
+    assert found.threshold < second and found.threshold < 130 / 255
+    assert found.pixel_threshold == found.threshold
+    said = capsys.readouterr().err
+    assert f"{name} (score 0.9804); not counted for the threshold" in said
+    assert (found.false_alarms.above, found.false_alarms.of) == (1, 6)
+    folder.config.evaluation.false_alarm_rate = 0.0
+    assert folder.choose().threshold == pytest.approx(250 / 255)
+    assert "; counted for the threshold" in folder.choose().describe_outliers()
+    assert capsys.readouterr().err == ""  # it is told once
+
+
+def test_scores_of_an_earlier_version_serve_on(folder):
+    before = folder.choose()
+    path = folder.directory / "threshold.json"
+    stored = json.loads(path.read_text())
+    del stored["predictions"]["names"], stored["false_alarms"]
+    path.write_text(json.dumps(stored))
+    folder.config.data.root = "nowhere"
+    assert folder.choose() == before
 
 
 def test_a_read_only_folder_takes_another_rate_and_keeps_nothing(folder, monkeypatch, capsys):

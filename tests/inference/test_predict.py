@@ -138,7 +138,6 @@ def test_a_half_written_line_is_scored_again(line, capsys, cut):
     ],
 )
 def test_rows_of_other_weights_or_settings_are_replaced_only_if_asked(line, change, reason):
-    line.config.data.validation_share = 0.3
     line.add("a.png", 50)
     line()
     before = line.rows()
@@ -379,7 +378,7 @@ def test_a_held_out_photo_that_is_damaged_stops_unless_skipped(line, tmp_path):
     with pytest.raises(ValueError, match="is no image that can be decoded"):
         load_or_choose(line.config, line.workdir, "tiles", line.detector)
     line.config.data.on_bad_image = "skip"
-    with pytest.raises(ValueError, match="none of 2 normal photos could be read"):
+    with pytest.raises(ValueError, match="none of 12 normal photos could be read"):
         load_or_choose(line.config, line.workdir, "tiles", line.detector)
 
 

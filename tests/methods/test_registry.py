@@ -178,28 +178,28 @@ def grown(make, tmp_path, photos):
             return (self.directory / "padim" / "1").stat().st_mtime_ns
 
     Grown.config.data.root = str(root)
-    Grown.config.data.validation_share = 0.2
+    Grown.config.data.validation_share = 0.4
     Grown().train()
     return Grown()
 
 
 def test_added_photos_are_named_and_recalibrate_without_training(grown, capsys):
     before = split.read(grown.directory)
-    assert len(before.held_out) == 2
+    assert len(before.held_out) == 4
     grown.add(5)
     fitted = grown.fitted()
     capsys.readouterr()
     grown.train()
     said = capsys.readouterr().err
-    assert "trained on 8 photos with 2 held out, 10 in all; the folder has 15: 5 added" in said
+    assert "trained on 6 photos with 4 held out, 10 in all; the folder has 15: 5 added" in said
     assert "--retrain" in said and "--recalibrate" in said and "finished before" in said
     assert split.read(grown.directory) == before
     grown.train(recalibrate=True)
     after = split.read(grown.directory)
-    assert after.train == before.train and len(after.held_out) == 7
+    assert after.train == before.train and len(after.held_out) == 9
     assert grown.fitted() == fitted
     found = json.loads((grown.workdir / "metrics.json").read_text())["categories"]["tiles"]
-    assert found["verdicts"][0]["chosen_on"] == "7 held-out normal photos"
+    assert found["verdicts"][0]["chosen_on"] == "9 held-out normal photos"
     capsys.readouterr()
     grown.train()
     assert "added" not in capsys.readouterr().err
@@ -211,7 +211,7 @@ def test_what_recalibration_held_out_can_be_trained_on(grown, way):
     grown.train(recalibrate=True)
     grown.train(**{way: True})
     after = split.read(grown.directory)
-    assert len(after.train) == 12 and len(after.held_out) == 3 and not after.recalibrated
+    assert len(after.train) == 9 and len(after.held_out) == 6 and not after.recalibrated
     fitted = grown.fitted()
     grown.train(**{way: True})
     assert grown.fitted() == fitted
@@ -223,7 +223,7 @@ def test_weights_that_are_trained_on_stay_strangers_to_what_is_held_out(grown):
     grown.add_new(5)
     grown.train(finetune=True)
     after = split.read(grown.directory)
-    assert len({*after.held_out.values()}) == 4 and len(after.held_out | after.train) == 20
+    assert len({*after.held_out.values()}) == 8 and len(after.held_out | after.train) == 20
     assert not {*after.held_out.values()} & {*before.train.values()}
     assert before.train.items() <= after.train.items()
     assert not {*after.held_out.values()} & {*after.train.values()}
@@ -245,7 +245,7 @@ def test_retraining_on_what_is_there_and_only_once(grown, capsys):
     grown.add(5)
     grown.train(retrain=True)
     after = split.read(grown.directory)
-    assert len(after.train) == 12 and len(after.held_out) == 3
+    assert len(after.train) == 9 and len(after.held_out) == 6
     fitted = grown.fitted()
     capsys.readouterr()
     grown.train(retrain=True)  # such as after a kill
@@ -271,13 +271,13 @@ def test_a_changed_backbone_is_named_and_fitted_anew_if_asked(grown, weights_fil
 def test_a_split_that_is_lost_is_not_drawn_anew_from_other_photos(grown):
     (grown.directory / split.FILE).unlink()
     grown.train()  # the photos are the same
-    assert len(split.read(grown.directory).held_out) == 2
+    assert len(split.read(grown.directory).held_out) == 4
     (grown.directory / split.FILE).unlink()
     grown.add(5)
     with pytest.raises(DataError, match=r"photos\.json is lost, and tiles holds other photos than"):
         grown.train()
     grown.train(retrain=True)
-    assert len(split.read(grown.directory).held_out) == 3
+    assert len(split.read(grown.directory).held_out) == 6
 
 
 @pytest.mark.parametrize(("count", "share"), [(2, 0.1), (10, 0.0)])
