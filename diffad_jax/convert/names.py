@@ -2,7 +2,8 @@
 
 Each list is read off the module's own parameters, so nothing can be forgotten, and serves both
 directions. Sources: CompVis latent-diffusion (autoencoder, denoiser), taming-transformers
-(discriminator), DRAEM (segmenter), diffusers' ``AutoencoderKL``, torchvision's VGG16, LPIPS.
+(discriminator), DRAEM (segmenter), diffusers' ``AutoencoderKL``, torchvision's VGG16, LPIPS,
+DINOv2.
 """
 
 import dataclasses
@@ -15,13 +16,15 @@ import numpy as np
 
 from diffad_jax.models import layers
 from diffad_jax.models.autoencoder import Autoencoder
+from diffad_jax.models.dinov2 import LAYERS, PATCH, Dinov2
 from diffad_jax.models.discriminator import Discriminator
 from diffad_jax.models.lpips import DEPTHS, Lpips
 from diffad_jax.models.reconstructor import Reconstructor
 from diffad_jax.models.segmenter import Segmenter
 from diffad_jax.models.unet import UNet
 
-_LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+_LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var",
+           "ls1": "ls1.gamma", "ls2": "ls2.gamma"}  # fmt: skip
 _BLOCK = {"norm_1": "norm1", "conv_1": "conv1", "norm_2": "norm2", "conv_2": "conv2"}
 
 
@@ -33,7 +36,8 @@ class Pair:
       path: ours, collection first: ("params", "encoder", "conv_in", "kernel").
       shape: ours.
       name: theirs.
-      layout: how theirs is laid out: conv (OIHW), conv_1d (OI1), linear (OI), head (1C11), vector.
+      layout: how theirs is laid out: conv (OIHW), conv_1d (OI1), linear (OI), head (1C11);
+        as ours: tokens (1NC), vector.
       colour: our axis that holds colour channels in threes; None where there is none.
     """
 
@@ -177,6 +181,15 @@ def lpips(module: Lpips) -> list[Pair]:
     return _pairs(module, (_zeros(16, 3), _zeros(16, 3)), words)
 
 
+def dinov2(module: Dinov2) -> list[Pair]:
+    """The names of the published code."""
+    words = {name: name for name in ("cls_token", "pos_embed", "register_tokens")}
+    words |= {"patch_embed": "patch_embed.proj", "qkv": "attn.qkv", "proj": "attn.proj",
+              "fc1": "mlp.fc1", "fc2": "mlp.fc2"}  # fmt: skip
+    words |= {name: f"blocks.{i}" for i, name in enumerate(LAYERS)}
+    return _pairs(module, (_zeros(PATCH, 3),), words)
+
+
 def _autoencoder(
     module: Autoencoder,
     words: dict[str, str],
@@ -221,10 +234,10 @@ def _pairs(
         inner, last = "/".join(path[1:-1]), path[-1]
         name = words.get(inner) or ".".join(words.get(part, part) for part in path[1:-1])
         name = f"{name}.{_LEAVES.get(last, last)}" if inner else words[last]
-        usual = {1: "vector" if inner else "head", 2: "linear", 4: "conv"}[len(leaf.shape)]
+        kinds = {1: "vector" if inner else "head", 2: "linear", 3: "tokens", 4: "conv"}
         unusual = layout(path) if layout and last == "kernel" else ""
         colour = colours.get("/".join(path[1:]))
-        pairs.append(Pair(path, leaf.shape, name, unusual or usual, colour))
+        pairs.append(Pair(path, leaf.shape, name, unusual or kinds[len(leaf.shape)], colour))
     return pairs
 
 

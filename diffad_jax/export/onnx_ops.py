@@ -25,7 +25,8 @@ ELEMENT_WISE = {
 }  # fmt: skip
 UNARY = {
     "exp": "Exp", "log": "Log", "neg": "Neg", "abs": "Abs", "sign": "Sign", "floor": "Floor",
-    "sqrt": "Sqrt", "cos": "Cos", "sin": "Sin", "logistic": "Sigmoid", "stop_gradient": "Identity",
+    "sqrt": "Sqrt", "cos": "Cos", "sin": "Sin", "erf": "Erf", "logistic": "Sigmoid",
+    "stop_gradient": "Identity",
 }  # fmt: skip
 
 
@@ -357,6 +358,7 @@ RULES: dict[str, Rule] = {
     "or": _bits("Or", "BitwiseOr"),
     "xor": _bits("Xor", "BitwiseXor"),
     "rsqrt": _rsqrt,
+    "square": lambda b, eqn, inputs: b.op("Mul", *inputs, *inputs),
     "integer_pow": _integer_pow,
     "is_finite": _is_finite,
     "convert_element_type": _convert,

@@ -13,6 +13,13 @@ from diffad_jax.methods import filters
 from diffad_jax.methods.computing import compute_dtype
 from diffad_jax.methods.contract import Pretrained
 from diffad_jax.methods.train_state import Params
+from diffad_jax.models.dinov2 import (
+    Dinov2,
+    dinov2_vitb14,
+    dinov2_vitb14_reg,
+    dinov2_vits14,
+    dinov2_vits14_reg,
+)
 from diffad_jax.models.efficientnet_lite import (
     EfficientNetLite,
     efficientnet_lite0,
@@ -25,8 +32,12 @@ from diffad_jax.types import height_width, to_float
 
 NAME = "backbone"  # of a network's weights among the earlier ones
 Config = ml_collections.ConfigDict | ml_collections.FrozenConfigDict
-Backbone = EfficientNetLite | Inception | ResNet
+Backbone = Dinov2 | EfficientNetLite | Inception | ResNet
 _NETWORKS = {
+    "dinov2_vitb14": dinov2_vitb14,
+    "dinov2_vitb14_reg": dinov2_vitb14_reg,
+    "dinov2_vits14": dinov2_vits14,
+    "dinov2_vits14_reg": dinov2_vits14_reg,
     "efficientnet_lite0": efficientnet_lite0,
     "efficientnet_lite2": efficientnet_lite2,
     "inception_v3": Inception,
@@ -49,8 +60,8 @@ SECTION = section(
         use=RUN,
         place=True,
     ),
-    # The networks' files in models/ list them. The paper of PaDiM takes layer1, layer2, layer3 of a
-    # ResNet: as here, maps 4, 8 and 16 times smaller than the photo.
+    # docs/methods.md names some of each network, its file in models/ all. The paper of PaDiM takes
+    # layer1, layer2, layer3 of a ResNet: as here, maps 4, 8 and 16 times smaller than the photo.
     layers=Field(("stage2", "stage3", "stage5"), "from the shallowest to the deepest"),
 )
 
@@ -69,8 +80,8 @@ def pretrained(config: Config) -> Pretrained:
     """See ``contract.Stage``.
 
     Raises:
-      ConfigError: as ``trained_by_others``; a layer is unknown, or the photos are too small for
-        the network.
+      ConfigError: as ``trained_by_others``; a layer is unknown, or the network cannot take photos
+        of this size.
     """
     c = config.backbone
     found = trained_by_others(c.name, network(config), "backbone.weights", c.weights)
@@ -115,7 +126,7 @@ def map_shapes(config: Config) -> list[tuple[int, int, int]]:
     """(h, w, c) of each of ``config.backbone.layers``; nothing is computed.
 
     Raises:
-      ValueError: a layer is unknown, or ``config.image_size`` too small.
+      ValueError: a layer is unknown, or the network cannot take ``config.image_size``.
     """
     pixels = jax.ShapeDtypeStruct((1, *height_width(config.image_size), 3), np.uint8)
 

@@ -8,8 +8,10 @@ from diffad_jax.errors import ConfigError, UserError
 from diffad_jax.methods.registry import check_config, get_method
 from diffad_jax.types import Size
 
-_STEP, _REACH = 8, 256  # pixels: the sizes that are tried, and how far
-_MOST_WORK_AT = 512  # a size that any network takes that takes any
+# Sizes that are tried, in pixels, and how far: multiples of 8 suit networks of convolutions, those
+# of 14 the vision transformers.
+_STEPS, _REACH = (8, 14), 256
+_MOST_WORK_AT = (512, 504)  # a network that takes any size takes one of these
 
 
 def check_sizes(config: ml_collections.ConfigDict) -> None:
@@ -21,7 +23,8 @@ def check_sizes(config: ml_collections.ConfigDict) -> None:
     """
     if not (fault := _fault(config, config.image_size)):
         return
-    if other := _fault(config, _MOST_WORK_AT):
+    other, *rest = (_fault(config, size) for size in _MOST_WORK_AT)
+    if other and all(rest):
         if isinstance(other.error, UserError):
             raise other.error
         raise ConfigError(f"the network of stage {other.stage} cannot be: {other.error}")
@@ -32,12 +35,13 @@ def check_sizes(config: ml_collections.ConfigDict) -> None:
 
 
 def _near(config: ml_collections.ConfigDict) -> list[Size]:
-    """The nearest multiples of 8 below and above that work; of a pair, one pair."""
+    """The nearest multiples of 8 or 14 below and above that work; of a pair, one pair."""
     size = config.image_size
     if not isinstance(size, int):
         return [found] if (found := multiples_that_fit(config, size)) else []
-    below = range((size - 1) // _STEP * _STEP, max(size - _REACH, 0), -_STEP)
-    above = range((size // _STEP + 1) * _STEP, size + _REACH, _STEP)
+    near = range(max(size - _REACH, 1), size + _REACH)
+    tried = [s for s in near if any(s % step == 0 for step in _STEPS)]
+    below, above = (s for s in reversed(tried) if s < size), (s for s in tried if s > size)
     found = (next((s for s in sizes if not _fault(config, s)), 0) for sizes in (below, above))
     return [s for s in found if s]
 
@@ -45,8 +49,8 @@ def _near(config: ml_collections.ConfigDict) -> list[Size]:
 def multiples_that_fit(
     config: ml_collections.ConfigDict, sides: tuple[float, float]
 ) -> tuple[int, int] | None:
-    """The nearest (height, width) in multiples of 8, 16, … that all networks take, if any."""
-    for step in (8, 16, 32, 64, 128):
+    """The nearest (height, width) in multiples of 8, 14, 16, … that all networks take, if any."""
+    for step in (*_STEPS, 16, 32, 64, 128):
         height, width = (max(int(side / step + 0.5), 1) * step for side in sides)
         if not _fault(config, (height, width)):
             return height, width

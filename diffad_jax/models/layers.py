@@ -9,6 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 Dtype = Any  # what jnp.dtype takes: the compute dtype
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's photos, RGB in [0, 1]
+
+
+def imagenet_standardised(image: jax.Array) -> jax.Array:
+    """[b, h, w, 3] RGB in [0, 1] -> float32: as networks want it that were trained on ImageNet."""
+    mean, std = (np.asarray(x, np.float32)[None, None, None] for x in (_MEAN, _STD))
+    return (image.astype(jnp.float32) - mean) / std
 
 
 def torch_uniform(fan_in: int) -> Callable[..., jax.Array]:

@@ -1,15 +1,37 @@
 """Where trained weights of the networks are published.
 
-Torchvision's files carry the first eight digits of their SHA-256 in their names. The whole digests
-here are those that several independent projects state for these addresses, and each begins as its
-file's name says. The heads of LPIPS were hashed from the repository itself, at this commit.
+Their publishers give no whole SHA-256: torchvision's files carry its first eight digits in their
+names, DINOv2's none. The digests here are those that several independent projects state for these
+addresses, and each of torchvision's begins as its name says. The heads of LPIPS were hashed from
+the repository itself, at this commit.
 """
 
 from diffad_jax.runtime.download import Remote
 
 _TORCHVISION = "https://download.pytorch.org/models"
+_DINOV2 = "https://dl.fbaipublicfiles.com/dinov2"
 _LPIPS = "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity"
 PUBLISHED = {
+    "dinov2_vitb14": Remote(
+        f"{_DINOV2}/dinov2_vitb14/dinov2_vitb14_pretrain.pth",
+        346_378_731,
+        "0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73",
+    ),
+    "dinov2_vitb14_reg": Remote(
+        f"{_DINOV2}/dinov2_vitb14/dinov2_vitb14_reg4_pretrain.pth",
+        346_393_545,
+        "73182a088cf94833c94b1666d1c99e02fe87e2007bff57b564fb6206e25dba71",
+    ),
+    "dinov2_vits14": Remote(
+        f"{_DINOV2}/dinov2_vits14/dinov2_vits14_pretrain.pth",
+        88_283_115,
+        "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9",
+    ),
+    "dinov2_vits14_reg": Remote(
+        f"{_DINOV2}/dinov2_vits14/dinov2_vits14_reg4_pretrain.pth",
+        88_291_785,
+        "f433177089a681826f849f194ece3bb48f4d63fb38d32fc837e3dc7a4e5641fb",
+    ),
     "resnet18": Remote(
         f"{_TORCHVISION}/resnet18-f37072fd.pth",
         46_830_571,

@@ -7,12 +7,10 @@ features mean something only with trained weights (``convert.backbone``).
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from diffad_jax.models.layers import Dtype
+from diffad_jax.models.layers import Dtype, imagenet_standardised
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")  # each but the first halves the map
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's photos, RGB in [0, 1]
 
 
 class ResNet(nn.Module):
@@ -54,8 +52,7 @@ class ResNet(nn.Module):
             raise ValueError(
                 f"a ResNet needs names of its layers, got {found}: {', '.join(LAYERS)}"
             )
-        mean, std = (np.asarray(x, np.float32)[None, None, None] for x in (_MEAN, _STD))
-        x = (image.astype(jnp.float32) - mean) / std
+        x = imagenet_standardised(image)
         x = nn.relu(self._conv("conv1", x, self.channels, 7, strides=2))
         x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         features = {}

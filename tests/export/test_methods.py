@@ -160,6 +160,7 @@ def test_diffads_choices(name, tmp_path):
     [
         ("efficientnet_lite0", ("stage2", "stage3"), 40),
         ("inception_v3", ("conv_4", "mixed"), 80),
+        ("dinov2_vits14_reg", ("block1", "block2"), 28),
     ],
 )
 def test_onnx_of_other_backbones(name, layers, size, tmp_path):

@@ -56,3 +56,16 @@ def test_photos_too_small_for_a_backbone(tmp_path):
     config.backbone.name, config.backbone.layers = "inception_v3", ("mixed_2",)
     with pytest.raises(ConfigError, match="network of stage padim: take 80"):
         check_sizes(config)
+
+
+@pytest.mark.parametrize(("size", "near"), [(256, "252 or 266"), ((256, 320), "(252, 322)")])
+def test_patches_of_a_vision_transformer(size, near):
+    config = recipes.load("patchcore")
+    config.image_size, config.backbone.weights = size, "weights.pth"
+    config.backbone.name, config.backbone.layers = "dinov2_vits14", ("block1",)
+    with pytest.raises(ConfigError) as error:
+        check_sizes(config)
+    assert str(error.value).endswith(f"the network of stage patchcore: take {near}")
+    config.backbone.layers = ("layer1",)
+    with pytest.raises(ConfigError, match="got 'layer1': block1"):
+        check_sizes(config)

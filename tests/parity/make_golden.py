@@ -10,7 +10,7 @@ import torch
 import torch_backbones
 import torch_run
 import torch_steps
-from backbone_cases import IMAGE, NETWORKS, tensors
+from backbone_cases import NETWORKS, image_for, tensors
 from parity_cases import GOLDEN, SMALL_CASES
 from steps_cases import STEPS_CASES
 
@@ -21,7 +21,8 @@ def main() -> None:
         _, _, output = torch_run.run(case, torch.float64)
         _save(case.name, {"output": torch_run.to_numpy(output)})
     for name, network in NETWORKS.items():
-        found = torch_backbones.run(network, tensors(network), IMAGE, torch.float64)
+        image = image_for(network)
+        found = torch_backbones.run(network, tensors(network), image, torch.float64)
         _save(name, {layer: found[layer] for layer in network.names})
     for case in STEPS_CASES:
         metrics, parameters = torch_steps.run(case)

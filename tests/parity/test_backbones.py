@@ -1,18 +1,20 @@
 """Feature extractors against PyTorch with the same weights, read from files as published."""
 
+import functools
 import importlib.util
 
 import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-from backbone_cases import IMAGE, NETWORKS, tensors
-from parity_cases import GOLDEN, TOLERANCE, relative_error
+from backbone_cases import IMAGE, NETWORKS, image_for, tensors
+from parity_cases import GOLDEN, TOLERANCE, formula_normal, relative_error
 from sklearn.datasets import load_sample_image
 
 from diffad_jax.convert import sources, torch_file
 from diffad_jax.convert.backbone import installed_weights, read_backbone
 from diffad_jax.convert.errors import ConvertError
+from diffad_jax.models.dinov2 import bicubic, bicubic_antialiased
 from diffad_jax.models.efficientnet_lite import LAYERS, efficientnet_lite0, efficientnet_lite2
 from diffad_jax.models.resnet import resnet18, wide_resnet50_2
 
@@ -23,7 +25,7 @@ def features(name, tmp_path):
     network, file = NETWORKS[name], tmp_path / "weights.pth"
     torch_file.write(file, tensors(network), bare=True)
     params = read_backbone(file, network)
-    return jax.jit(network.apply)({"params": params}, IMAGE)
+    return jax.jit(network.apply)({"params": params}, image_for(network))
 
 
 @each
@@ -38,12 +40,42 @@ def test_features_equal_the_recorded_ones(name, tmp_path):
 def test_features_equal_those_of_pytorch(name, tmp_path):
     import torch_backbones
 
-    theirs, ours = (
-        torch_backbones.run(NETWORKS[name], tensors(NETWORKS[name]), IMAGE),
-        features(name, tmp_path),
-    )
-    for layer in NETWORKS[name].names:
+    network, ours = NETWORKS[name], features(name, tmp_path)
+    theirs = torch_backbones.run(network, tensors(network), image_for(network))
+    for layer in network.names:
         assert relative_error(ours[layer], theirs[layer]) <= TOLERANCE, layer
+
+
+@pytest.mark.parametrize("new", [5, 23, 37, 48])
+def test_positions_are_resized_as_by_pytorch(new):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    values = formula_normal("values", (1, 1, 37, 37))
+    resize = functools.partial(torch.nn.functional.interpolate, torch.from_numpy(values))
+    scale = (new + 0.1) / 37
+    for matrix, theirs in (
+        (bicubic(37, new, scale), resize(scale_factor=(scale, scale), mode="bicubic")),
+        (bicubic_antialiased(37, new), resize(size=(new, new), mode="bicubic", antialias=True)),
+    ):
+        assert relative_error(matrix @ values[0, 0] @ matrix.T, theirs[0, 0].numpy()) <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("blocks.2.ls1.gamma"), "blocks.2.ls1.gamma is missing"),
+        (lambda t: t.update(pos_embed=np.zeros((1, 26, 12))), "pos_embed is .*26, 12.*37, 12"),
+        (
+            lambda t: t.update({"register_tokens": np.zeros((1, 4, 12))}),
+            "register_tokens is unknown",
+        ),
+    ],
+)
+def test_files_of_another_transformer_are_refused(change, message, tmp_path):
+    state = tensors(NETWORKS["dinov2"])
+    change(state)
+    torch_file.write(tmp_path / "weights.pth", state, bare=True)
+    with pytest.raises(ConvertError, match=f"weights.pth does not fit .*\n  {message}"):
+        read_backbone(tmp_path / "weights.pth", NETWORKS["dinov2"])
 
 
 def test_safetensors_and_pth_give_the_same(tmp_path):

@@ -2,18 +2,25 @@
 
 import numpy as np
 import torch
+import torch_dinov2
 import torch_efficientnet
 import torch_resnet
 
+from diffad_jax.models.dinov2 import Dinov2
+from diffad_jax.models.efficientnet_lite import EfficientNetLite
 from diffad_jax.models.resnet import ResNet
 
+_TWINS = {
+    Dinov2: torch_dinov2.Dinov2,
+    EfficientNetLite: torch_efficientnet.EfficientNetLite,
+    ResNet: torch_resnet.ResNet,
+}
 _CLASSIFIER = ("fc.", "_fc.", "_conv_head.", "_bn1.")
 
 
 def run(network, state: dict[str, np.ndarray], image: np.ndarray, dtype=torch.float32) -> dict:
     """{name: [b, h, w, c]} of all layers; ``state`` may hold a classifier too."""
-    of_resnet = isinstance(network, ResNet)
-    twin = (torch_resnet.ResNet if of_resnet else torch_efficientnet.EfficientNetLite)(network)
+    twin = _TWINS[type(network)](network)
     held = {
         k: torch.from_numpy(np.array(v)) for k, v in state.items() if not k.startswith(_CLASSIFIER)
     }
