@@ -239,7 +239,7 @@ def _exported(folder: Path) -> Detector:
         return np.asarray(predicted["score"]), np.asarray(predicted["anomaly_map"]), None
 
     return Detector(
-        category=card.get("category", folder.name),
+        category=card["category"],
         image_size=tuple(rules["size"]),
         threshold=threshold,
         scale=pictures.Scale(**card["colours"], threshold=outlined),

@@ -15,6 +15,7 @@ import diffad_jax
 from diffad_jax.commands.modes import MODES
 from diffad_jax.config import recipes, stored
 from diffad_jax.errors import ConfigError
+from diffad_jax.export import artifact
 from diffad_jax.methods.registry import get_method, sections
 from diffad_jax.runtime import console
 
@@ -64,7 +65,9 @@ def parse(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, str]:
     names = _names(values.pop("config.categories", ""))
     if name := values.pop("config", ""):
         config = recipes.load(name, method)
-    elif (workdir := flags.FLAGS.workdir) and workdir.is_dir():
+    elif (workdir := flags.FLAGS.workdir) and (workdir / artifact.CARD).exists():
+        config = stored.of_card(workdir / artifact.CARD)
+    elif workdir and workdir.is_dir():
         config = stored.of_workdir(workdir, names)
     else:
         raise ConfigError(

@@ -10,7 +10,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from diffad_jax.data import bit_depth, layouts, pictures
+from diffad_jax.data import bit_depth, corrections, layouts, pictures, split
 from diffad_jax.data.listing import expanded
 from diffad_jax.errors import ConfigError
 from diffad_jax.evaluation import (
@@ -34,6 +34,7 @@ from diffad_jax.methods.registry import get_method
 from diffad_jax.models import pretrained
 from diffad_jax.runtime import console, files
 from diffad_jax.training.fingerprint import describe_photos
+from diffad_jax.training.held_out import load_split
 
 _RESULTS = ("table.md", "table.tex", "comparison.html", "*/report.html", "*/contact_sheet.png")
 _CASES = 3  # best, median and worst photos of either class on the contact sheet
@@ -44,6 +45,7 @@ def evaluate(
     workdir: Path,
     compare: Sequence[str] = (),
     overwrite: bool = False,
+    corrections_of: Path | None = None,
 ) -> None:
     """Evaluates every category; prints one short table.
 
@@ -56,29 +58,36 @@ def evaluate(
       workdir: holds the weights.
       compare: work directories of other runs, and "paper" for the published metrics.
       overwrite: keep no earlier results.
+      corrections_of: a work directory of --mode=serve. What its inspectors corrected takes the
+        place of the test photos, see ``_corrected``; results go to ``workdir / "corrected"``.
 
     Raises:
       UserError: another run has no metrics.json.
-      ConfigError: ``config.evaluation.inception_weights`` does not fit.
+      ConfigError: ``config.evaluation.inception_weights`` does not fit; corrections are compared.
       checkpoint.CheckpointError: a category is not trained.
-      layouts.DataError: a category is missing.
+      layouts.DataError: a category is missing, or its corrections are.
       images.ImageError: a test photo or mask is unreadable; they are never skipped.
       stack.StackError: the disk is full.
     """
     started = time.monotonic()
-    files.remove_leftovers(workdir)
+    output = workdir if corrections_of is None else workdir / "corrected"
+    if corrections_of and compare:
+        raise ConfigError("--compare stands beside test photos: leave it or --corrections away")
+    files.remove_leftovers(output)
     others = [
         comparison.read_run(Path(expanded(name))) for name in compare if name != paper_results.PAPER
     ]
     inception = load_inception(config)
     results = {}
     for category in config.categories:
-        results[category] = evaluate_category(config, workdir, category, inception, overwrite)
+        results[category] = evaluate_category(
+            config, workdir, category, inception, overwrite, output, corrections_of
+        )
         console.say(f"{category}: {outputs.describe(results[category])}")
-        console.say(f"{category}: report in {workdir / category / 'report.html'}")
+        console.say(f"{category}: report in {output / category / 'report.html'}")
     found = {c: r.measured.metrics for c, r in results.items()}
     metrics_file.write_metrics(
-        workdir / "metrics.json",
+        output / "metrics.json",
         found,
         {c: outputs.extras(config, r) for c, r in results.items()},
         earlier.as_json(config),
@@ -95,12 +104,12 @@ def evaluate(
             for name in found
         }
         compared.append(tables.comparison_table(found, differences, conditions))
-    outputs.write_tables(config, workdir, results, compared)
+    outputs.write_tables(config, output, results, compared)
     console.say("\n" + tables.as_text(tables.metrics_table(found, tables.SHORT)))
     console.say(f"mask rule {outputs.mask_rule(config)}")
     for table in compared:
         console.say("\n" + tables.as_text(table))
-    console.say(f"\nall metrics in {workdir / 'metrics.json'}, table.md and table.tex")
+    console.say(f"\nall metrics in {output / 'metrics.json'}, table.md and table.tex")
 
 
 def evaluate_category(
@@ -109,6 +118,8 @@ def evaluate_category(
     category: str,
     inception: Mapping[str, Any] | None,
     overwrite: bool,
+    output: Path,
+    corrections_of: Path | None,
 ) -> outputs.Result:
     """Everything about one category; writes its report and contact sheet.
 
@@ -118,15 +129,20 @@ def evaluate_category(
       category: its name.
       inception: parameters for FID; None leaves it undefined.
       overwrite: keep no earlier results.
+      output: gets the results.
+      corrections_of: see ``evaluate``.
     """
     of_run = earlier.as_json(config)
     config = bit_depth.stored(config, workdir / category)
     detector = Detector.from_workdir(config, workdir, category)
     calibration = load_or_choose(config, workdir, category, detector)
-    results, measured = measure(config, workdir, category, detector, inception)
+    records = None
+    if corrections_of:
+        records = _corrected(config, workdir, category, detector, corrections_of)
+    results, measured = measure(config, workdir, category, detector, inception, records)
     if not overwrite:
         made_by = {category: detector.weights_hash}
-        earlier.keep(workdir / "metrics.json", _RESULTS, of_run, made_by)
+        earlier.keep(output / "metrics.json", _RESULTS, of_run, made_by)
     test, scores = results.test, results.scores
     verdicts = [
         (v, confusion(test.labels, scores, v.value)) for v in _verdicts(calibration, measured)
@@ -142,9 +158,9 @@ def evaluate_category(
         thresholds=[v for v, _ in verdicts],
         settings=outputs.settings(config, calibration),
     )
-    report.write_report(workdir / category / "report.html", content)
+    report.write_report(output / category / "report.html", content)
     if test.files:
-        _write_contact_sheet(workdir / category / "contact_sheet.png", results, calibration)
+        _write_contact_sheet(output / category / "contact_sheet.png", results, calibration)
     return outputs.Result(
         labels=test.labels,
         defect_types=test.defect_types,
@@ -163,20 +179,65 @@ def measure(
     category: str,
     detector: Detector,
     inception: Mapping[str, Any] | None,
+    records: Sequence[layouts.Record] | None = None,
 ) -> tuple[test_photos.Results, metrics.CategoryMetrics]:
     """What the detector makes of a category's test photos, and all metrics of it.
 
     Maps and pictures lie in ``workdir / category`` meanwhile; ``inception`` is as for
-    ``evaluate_category``.
+    ``evaluate_category``. ``records`` take the place of the test photos.
     """
     directory = workdir / category
-    results = test_photos.run(config, category, detector, inception, directory)
+    if records is None:
+        found = layouts.read_category(config.data.root, category, config.data.layout)
+        records = [r for r in found if r.split == "test"]
+        _name_accepted(config, category, detector, records)
+    results = test_photos.run(config, category, records, detector, inception, directory)
     memory = config.evaluation.memory_mib
     measured = metrics.find(results.test, results.scores, results.maps, config.seed, memory)
     measured.metrics.update(
         results.direct_copy | _fid(config, directory, category, results, inception)
     )
     return results, measured
+
+
+def _corrected(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    category: str,
+    detector: Detector,
+    corrections_of: Path,
+) -> list[layouts.Record]:
+    """Marked defects and accepted good photos that the detector does not know.
+
+    It knows those that it was trained on, that were held out, or that its calibration stands on.
+    """
+    photos = load_split(config, workdir / category, category)
+    known = {*photos.train.values(), *photos.held_out.values()}
+    known |= detector.taken.accepted.keys() if detector.taken else set()
+    found, left_out = corrections.as_test_photos(corrections_of, category, known)
+    if left_out:
+        console.note(
+            f"{category}: {left_out} corrected photos are left out, since training or calibration "
+            "stands on them"
+        )
+    return found
+
+
+def _name_accepted(
+    config: ml_collections.ConfigDict,
+    category: str,
+    detector: Detector,
+    records: Sequence[layouts.Record],
+) -> None:
+    """Says of how many test photos the calibration knows the labels."""
+    if detector.taken is None:
+        return
+    tested = {*split.of_records(config, records).values()}
+    if known := tested & detector.taken.accepted.keys():
+        console.note(
+            f"{category}: inspectors accepted {len(known)} of the test photos, and the calibration "
+            "stands on them: good photos called anomalous are too few"
+        )
 
 
 def _verdicts(calibration: Calibration, measured: metrics.CategoryMetrics) -> list[report.Verdict]:

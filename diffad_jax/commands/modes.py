@@ -19,7 +19,7 @@ from diffad_jax.commands.train import train_and_evaluate
 from diffad_jax.config import stored
 from diffad_jax.convert.importer import import_file
 from diffad_jax.errors import ConfigError
-from diffad_jax.export import exporter
+from diffad_jax.export import artifact, exporter
 from diffad_jax.inference import shards
 from diffad_jax.methods.registry import get_method, sections
 from diffad_jax.runtime import console
@@ -38,10 +38,13 @@ class Mode(NamedTuple):
         Raises:
           ConfigError: a flag that it needs was not given, or the config would need other weights.
         """
-        if name != "train" and any(flag.name == "workdir" for flag in self.needs):
+        if any(flag.name == "workdir" for flag in self.needs):
             workdir = _given(_WORKDIR, name)
-            proportions.settle(config, workdir)
-            _compare_with_trained(config, workdir)
+            if (workdir / artifact.CARD).exists():
+                _refuse_exported(workdir, name)
+            elif name != "train":
+                proportions.settle(config, workdir)
+                _compare_with_trained(config, workdir)
         self.run(config, *(_given(f, name) for f in self.needs), *(f.value for f in self.takes))
 
 
@@ -49,6 +52,14 @@ def _import(config: ml_collections.ConfigDict, workdir: Path, *files: Path) -> N
     import_file(config, workdir, *files)
     (category,) = config.categories
     stored.write(config, sections(get_method(config)), workdir / category, category)
+
+
+def _refuse_exported(folder: Path, mode: str) -> None:
+    if mode != "serve":
+        raise ConfigError(
+            f"--workdir={folder} is an exported folder, for --mode=serve and for its own run.py: "
+            f"--mode={mode} needs the work directory that it came from"
+        )
 
 
 def _compare_with_trained(config: ml_collections.ConfigDict, workdir: Path) -> None:
@@ -139,6 +150,11 @@ _FINETUNE = flags.DEFINE_bool(
 _RECALIBRATE = flags.DEFINE_bool(
     "recalibrate", False, "train: photos that were added choose the threshold, without training."
 )
+_CORRECTIONS = _define_path(
+    "corrections",
+    "train: photos that inspectors accepted in this work directory are trained on, too; evaluate: "
+    "what they corrected there takes the place of the test photos.",
+)
 _HOST = flags.DEFINE_string(
     "host", "127.0.0.1", "serve: an address of this machine; others than this one need a token."
 )
@@ -152,10 +168,15 @@ MODES = {
     "train": Mode(
         train_and_evaluate,
         (_WORKDIR,),
-        (_PROFILE, _RETRAIN, _FINETUNE, _RECALIBRATE),
+        (_PROFILE, _RETRAIN, _FINETUNE, _RECALIBRATE, _CORRECTIONS),
         "what is missing, then evaluate",
     ),
-    "evaluate": Mode(evaluate, (_WORKDIR,), (_COMPARE, _OVERWRITE), "metrics, tables and reports"),
+    "evaluate": Mode(
+        evaluate,
+        (_WORKDIR,),
+        (_COMPARE, _OVERWRITE, _CORRECTIONS),
+        "metrics, tables and reports",
+    ),
     "predict": Mode(
         predict_photos,
         (_WORKDIR, _INPUT, _OUTPUT),

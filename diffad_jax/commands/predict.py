@@ -18,7 +18,7 @@ from diffad_jax.errors import ConfigError
 from diffad_jax.evaluation import predictions_page
 from diffad_jax.inference import batching, shards, sources, writer
 from diffad_jax.inference.calibration import Calibration, load_or_choose
-from diffad_jax.inference.detector import Detector
+from diffad_jax.inference.detector import Detector, score_settings
 from diffad_jax.inference.sources import Photo
 from diffad_jax.inference.writer import Row
 from diffad_jax.methods.registry import get_method
@@ -115,7 +115,7 @@ def predict_photos(
             height, width = height_width(config.image_size)
             console.note(_TILE_NOTE.format(width=width, height=height))
         settings = {"category": category, "weights": detector.weights_hash}
-        settings |= batching.settings(config, tile)
+        settings |= score_settings(config, tile)
         made = writer.Made(
             settings, calibration.threshold, calibration.pixel_threshold, tuple(save)
         )

@@ -15,7 +15,7 @@ from diffad_jax.commands import proportions
 from diffad_jax.commands.evaluate import evaluate, load_inception
 from diffad_jax.config import stored
 from diffad_jax.convert import pretrained
-from diffad_jax.data import bit_depth, examples, images, recorded, split
+from diffad_jax.data import bit_depth, corrections, examples, images, recorded, split
 from diffad_jax.data.split import Split
 from diffad_jax.evaluation import cost
 from diffad_jax.methods.registry import get_method, sections
@@ -37,12 +37,14 @@ def train_and_evaluate(
     retrain: bool = False,
     finetune: bool = False,
     recalibrate: bool = False,
+    corrections_of: Path | None = None,
 ) -> None:
     """Trains the stages that are not finished, evaluates, and prints one table.
 
     Several processes only train: the others would wait for the one that evaluates.
     ``profile`` names steps to trace, see ``profiling``; ``retrain``, ``finetune`` and
-    ``recalibrate`` are for photos that were added since, see ``held_out.settle``.
+    ``recalibrate`` are for photos that were added since, see ``held_out.settle``; good photos that
+    inspectors accepted in the work directory ``corrections_of`` are trained on as well.
 
     Raises:
       lock.LockedError: another training writes to a category's folder.
@@ -54,7 +56,7 @@ def train_and_evaluate(
         with lock.hold(workdir / category):
             train_category(
                 config, workdir / category, category, profile, retrain, finetune, recalibrate,
-                categories_after=len(config.categories) - i,
+                corrections_of, categories_after=len(config.categories) - i,
             )  # fmt: skip
     if jax.process_count() == 1:
         evaluate(config, workdir)
@@ -97,6 +99,7 @@ def train_category(
     retrain: bool = False,
     finetune: bool = False,
     recalibrate: bool = False,
+    corrections_of: Path | None = None,
     categories_after: int = 0,
 ) -> None:
     """Trains or fits the stages of ``config.method``; a finished one is loaded instead.
@@ -108,7 +111,8 @@ def train_category(
     _refuse_other_work(config, directory)
     if jax.process_index() == 0:
         stored.write(config, sections(get_method(config)), directory, category)
-    photos = settle(frozen_config, directory, category, retrain, finetune, recalibrate)
+    accepted = corrections.accepted(corrections_of, category) if corrections_of else None
+    photos = settle(frozen_config, directory, category, retrain, finetune, recalibrate, accepted)
 
     def find_bit_depth() -> int:
         if "recorded" in config.data and config.data.recorded:

@@ -47,6 +47,18 @@ def read(directory: Path) -> ml_collections.ConfigDict:
         ) from error
 
 
+def of_card(path: Path) -> ml_collections.ConfigDict:
+    """The config that an exported folder's card keeps; see ``read``."""
+    try:
+        card = regular.read_json(path)
+        config = ml_collections.ConfigDict(_with_tuples(card["config"]))
+        config.categories = (card["category"],)
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        reason = getattr(error, "strerror", None) or repr(error)
+        raise ConfigError(f"cannot read {path}: {reason}; export the folder again") from error
+    return config
+
+
 def categories(workdir: Path) -> list[str]:
     """The categories of a work directory that keep a config, sorted."""
     return sorted(path.parent.name for path in workdir.glob(f"*/{_FILE}"))

@@ -1,8 +1,8 @@
 """What inspectors said of photos, and the calibrations that came of it, beside the weights.
 
 ``CATEGORY/corrections`` holds two files of JSON lines, to which lines are only added, and the
-photos by their hashes. A line counts once it ends. So whatever ends the process, everything that
-was acknowledged is there.
+photos and refitted weights that they name, by their hashes. A line counts once it ends. So whatever
+ends the process, everything that was acknowledged is there.
 """
 
 import datetime
@@ -10,11 +10,14 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffad_jax.data.layouts import DataError
+import numpy as np
+import safetensors.numpy
+
+from diffad_jax.data.layouts import NORMAL, DataError, Record
 from diffad_jax.runtime import console, files, regular
 
 FOLDER = "corrections"
@@ -22,6 +25,9 @@ LABELS = ("good", "defect", "none")  # none: an earlier one is taken back
 _MOST_BYTES, _MOST_LINE = 2**32, 2**22  # of a file, and of a line in it
 _SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"BM": ".bmp", b"II": ".tif",
              b"MM": ".tif"}  # fmt: skip
+
+
+Weights = dict[str, dict[str, np.ndarray]]  # arrays by stage and name
 
 
 class Measured(NamedTuple):
@@ -50,9 +56,10 @@ class Taken(NamedTuple):
 
     who: str
     when: str
-    detector: str
+    detector: str  # as it was trained, see ``mark``
     threshold: float  # as it was found then
-    accepted: dict[str, Measured]  # good photos, by SHA-256
+    accepted: dict[str, Measured]  # good photos, by SHA-256; measured by the weights below
+    fitted: str = ""  # SHA-256 of the file of weights that were fitted anew; empty: none were
 
 
 class Corrections:
@@ -90,9 +97,14 @@ class Corrections:
             raise DataError(f"{path} is gone or has changed: put it back, or correct it again")
         return path.read_bytes()
 
-    def take(self, taken: Taken) -> None:
-        """Adds a calibration, which counts from now on."""
+    def take(self, taken: Taken, fitted: Weights) -> None:
+        """Adds a calibration with its weights, see ``fitted``; it counts from now on."""
         with self._lock:
+            if fitted:
+                data = safetensors.numpy.save(_flat(fitted))
+                taken = taken._replace(fitted=hashlib.sha256(data).hexdigest())
+                with files.whole(_weights_file(self._folder, taken.fitted)) as temporary:
+                    temporary.write_bytes(data)
             _append(self._folder / "calibrations.jsonl", {"undo": False, **taken._asdict()})
             self.taken.append(taken)
 
@@ -104,9 +116,70 @@ class Corrections:
             self.taken.pop()
 
 
+def accepted(workdir: Path, category: str) -> dict[str, str]:
+    """SHA-256 of the good photos that inspectors accepted, by their absolute paths.
+
+    Raises:
+      DataError: ``workdir`` holds no corrections of the category.
+    """
+    folder, kept = _kept(workdir, category)
+    return {str((folder / c.file).absolute()): c.sha256 for c in kept.of("good")}
+
+
+def as_test_photos(
+    workdir: Path, category: str, known: Collection[str]
+) -> tuple[list[Record], int]:
+    """Marked defects and accepted good photos, and how many were left out: those of ``known``.
+
+    Raises:
+      DataError: ``workdir`` holds no corrections of the category; none is left.
+    """
+    folder, corrections = _kept(workdir, category)
+    kept = [*corrections.of("good"), *corrections.of("defect")]
+    found = [
+        Record(str(folder / c.file), "test", NORMAL if c.label == "good" else c.label, None)
+        for c in kept
+        if c.sha256 not in known
+    ]
+    if not found:
+        raise DataError(
+            f"{folder} holds no photo to test on: mark defects on the page of --mode=serve, and "
+            "accept good photos without recalibrating by them"
+        )
+    return found, len(kept) - len(found)
+
+
+def _kept(workdir: Path, category: str) -> tuple[Path, Corrections]:
+    folder = workdir / category / FOLDER
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not there: --corrections names a work directory of serve")
+    return folder, Corrections(workdir / category)
+
+
 def present(directory: Path) -> Taken | None:
     """The calibration that counts for a category's ``directory``; None for the first one."""
     return next(reversed(_replayed(directory / FOLDER)), None)
+
+
+def fitted(directory: Path, taken: Taken) -> Weights:
+    """The weights that were fitted anew for a calibration, by stage; empty where none were.
+
+    Raises:
+      DataError: their file is gone or has changed.
+    """
+    if not taken.fitted:
+        return {}
+    path = _weights_file(directory / FOLDER, taken.fitted)
+    if not _holds(path, taken.fitted):
+        raise DataError(
+            f"{path} is gone or has changed: put it back, or delete the line of "
+            "calibrations.jsonl that names it"
+        )
+    found: Weights = {}
+    for name, value in safetensors.numpy.load(path.read_bytes()).items():
+        stage, _, leaf = name.partition("/")
+        found.setdefault(stage, {})[leaf] = value
+    return found
 
 
 def mark(weights_hash: str, settings: dict[str, Any]) -> str:
@@ -119,6 +192,14 @@ def file_name(sha256: str, data: bytes) -> str:
     """Where a photo is kept, below the folder. Its name comes from its content alone."""
     suffix = next((s for head, s in _SUFFIXES.items() if data.startswith(head)), ".heic")
     return f"photos/{sha256}{suffix}"
+
+
+def _weights_file(folder: Path, sha256: str) -> Path:
+    return folder / "fitted" / f"{sha256}.safetensors"
+
+
+def _flat(weights: Weights) -> dict[str, np.ndarray]:
+    return {f"{stage}/{n}": np.asarray(v) for stage, w in weights.items() for n, v in w.items()}
 
 
 def now() -> str:

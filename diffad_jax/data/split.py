@@ -7,6 +7,7 @@ lies beside the weights, by name and content, and serves every threshold that is
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,13 +17,15 @@ from etils import epath
 
 from diffad_jax.data import images, layouts
 from diffad_jax.data.layouts import DataError
-from diffad_jax.runtime import files, regular
+from diffad_jax.runtime import console, files, regular
 
 FILE = "photos.json"
 _THREADS = 8
 _SHOWN = 5
 
-Hashes = dict[str, str]  # SHA-256 of a file's bytes, by its path below config.data.root
+# SHA-256 of a file's bytes, by its path below config.data.root; an absolute one for photos that
+# inspectors accepted.
+Hashes = dict[str, str]
 
 
 class Split(NamedTuple):
@@ -61,26 +64,59 @@ class Changes(NamedTuple):
     changed: list[str]
 
 
-def draw(config: ml_collections.ConfigDict, category: str) -> Split:
+def draw(config: ml_collections.ConfigDict, category: str, accepted: Hashes | None = None) -> Split:
     """The split that ``config.data`` makes of the photos that are there now.
+
+    Args:
+      config: the whole config.
+      category: its name.
+      accepted: good photos of inspectors, by absolute paths, to train on as well; those that are
+        held out or test photos, by content, are left out.
 
     Raises:
       DataError: the category is missing or empty.
     """
-    root = config.data.root
     train, held_out = layouts.normal_photos(config, category)
-    return Split(
-        *(hashes(config, [_name(root, r.file) for r in part]) for part in (train, held_out))
-    )
+    drawn = Split(of_records(config, train), of_records(config, held_out))
+    more = _allowed(config, category, drawn, accepted)
+    if accepted:
+        console.note(
+            f"{category}: {len(more)} of {len(accepted)} photos that inspectors accepted are "
+            "trained on, too; the others are held out, test photos or known"
+        )
+    return drawn._replace(train=drawn.train | more)
 
 
-def extend(config: ml_collections.ConfigDict, category: str, split: Split) -> Split:
+def accepted_in(split: Split) -> Hashes:
+    """Photos of inspectors that are trained on."""
+    return {name: sha for name, sha in split.train.items() if os.path.isabs(name)}
+
+
+def _allowed(
+    config: ml_collections.ConfigDict, category: str, split: Split, accepted: Hashes | None
+) -> Hashes:
+    """Those of ``accepted`` that are no photos of the category's folder, by content."""
+    if not accepted:
+        return {}
+    c = config.data
+    records = layouts.survey(c.root, category, c.layout).records
+    tested = of_records(config, [r for r in records if r.split == "test"])
+    known = {*tested.values(), *split.held_out.values()}
+    known |= {*split.train.values()} - {*accepted_in(split).values()}
+    return {name: sha for name, sha in accepted.items() if sha not in known}
+
+
+def extend(
+    config: ml_collections.ConfigDict, category: str, split: Split, accepted: Hashes | None = None
+) -> Split:
     """A split of the photos that are there now, for weights that begin from those of ``split``.
 
-    As many are held out as in a new draw, where so many are left that no weights have seen.
+    As many are held out as in a new draw, where so many are left that no weights have seen. Photos
+    of inspectors are never held out; ``accepted`` is as for ``draw``.
     """
-    there = draw(config, category)
-    unseen = {*there.train.values(), *there.held_out.values()} - {*split.train.values()}
+    there = draw(config, category, accepted)
+    candidates = {*there.train.values(), *there.held_out.values()} - {*accepted_in(there).values()}
+    unseen = candidates - {*split.train.values()}
     held_out = {*sorted(unseen)[: len(there.held_out)]}  # by content: as good as drawn
     photos = there.train | there.held_out
     return Split(
@@ -113,11 +149,14 @@ def write(directory: Path, split: Split) -> None:
     files.write_whole(directory / FILE, json.dumps(split._asdict(), indent=1) + "\n")
 
 
-def changes(config: ml_collections.ConfigDict, category: str, split: Split) -> Changes:
-    """How the category's normal photos differ from ``split`` today."""
+def changes(
+    config: ml_collections.ConfigDict, category: str, split: Split, accepted: Hashes | None = None
+) -> Changes:
+    """How the category's normal photos, and the ``accepted`` ones, differ from ``split`` today."""
     c = config.data
     records = layouts.read_category(c.root, category, c.layout)
     there = {_name(c.root, r.file) for r in records if r.split == "train"}
+    there |= _allowed(config, category, split, accepted).keys()
     known = split.train | split.held_out
     now = hashes(config, sorted(there & known.keys()))
     return Changes(
@@ -143,6 +182,11 @@ def paths(config: ml_collections.ConfigDict, part: Hashes) -> list[str]:
             "--retrain"
         )
     return [_path(root, n) for n in sorted(part)]
+
+
+def of_records(config: ml_collections.ConfigDict, records: Sequence[layouts.Record]) -> Hashes:
+    """As ``hashes``, of the photos of a category's folder."""
+    return hashes(config, [_name(config.data.root, r.file) for r in records])
 
 
 def hashes(config: ml_collections.ConfigDict, names: list[str]) -> Hashes:

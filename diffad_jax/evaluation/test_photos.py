@@ -44,27 +44,26 @@ class Results:
 def run(
     config: ml_collections.ConfigDict,
     category: str,
+    records: Sequence[layouts.Record],
     detector: Detector,
     inception: Mapping[str, Any] | None,
     folder: Path,
 ) -> Results:
-    """Reads and scores the test photos; those may be none.
+    """Reads and scores test photos; those may be none.
 
     Args:
       config: the whole config.
       category: its name.
+      records: the photos.
       detector: of this category.
       inception: parameters for FID.
       folder: whose disk holds the maps while they are needed; no file is left.
 
     Raises:
-      layouts.DataError: the category is missing.
       images.ImageError: a photo or mask is unreadable; none is ever skipped.
       stack.StackError: the disk is full.
     """
     size, e = height_width(config.image_size), config.evaluation
-    found = layouts.read_category(config.data.root, category, config.data.layout)
-    records = [r for r in found if r.split == "test"]
     have_masks = not any(r.is_anomalous and r.mask is None for r in records)
     rules = images.rules(config.data)
     mask_set, problems = masks.survey([r.mask for r in records if r.mask is not None], rules)

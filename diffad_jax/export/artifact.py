@@ -160,7 +160,8 @@ def _bad_field(card: Any) -> str:
     if not isinstance(card, dict):
         return "its content"
     checks: dict[str, Callable[[Any], bool]] = {
-        "format": lambda x: isinstance(x, str),
+        **dict.fromkeys(("format", "category", "method", "weights"), lambda x: isinstance(x, str)),
+        "config": lambda x: isinstance(x, dict),
         "runtime": _is_names,
         "files": _is_names,
         "inputs": lambda x: isinstance(x, dict),
@@ -171,7 +172,11 @@ def _bad_field(card: Any) -> str:
             and _is_integer(x["bit_depth"], 0, 16)
             and x["resize"] in ("bilinear", "antialias")
         ),
-        "threshold": lambda x: x is None or _is_number(x["value"]),
+        "threshold": lambda x: (
+            x is None
+            or (_is_number(x["value"]) and _is_number(x["false_alarm_rate"]))
+            and all(_is_integer(x[f"num_{n}"], 0, 2**31) for n in ("held_out_normal", "accepted"))
+        ),
         "pixel_threshold": lambda x: x is None or _is_number(x["value"]),
         "colours": lambda x: _is_number(x["low"]) and _is_number(x["high"]),
     }

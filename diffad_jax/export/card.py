@@ -89,6 +89,7 @@ def _threshold(calibration: Calibration) -> dict[str, Any] | None:
         f"{calibration.false_alarms.describe()}",
         "false_alarm_rate": calibration.false_alarm_rate,
         "num_held_out_normal": calibration.num_held_out_normal,
+        "num_accepted": calibration.num_accepted,
     }
 
 

@@ -6,7 +6,7 @@ Predicting and choosing a threshold both go this way, so a threshold fits the sc
 import functools
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import ml_collections
@@ -17,7 +17,6 @@ from diffad_jax.data.photo import Rules
 from diffad_jax.inference.detector import Detector
 from diffad_jax.inference.large import LargePhoto
 from diffad_jax.inference.tiling import Tiles
-from diffad_jax.methods.computing import compute_dtype
 from diffad_jax.methods.registry import get_method
 from diffad_jax.runtime.batches import map_ahead
 from diffad_jax.types import height_width
@@ -56,22 +55,6 @@ class _Opened(NamedTuple):
 
 
 _Window = tuple[_Opened, int, np.ndarray]  # a photo, and the number and pixels of a window
-
-
-def settings(config: ml_collections.ConfigDict, tile: bool) -> dict[str, Any]:
-    """What scores depend on besides the photo and the weights (which fit no other fields)."""
-    fields = {
-        "method": config.method,
-        "seed": config.seed,
-        "image_size": config.image_size,
-        "data.resize": config.data.resize,
-        "training.compute_dtype": compute_dtype(config),
-        "tile": tile,
-    }
-    for field in get_method(config).settings:
-        section, _, name = field.partition(".")
-        fields[field] = config[section][name]
-    return fields
 
 
 def score_photos(

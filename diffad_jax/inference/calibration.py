@@ -10,12 +10,12 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from diffad_jax.data import corrections, images, pictures, split
+from diffad_jax.data import images, pictures, split
 from diffad_jax.data.corrections import Measured
 from diffad_jax.data.layouts import LEAST_HELD_OUT, LEAST_PHOTOS
 from diffad_jax.errors import UserError
 from diffad_jax.inference import batching, thresholds
-from diffad_jax.inference.detector import Detector
+from diffad_jax.inference.detector import Detector, score_settings
 from diffad_jax.inference.thresholds import FalseAlarms
 from diffad_jax.methods.registry import get_method
 from diffad_jax.runtime import console, files
@@ -125,8 +125,7 @@ def load_or_choose(
     one, so ``tile`` has a file of its own, and so has a ``variant`` of the detector.
 
     Good photos that inspectors accepted (``--mode=serve``) count as held-out ones, for photos seen
-    whole: those of the calibration that was taken last, or ``accepted`` in their place, which is
-    then not stored.
+    whole: those of ``detector.taken``, or ``accepted`` in their place, which is then not stored.
 
     A ``threshold`` of the user's own takes the place of the chosen one; the pixel threshold stays.
     Then the photos may be gone: there is no pixel threshold, and the map's range of distances is
@@ -149,7 +148,7 @@ def load_or_choose(
     looked_at = photos.held_out or dict([*photos.train.items()][:_MOST_TRAINING_PHOTOS])
     depends_on = {
         "weights": detector.weights_hash,
-        "settings": batching.settings(config, tile),
+        "settings": score_settings(config, tile),
         "photos": looked_at,
     }
     stored = files.read_json(path)
@@ -159,7 +158,8 @@ def load_or_choose(
         predictions = _predict(detector, split.paths(config, looked_at), sorted(looked_at), tile)
     if accepted is not None:
         return _calibrate(config, photos, predictions, accepted)
-    taken = _taken(directory, depends_on) if photos.held_out and not (tile or variant) else []
+    counts = detector.taken and photos.held_out and not (tile or variant)
+    taken = [*detector.taken.accepted.values()] if counts else []
     found = _calibrate(config, photos, predictions, taken)
     if is_new and (said := found.describe_outliers()):
         console.note(f"{category}: {said}")
@@ -201,25 +201,6 @@ def _with_threshold(
 def measured(score: float, anomaly_map: np.ndarray) -> Measured:
     """What calibration needs of a photo."""
     return Measured(score, float(np.median(anomaly_map)), float(anomaly_map.max()))
-
-
-def detector_mark(detector: Detector) -> str:
-    """Tells measures of photos seen whole apart, see ``corrections.mark``."""
-    return corrections.mark(detector.weights_hash, batching.settings(detector.config, False))
-
-
-def _taken(directory: Path, depends_on: dict) -> list[Measured]:
-    """The accepted photos that count; none where another detector measured them."""
-    taken = corrections.present(directory)
-    if taken is None:
-        return []
-    if taken.detector != corrections.mark(depends_on["weights"], depends_on["settings"]):
-        console.note(
-            f"{directory}: the calibration that {taken.who or 'an inspector'} took is of other "
-            "weights or settings and does not count: recalibrate with --mode=serve"
-        )
-        return []
-    return [*taken.accepted.values()]
 
 
 def _stored(stored: Mapping[str, Any], depends_on: Mapping[str, Any]) -> _Predictions | None:

@@ -1,14 +1,21 @@
 """What users call: photos in, scores and maps out. Runs without TensorFlow."""
 
+import copy
 import functools
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 
-from diffad_jax.data import bit_depth
+from diffad_jax.data import bit_depth, corrections
+from diffad_jax.data.corrections import Taken
+from diffad_jax.methods.computing import compute_dtype
 from diffad_jax.methods.registry import get_method
+from diffad_jax.methods.train_state import Weights
+from diffad_jax.runtime import console
 from diffad_jax.runtime.batches import in_batches
 from diffad_jax.training import checkpoint, fingerprint
 from diffad_jax.types import Prediction, height_width
@@ -22,6 +29,7 @@ class Detector:
         self.config = ml_collections.FrozenConfigDict(config)
         self.weights_hash = fingerprint.weights_hash(weights)
         self.weights = jax.device_put(weights)
+        self.taken: Taken | None = None  # the calibration that inspectors took
         self._predict = jax.jit(
             functools.partial(get_method(config).predict, seed=self.config.seed, config=self.config)
         )
@@ -30,11 +38,19 @@ class Detector:
     def from_workdir(
         cls, config: ml_collections.ConfigDict, workdir: str | Path, category: str
     ) -> "Detector":
-        """Loads the weights that training left in ``workdir``.
+        """What training left in ``workdir``, and what inspectors made of it.
 
         Raises:
           checkpoint.CheckpointError: a stage is missing, unfinished, or of another config.
+          layouts.DataError: weights of the inspectors' calibration are lost.
         """
+        return cls.as_trained(config, workdir, category).as_inspected(Path(workdir) / category)
+
+    @classmethod
+    def as_trained(
+        cls, config: ml_collections.ConfigDict, workdir: str | Path, category: str
+    ) -> "Detector":
+        """What training left in ``workdir`` alone; see ``from_workdir``."""
         config = bit_depth.stored(config, Path(workdir) / category)
         frozen = ml_collections.FrozenConfigDict(config)
         weights = {}
@@ -43,6 +59,57 @@ class Detector:
                 stage, frozen, weights, Path(workdir) / category
             )
         return cls(config, weights)
+
+    def as_inspected(self, directory: Path) -> "Detector":
+        """A trained detector with the calibration that inspectors took last, see ``recalibrated``.
+
+        Where there is none in the category's ``directory``, or it is of other weights or settings,
+        that is the detector itself.
+        """
+        taken = corrections.present(directory)
+        if taken is None:
+            return self
+        if taken.detector != self.mark:
+            console.note(
+                f"{directory}: the calibration that {taken.who or 'an inspector'} took is of other "
+                "weights or settings and does not count: recalibrate with --mode=serve"
+            )
+            return self
+        return self.recalibrated(corrections.fitted(directory, taken), taken)
+
+    def recalibrated(self, fitted: Weights, taken: Taken | None = None) -> "Detector":
+        """A trained detector with the weights of some stages, by their names, in place of its own.
+
+        ``taken`` is the calibration that they belong to, once it has been taken.
+        """
+        found = copy.copy(self)
+        found.taken = taken
+        if fitted:
+            found.weights = self.weights | jax.device_put(fitted)
+            found.weights_hash = fingerprint.weights_hash(found.weights)
+        return found
+
+    def fitted_with(self, photos: Iterator[np.ndarray], num_trained: int) -> Weights:
+        """What ``recalibrated`` takes: the last stage as fitted with more good photos.
+
+        Empty where the stage cannot be extended; then no photo is asked for.
+
+        Args:
+          photos: batches [b, h, w, 3] uint8 of ``config.image_size``; b at most
+            ``config.evaluation.batch_size``.
+          num_trained: how many normal photos it was fitted on.
+        """
+        stage = get_method(self.config).stages(self.config)[-1]
+        if stage.extend is None:
+            return {}
+        earlier = {name: w for name, w in self.weights.items() if name != stage.name}
+        fitted = self.weights[stage.name]
+        return {stage.name: stage.extend(self.config, fitted, num_trained, photos, earlier)}
+
+    @property
+    def mark(self) -> str:
+        """Tells apart what detectors say of photos that they see whole."""
+        return corrections.mark(self.weights_hash, score_settings(self.config, False))
 
     def predict(self, images: np.ndarray) -> Prediction:
         """Scores photos.
@@ -74,3 +141,19 @@ class Detector:
                 "lower learning rate or config.training.gradient_clip"
             )
         return predictions
+
+
+def score_settings(config: ml_collections.ConfigDict, tile: bool) -> dict[str, Any]:
+    """What scores depend on besides the photo and the weights (which fit no other fields)."""
+    fields = {
+        "method": config.method,
+        "seed": config.seed,
+        "image_size": config.image_size,
+        "data.resize": config.data.resize,
+        "training.compute_dtype": compute_dtype(config),
+        "tile": tile,
+    }
+    for field in get_method(config).settings:
+        section, _, name = field.partition(".")
+        fields[field] = config[section][name]
+    return fields

@@ -64,6 +64,8 @@ class Stage:
         arrays in nested dictionaries. ``photos`` are batches [b, h, w, 3] uint8 RGB of the normal
         training photos, each photo once; the last batch may be smaller.
       fitted_shapes: config -> those of what ``fit`` gives; None where they depend on the photos.
+      extend: (config, fitted, num_seen, photos, earlier_weights) -> what ``fit`` would give had it
+        seen ``photos`` beside the ``num_seen`` of ``fitted``. None: it would have to see all again.
       section: of the config that says how it trains: steps, batch size, optimiser.
       init_state: a fresh state; pure but for the shapes that ``config`` gives.
       train_step: one step; its metrics are scalars, ``loss`` among them.
@@ -80,6 +82,7 @@ class Stage:
     pretrained: Callable[[Config], Pretrained | None] = lambda config: None
     fit: Callable[[Config, Iterator[np.ndarray], Weights], Params] | None = None
     fitted_shapes: Callable[[Config], Params | None] = lambda config: None
+    extend: Callable[[Config, Params, int, Iterator[np.ndarray], Weights], Params] | None = None
     section: str = ""
     init_state: Init | None = None
     train_step: Step | None = None

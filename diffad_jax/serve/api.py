@@ -22,7 +22,6 @@ from diffad_jax.serve.limits import RETRY_AFTER, read_uploads
 from diffad_jax.serve.openapi import description
 from diffad_jax.serve.service import Inspected, Service
 from diffad_jax.serve.watch import Watch
-from diffad_jax.types import height_width
 
 _MOST_WHO = 100  # characters
 
@@ -30,8 +29,8 @@ _MOST_WHO = 100  # characters
 class Api:
     """The routes of one service."""
 
-    def __init__(self, service: Service, learning: Learning | None, watch: Watch | None = None):
-        """Without ``learning`` nothing can be corrected; without ``watch`` no folder is watched."""
+    def __init__(self, service: Service, learning: Learning | str, watch: Watch | None = None):
+        """``learning`` may be a sentence instead: why nothing can be corrected."""
         self._service, self._learning, self._watch = service, learning, watch
         self._page = page.render()
 
@@ -82,14 +81,14 @@ class Api:
         return JSONResponse(description())
 
     async def _model(self, request: Request) -> Response:
-        service, calibration = self._service, self._service.calibration
-        config = service.detector.config
+        service, model = self._service, self._service.model
+        calibration, why_not = model.calibration, self._learning
         return JSONResponse(
             {
-                "category": config.categories[0],
-                "method": config.method,
-                "image_size": list(height_width(config.image_size)),
-                "weights": service.detector.weights_hash,
+                "category": model.category,
+                "method": model.method,
+                "image_size": list(model.image_size),
+                "weights": model.weights,
                 "threshold": calibration.threshold,
                 "pixel_threshold": calibration.pixel_threshold,
                 "false_alarm_rate": calibration.false_alarm_rate,
@@ -99,7 +98,8 @@ class Api:
                 "pictures": list(service.pictures),
                 "photos_a_request": service.limits.photos,
                 "mib_a_request": service.limits.body_mib,
-                "corrections": self._learning is not None,
+                "corrections": not isinstance(why_not, str),
+                "no_corrections": why_not if isinstance(why_not, str) else None,
                 "watching": self._watch is not None,
                 "version": diffad_jax.__version__,
             }
@@ -107,9 +107,10 @@ class Api:
 
     async def _predict(self, request: Request) -> Response:
         service, wanted = self._service, self._wanted_pictures(request)
+        again = request.query_params.get("again") == "yes"
         with service.gate.enter() as held:
             uploads = await read_uploads(request, held, service.limits)
-            answers = await asyncio.gather(*(service.judge(u, wanted) for u in uploads))
+            answers = await asyncio.gather(*(service.judge(u, wanted, again) for u in uploads))
         unreadable = all("error" in answer for answer in answers)
         return JSONResponse({"photos": answers}, 422 if unreadable else 200)
 
@@ -171,8 +172,8 @@ class Api:
         return wanted
 
     def _need_learning(self) -> Learning:
-        if self._learning is None:
-            raise HTTPException(409, "this server cannot write to its work directory")
+        if isinstance(self._learning, str):
+            raise HTTPException(409, self._learning)
         return self._learning
 
     def _need_watch(self) -> Watch:

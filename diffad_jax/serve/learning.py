@@ -1,38 +1,60 @@
-"""The detector gets better by its inspectors: corrections, and thresholds that follow them."""
+"""The detector gets better by its inspectors: corrections, and calibrations that follow them."""
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from diffad_jax.data import corrections
+import numpy as np
+
+from diffad_jax.data import corrections, images
 from diffad_jax.data.corrections import Correction, Corrections, Measured, Taken
+from diffad_jax.data.photo import BadImage
 from diffad_jax.errors import UserError
-from diffad_jax.inference.calibration import (
-    Calibration,
-    detector_mark,
-    load_or_choose,
-    measured,
-)
+from diffad_jax.inference.calibration import load_or_choose, measured
+from diffad_jax.inference.detector import Detector
+from diffad_jax.methods.train_state import Weights
 from diffad_jax.runtime import lock
-from diffad_jax.serve.limits import Upload
+from diffad_jax.serve import model
+from diffad_jax.serve.model import Model
 from diffad_jax.serve.service import Inspected, Service
+from diffad_jax.training.held_out import load_split
+from diffad_jax.types import Prediction
 
 
 class LearningError(UserError):
     """It cannot be done now; the message says why."""
 
 
+class _Proposal(NamedTuple):
+    """A calibration that can be taken."""
+
+    stands_on: tuple[Model, list[Correction], list[Correction]]
+    fitted: Weights
+    accepted: dict[str, Measured]  # by SHA-256
+    threshold: float
+    effect: dict[str, Any]  # what clients are told
+
+
 class Learning:
     """What one category's inspectors say, and what follows from it."""
 
-    def __init__(self, service: Service, workdir: Path, category: str):
-        """Reads what is kept; see ``holding`` for who may."""
-        self._service, self._workdir, self._category = service, workdir, category
+    def __init__(self, service: Service, trained: Detector, workdir: Path, category: str):
+        """Reads what is kept; see ``holding`` for who may.
+
+        Args:
+          service: its model is that of ``present``.
+          trained: the detector as training left it.
+          workdir: holds the category's folder.
+          category: its name.
+        """
+        self._service, self._trained = service, trained
+        self._workdir, self._category = workdir, category
         self._corrections = Corrections(workdir / category)
-        self._mark = detector_mark(service.detector)
+        self._photos = load_split(trained.config, workdir / category, category)
         self._turn = asyncio.Lock()
+        self._last: _Proposal | None = None
 
     async def keep(self, inspected: Inspected, label: str, who: str) -> None:
         """Keeps a photo and what was said of it; both are on the disk when this returns.
@@ -51,31 +73,44 @@ class Learning:
             who=who,
             when=corrections.now(),
             file=corrections.file_name(inspected.sha256, upload.data),
-            detector=self._mark,
+            detector=inspected.model.mark,
             measured=measured(found.score, found.anomaly_map),
         )
         await asyncio.to_thread(self._corrections.keep, upload.data, correction)
         self._service.counts.corrections.labels(label).inc()
 
     def state(self) -> dict[str, Any]:
-        """How many photos have which label, and the calibrations, the present one last."""
+        """How many photos have which label, and the calibrations, the present one last.
+
+        ``known`` are the good ones that were trained on or held out, and so choose no threshold.
+        """
         taken = [
             {
                 "who": t.who,
                 "when": t.when,
                 "threshold": t.threshold,
                 "num_accepted": len(t.accepted),
-                "counts": t.detector == self._mark,
+                "counts": t.detector == self._trained.mark,
             }
             for t in self._corrections.taken
         ]
-        labels = ("good", "defect")
-        return {name: len(self._corrections.of(name)) for name in labels} | {"calibrations": taken}
+        good, defects = self._corrections.of("good"), self._corrections.of("defect")
+        return {
+            "good": len(good),
+            "known": len(good) - len(self._accepted()),
+            "defect": len(defects),
+            "calibrations": taken,
+        }
+
+    def _accepted(self) -> list[Correction]:
+        """Good photos that choose the threshold: without those that training knows."""
+        known = {*self._photos.train.values(), *self._photos.held_out.values()}
+        return [c for c in self._corrections.of("good") if c.sha256 not in known]
 
     async def effect(self) -> dict[str, Any]:
         """What recalibration would change; see ``take``."""
         async with self._turn:
-            return (await self._proposed())[0]
+            return (await asyncio.to_thread(self._propose)).effect
 
     async def take(self, threshold: float, who: str) -> dict[str, Any]:
         """Takes the calibration whose effect was shown, which has this threshold.
@@ -85,15 +120,16 @@ class Learning:
           OSError: the disk is full, or refuses.
         """
         async with self._turn:
-            effect, found, accepted = await self._proposed()
+            found = await asyncio.to_thread(self._propose)
             if found.threshold != threshold:
                 raise LearningError(
                     f"by now the threshold would be {found.threshold!r}: look at the effect again"
                 )
-            taken = Taken(who, corrections.now(), self._mark, found.threshold, accepted)
-            await asyncio.to_thread(self._corrections.take, taken)
-            self._service.calibration = found
-            return effect
+            mark = self._trained.mark
+            taken = Taken(who, corrections.now(), mark, found.threshold, found.accepted)
+            await asyncio.to_thread(self._corrections.take, taken, found.fitted)
+            await self._renew()
+            return found.effect
 
     async def undo(self, who: str) -> None:
         """The calibration before the present one counts again.
@@ -106,48 +142,94 @@ class Learning:
             if not self._corrections.taken:
                 raise LearningError("there is no calibration to undo: this is the first one")
             await asyncio.to_thread(self._corrections.undo, who)
-            self._service.calibration = await asyncio.to_thread(self._choose, None)
+            await self._renew()
 
-    async def _proposed(self) -> tuple[dict[str, Any], Calibration, dict[str, Measured]]:
-        before = self._service.calibration
-        if before.threshold is None:
-            raise LearningError(f"there is no threshold to move: {before.why_no_threshold}")
-        accepted = await self._measure(self._corrections.of("good"))
-        defects = await self._measure(self._corrections.of("defect"))
-        after = await asyncio.to_thread(self._choose, [*accepted.values()])
+    async def _renew(self) -> None:
+        found = await asyncio.to_thread(present, self._trained, self._workdir, self._category)
+        self._service.model = found
 
-        def above(scores: Iterable[float], of: int) -> dict[str, int]:
-            kept = [*scores]
+    def _propose(self) -> _Proposal:
+        """The calibration by all accepted photos; found once for the same ones."""
+        before = self._service.model
+        if before.calibration.threshold is None:
+            why = before.calibration.why_no_threshold
+            raise LearningError(f"there is no threshold to move: {why}")
+        good, defects = self._accepted(), self._corrections.of("defect")
+        stands_on = (before, good, defects)
+        if self._last is None or self._last.stands_on != stands_on:
+            self._last = self._found(*stands_on)
+        return self._last
+
+    def _found(self, before: Model, good: list[Correction], defects: list[Correction]) -> _Proposal:
+        trained = self._trained
+        fitted = trained.fitted_with(self._windows(good), len(self._photos.train)) if good else {}
+        after = trained.recalibrated(fitted)
+
+        def measure(kept: list[Correction]) -> tuple[dict[str, Measured], dict[str, Measured]]:
+            of_before = self._measure(kept, before.mark, before.predict)
+            return of_before, self._measure(kept, after.mark, after.predict_all)
+
+        accepted, marked = measure(good), measure(defects)
+        calibration = load_or_choose(
+            trained.config, self._workdir, self._category, after, accepted=[*accepted[1].values()]
+        )
+
+        def alarms(old: Iterable[float], new: Iterable[float]) -> dict[str, int]:
+            kept = [*old]
             return {
-                "before": sum(score > before.threshold for score in kept),
-                "after": sum(score > after.threshold for score in kept),
-                "of": of,
+                "before": sum(score > before.calibration.threshold for score in kept),
+                "after": sum(score > calibration.threshold for score in new),
+                "of": len(kept),
             }
 
         effect = {
-            "threshold": {"before": before.threshold, "after": after.threshold},
-            "held_out_called_anomalous": above(before.held_out_scores, len(before.held_out_scores)),
-            "accepted_called_anomalous": above((m.score for m in accepted.values()), len(accepted)),
-            "defects_called_anomalous": above((m.score for m in defects.values()), len(defects)),
+            "threshold": {"before": before.calibration.threshold, "after": calibration.threshold},
+            "held_out_called_anomalous": alarms(
+                before.calibration.held_out_scores, calibration.held_out_scores
+            ),
+            "accepted_called_anomalous": alarms(*map(_scores, accepted)),
+            "defects_called_anomalous": alarms(*map(_scores, marked)),
+            "refitted": [*fitted],
         }
-        return effect, after, accepted
-
-    def _choose(self, accepted: Sequence[Measured] | None) -> Calibration:
-        detector = self._service.detector
-        return load_or_choose(
-            detector.config, self._workdir, self._category, detector, accepted=accepted
+        return _Proposal(
+            (before, good, defects), fitted, accepted[1], calibration.threshold, effect
         )
 
-    async def _measure(self, kept: Iterable[Correction]) -> dict[str, Measured]:
-        """By the present detector: what another one measured is scored again."""
-        found = {}
-        for each in kept:
-            found[each.sha256] = each.measured
-            if each.detector != self._mark:
-                data = await asyncio.to_thread(self._corrections.photo, each)
-                again = (await self._service.inspect(Upload(each.name, data))).found
-                found[each.sha256] = measured(again.score, again.anomaly_map)
+    def _measure(
+        self,
+        kept: list[Correction],
+        mark: str,
+        predict: Callable[[np.ndarray, int], Prediction],
+    ) -> dict[str, Measured]:
+        """By the detector of this mark; what another one measured is scored again."""
+        found = {each.sha256: each.measured for each in kept}
+        others = [each for each in kept if each.detector != mark]
+        size = self._service.model.batch_size
+        for i, windows in enumerate(self._windows(others)):
+            again = predict(windows, size)
+            for j, each in enumerate(others[i * size : (i + 1) * size]):
+                found[each.sha256] = measured(float(again.score[j]), again.anomaly_map[j])
         return found
+
+    def _windows(self, kept: Sequence[Correction]) -> Iterator[np.ndarray]:
+        """What the detector sees of kept photos, in batches [b, *image_size, 3] uint8."""
+        of = self._service.model
+        for start in range(0, len(kept), of.batch_size):
+            windows = []
+            for each in kept[start : start + of.batch_size]:
+                try:
+                    pixels = images.read_bytes(self._corrections.photo(each), of.rules)
+                except BadImage as error:
+                    raise LearningError(f"{each.file} {error}") from error
+                windows.append(images.resized(pixels, of.image_size, of.rules.resize))
+            yield np.stack(windows)
+
+
+def present(trained: Detector, workdir: Path, category: str) -> Model:
+    """The model that counts: as trained, and as inspectors calibrated it last."""
+    detector = trained.as_inspected(workdir / category)
+    calibration = load_or_choose(trained.config, workdir, category, detector)
+    return model.of_detector(detector, calibration)
 
 
 @contextlib.contextmanager
@@ -160,3 +242,7 @@ def holding(workdir: Path, category: str) -> Iterator[None]:
     """
     with lock.hold(workdir / category / corrections.FOLDER):
         yield
+
+
+def _scores(found: dict[str, Measured]) -> list[float]:
+    return [each.score for each in found.values()]

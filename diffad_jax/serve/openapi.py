@@ -40,12 +40,14 @@ _MODEL = {
     "photos_a_request": 64,
     "mib_a_request": 64,
     "corrections": True,
+    "no_corrections": None,
     "watching": False,
     "version": diffad_jax.__version__,
 }
 
 _STATE = {
     "good": 3,
+    "known": 0,
     "defect": 1,
     "calibrations": [
         {
@@ -63,6 +65,7 @@ _EFFECT = {
     "held_out_called_anomalous": _CHANGE,
     "accepted_called_anomalous": _CHANGE,
     "defects_called_anomalous": _CHANGE,
+    "refitted": ["level"],
 }
 
 
@@ -112,7 +115,7 @@ def _predict() -> Schema:
         "description": "A photo that scores above the threshold is anomalous; where there is no "
         "threshold, is_anomalous is null. A photo that cannot be read has an error in place of a "
         "score. Of several photos the answers come in their order.",
-        "parameters": [_WANTED, _NAME],
+        "parameters": [_WANTED, _NAME, _AGAIN],
         "requestBody": {
             "required": True,
             "description": "A photo (PNG, JPEG, BMP, TIFF or HEIC), or a form with several files.",
@@ -192,7 +195,7 @@ def _schema(example: Any) -> Schema:
         return {"type": "object", "properties": {k: _schema(v) for k, v in example.items()}}
     if isinstance(example, list):
         return {"type": "array", "items": _schema(example[0]) if example else {}}
-    kinds = {bool: "boolean", int: "number", float: "number", str: "string"}
+    kinds = {bool: "boolean", int: "number", float: "number", str: "string", type(None): "string"}
     return {"type": [kinds[type(example)], "null"]}
 
 
@@ -209,4 +212,5 @@ _WANTED = _query(
     "heat_map",
 )
 _NAME = _query("name", "of the photo in the body, for the answer", "000.png")
+_AGAIN = _query("again", "yes: neither counted nor told to the webhook, as it was before", "yes")
 _WHO = _query("who", "the inspector", "Ada")

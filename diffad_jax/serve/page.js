@@ -106,6 +106,7 @@ function mark(photo) {
   const bad = photo.label ? photo.label === "defect" : !photo.error && anomalous(photo);
   photo.card.classList.toggle("anomalous", bad);
   photo.card.firstChild.setAttribute("aria-current", photo === state.current);
+  photo.card.firstChild.tabIndex = photo === state.current ? 0 : -1; // arrows lead to the others
   if (photo !== state.current) return;
   byId("verdict").textContent = verdict.textContent;
   byId("verdict").classList.toggle("anomalous", bad);
@@ -119,10 +120,12 @@ function count() {
   state.moments = state.moments.filter((moment) => moment > Date.now() - 60000);
   byId("rate").textContent = state.moments.length;
   const held = state.model.held_out_scores;
+  const heldOut = held.length // an exported folder does not know their scores
+    ? `, and ${held.filter((score) => score > threshold()).length} of ${held.length} good photos ` +
+      "that were held out of training" : "";
   byId("what-if").textContent =
     `At ${short(threshold())}: ${judged.filter(anomalous).length} of ${judged.length} photos ` +
-    `here are anomalous, and ${held.filter((score) => score > threshold()).length} of ` +
-    `${held.length} good photos that were held out of training.`;
+    `here are anomalous${heldOut}.`;
   const scores = judged.map((photo) => photo.score).concat(held);
   if (scores.length) {
     byId("slider").min = Math.min(...scores, state.model.threshold);
@@ -131,16 +134,29 @@ function count() {
   }
 }
 
+async function askAgain(photo, pictures) {
+  const wanted = `pictures=${pictures.join(",")}`, name = encodeURIComponent(photo.name || "");
+  const path = `/v1/predict?again=yes&name=${name}&${wanted}`;
+  Object.assign(photo, photo.blob
+    ? (await ask(path, { method: "POST", body: photo.blob })).photos[0]
+    : await ask(`/v1/watched/${photo.id}?${wanted}`));
+}
+
+async function scoreAgain() { // a recalibration has changed the scores
+  for (const photo of state.photos.filter((photo) => !photo.error)) {
+    await askAgain(photo, photo.pictures ? state.model.pictures : []);
+    mark(photo);
+    count();
+  }
+  if (state.current) await select(state.current);
+}
+
 async function select(photo) {
   const before = state.current;
   state.current = photo;
   if (before) mark(before);
   if (!photo.pictures && !photo.error) {
-    const wanted = `pictures=${state.model.pictures.join(",")}`;
-    const again = photo.blob
-      ? (await ask(`/v1/predict?${wanted}`, { method: "POST", body: photo.blob })).photos[0]
-      : await ask(`/v1/watched/${photo.id}?${wanted}`);
-    photo.pictures = again.pictures;
+    await askAgain(photo, state.model.pictures);
     photo.card.querySelector("img").src = source(photo, "photo");
   }
   byId("current").hidden = false;
@@ -168,7 +184,7 @@ function draw() {
   byId("picture").alt = `${TITLES[state.kind]} of ${photo.name || "the photo"}`;
   byId("none").hidden = !photo.label;
   for (const id of ["good", "defect"]) {
-    byId(id).disabled = Boolean(photo.error) || !state.model.corrections;
+    byId(id).disabled = Boolean(photo.error);
     byId(id).setAttribute("aria-pressed", photo.label === id);
   }
 }
@@ -196,13 +212,14 @@ async function correct(label) {
 }
 
 function tell(kept) {
-  byId("kept").textContent = `Accepted as good: ${kept.good}. Marked as defects: ${kept.defect}. ` +
-    "The photos are kept in the work directory.";
+  const known = kept.known ? ` (${kept.known} known from training, which choose no threshold)` : "";
+  byId("kept").textContent = `Accepted as good: ${kept.good}${known}. Marked as defects: ` +
+    `${kept.defect}. The photos are kept in the work directory.`;
   byId("history").replaceChildren(...kept.calibrations.map((c) => el("li", {},
     `${c.when}, ${c.who || "nobody named"}: threshold ${short(c.threshold)}, with ` +
     `${c.num_accepted} accepted photos${c.counts ? "" : "; of other weights, does not count"}`)));
   byId("undo").disabled = !kept.calibrations.length;
-  byId("take").hidden = byId("effect").hidden = true;
+  byId("take").hidden = byId("effect").hidden = byId("refitted").hidden = true;
 }
 
 async function showEffect() {
@@ -218,6 +235,9 @@ async function showEffect() {
   }
   byId("effect").tBodies[0].replaceChildren(...rows.map(([title, ...cells]) =>
     el("tr", {}, el("th", { scope: "row" }, title), ...cells.map((c) => el("td", {}, `${c}`)))));
+  byId("refitted").hidden = !state.effect.refitted.length;
+  byId("refitted").textContent = `Fitted anew with the accepted photos: ${state.effect.refitted}. ` +
+    "So scores change as well.";
   byId("effect").hidden = byId("take").hidden = false;
 }
 
@@ -241,6 +261,7 @@ async function openCamera() {
   state.stream = await navigator.mediaDevices.getUserMedia({ video: wanted });
   byId("video").srcObject = state.stream;
   byId("shooting").hidden = false;
+  byId("shoot").focus(); // so that Space takes the photo
 }
 
 function closeCamera() {
@@ -304,7 +325,7 @@ function pressed(event) {
 }
 
 async function meet() {
-  const model = state.model = await ask("/v1/model");
+  const before = state.model?.weights, model = state.model = await ask("/v1/model");
   state.hand = null;
   byId("category").textContent = document.title = `${model.category}: inspection`;
   byId("subtitle").textContent = model.threshold === null
@@ -313,7 +334,9 @@ async function meet() {
       `${model.num_held_out_normal} good photos held out of training` +
       `${model.num_accepted ? ` and ${model.num_accepted} accepted ones` : ""} chose that.`;
   byId("deciding").hidden = model.threshold === null;
-  byId("learning").hidden = !model.corrections || model.threshold === null;
+  byId("learning").hidden = model.corrections && model.threshold === null;
+  byId("moves").hidden = byId("good").hidden = byId("defect").hidden = !model.corrections;
+  if (!model.corrections) byId("kept").textContent = `${model.no_corrections}.`;
   const kinds = Object.keys(TITLES).filter((kind) => model.pictures.includes(kind));
   byId("kinds").replaceChildren(...kinds.map((kind, i) => {
     const button = el("button", { type: "button", "data-kind": kind }, TITLES[kind],
@@ -324,6 +347,7 @@ async function meet() {
   state.photos.forEach(mark);
   count();
   draw();
+  if (before && before !== model.weights) await scoreAgain();
 }
 
 async function begin() {

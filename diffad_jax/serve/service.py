@@ -16,12 +16,10 @@ from diffad_jax.data import images, pictures
 from diffad_jax.data.photo import BadImage
 from diffad_jax.inference import regions
 from diffad_jax.inference.calibration import Calibration
-from diffad_jax.inference.detector import Detector
-from diffad_jax.methods.registry import get_method
 from diffad_jax.serve.batcher import Batcher, Found, Stopping
 from diffad_jax.serve.counts import Counts
 from diffad_jax.serve.limits import Gate, Limits, Upload
-from diffad_jax.types import height_width
+from diffad_jax.serve.model import Model
 
 PICTURES = ("photo", "overlay", "heat_map", "reconstruction")
 _MOST_REGIONS = 100  # of a photo: noise has no end of them
@@ -30,34 +28,33 @@ Answer = dict[str, Any]
 
 
 class Inspected(NamedTuple):
-    """A photo and what the detector says of it."""
+    """A photo and what the model says of it."""
 
     upload: Upload
     sha256: str  # of the bytes
     size: tuple[int, int]  # width, height in pixels
     photo: np.ndarray  # [h, w, 3] uint8, reduced to at most ``_SIDE``
     found: Found
+    model: Model  # that found it, and judges it
 
 
 class Service:
-    """One detector, and the calibration that judges its scores."""
+    """One model, which a recalibration replaces."""
 
-    def __init__(self, detector: Detector, calibration: Calibration, limits: Limits):
-        self.detector, self.calibration, self.limits = detector, calibration, limits
+    def __init__(self, model: Model, limits: Limits):
+        self.model, self.limits = model, limits
         self.gate, self.counts = Gate(limits), Counts()
         self.counts.watch_waiting(lambda: self.gate.photos)
-        self._batcher = Batcher(detector.predict_all, detector.config.evaluation.batch_size)
+        self._batcher = Batcher(lambda *batch: self.model.predict(*batch), model.batch_size)
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, "photos")
         self._closed = False
         self.on_anomalous: Callable[[Answer], None] = lambda answer: None
-        reconstructs = get_method(detector.config).reconstructs
-        self.pictures = PICTURES if reconstructs else PICTURES[:-1]
+        self.pictures = PICTURES if model.reconstructs else PICTURES[:-1]
 
     def warm_up(self) -> None:
-        """Compiles the detector for all sizes of batches."""
-        height, width = height_width(self.detector.config.image_size)
+        """Compiles the model for all sizes of batches."""
         for size in self._batcher.sizes():
-            self.detector.predict_all(np.zeros((1, height, width, 3), np.uint8), size)
+            self.model.predict(np.zeros((1, *self.model.image_size, 3), np.uint8), size)
 
     def close(self) -> None:
         """Finishes what is at work."""
@@ -66,7 +63,7 @@ class Service:
         self._pool.shutdown()
 
     async def inspect(self, upload: Upload) -> Inspected:
-        """What the detector says of a photo.
+        """What the model says of a photo.
 
         Raises:
           photo.BadImage: it is no photo, damaged, or too large.
@@ -76,12 +73,15 @@ class Service:
             raise Stopping("the server is stopping")
         loop = asyncio.get_running_loop()
         sha256, size, photo, window = await loop.run_in_executor(self._pool, self._read, upload)
-        found = await asyncio.wrap_future(self._batcher.submit(window))
-        return Inspected(upload, sha256, size, photo, found)
+        while True:
+            model = self.model
+            found = await asyncio.wrap_future(self._batcher.submit(window))
+            if model is self.model:  # else a recalibration came between
+                return Inspected(upload, sha256, size, photo, found, model)
 
     async def describe(self, inspected: Inspected, wanted: Collection[str] = ()) -> Answer:
         """What a client is told, with those of ``PICTURES`` that it wants, as PNG in base64."""
-        calibration, score = self.calibration, inspected.found.score
+        calibration, score = inspected.model.calibration, inspected.found.score
         threshold = calibration.threshold
         anomalous = None if threshold is None else score > threshold
         drawn = {}
@@ -108,13 +108,20 @@ class Service:
             **({"pictures": drawn} if wanted else {}),
         }
 
-    async def judge(self, upload: Upload, wanted: Collection[str] = ()) -> Answer:
-        """Inspects a photo, describes, counts and reports it; an error where it is no photo."""
+    async def judge(
+        self, upload: Upload, wanted: Collection[str] = (), again: bool = False
+    ) -> Answer:
+        """Inspects a photo and describes it; an error where it is no photo.
+
+        The verdict is counted and reported, unless it was ``again`` asked for.
+        """
         try:
             inspected = await self.inspect(upload)
         except BadImage as error:
             return {"name": upload.name, "error": f"the photo {error}"}
         answer = await self.describe(inspected, wanted)
+        if again:
+            return answer
         verdict = {True: "anomalous", False: "good", None: "none"}[answer["is_anomalous"]]
         self.counts.verdicts.labels(verdict).inc()
         if answer["is_anomalous"]:
@@ -122,10 +129,10 @@ class Service:
         return answer
 
     def _read(self, upload: Upload) -> tuple[str, tuple[int, int], np.ndarray, np.ndarray]:
-        """Hash, size, reduced photo, and what the detector sees."""
-        config = self.detector.config
-        pixels = images.read_bytes(upload.data, images.rules(config.data))
-        window = images.resized(pixels, height_width(config.image_size), config.data.resize)
+        """Hash, size, reduced photo, and what the model sees."""
+        rules = self.model.rules
+        pixels = images.read_bytes(upload.data, rules)
+        window = images.resized(pixels, self.model.image_size, rules.resize)
         size = pixels.shape[1::-1]
         small = Image.fromarray(pixels)
         small.thumbnail((_SIDE, _SIDE))

@@ -82,7 +82,7 @@ class Watch:
                 await asyncio.sleep(self._every)  # others have the queue full
 
     def _read(self, path: str) -> Upload:
-        with images.open_photo(path, images.rules(self._service.detector.config.data)) as file:
+        with images.open_photo(path, self._service.model.rules) as file:
             return Upload(self._name(path), file.read())
 
     def _name(self, path: str) -> str:

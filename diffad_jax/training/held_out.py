@@ -8,20 +8,26 @@ import ml_collections
 
 from diffad_jax.data import bit_depth, recorded, split
 from diffad_jax.data.layouts import DataError
-from diffad_jax.data.split import Changes, Split, shortened
+from diffad_jax.data.split import Changes, Hashes, Split, shortened
 from diffad_jax.errors import ConfigError
 from diffad_jax.runtime import console, files
 from diffad_jax.training.checkpoint import EARLIER, Checkpoints
 from diffad_jax.training.fingerprint import PHOTOS
 
 
-def load_split(config: ml_collections.ConfigDict, directory: Path, category: str) -> Split:
+def load_split(
+    config: ml_collections.ConfigDict,
+    directory: Path,
+    category: str,
+    accepted: Hashes | None = None,
+) -> Split:
     """The split of the work in ``directory``; a new one, which is stored, where none has begun.
 
     Args:
       config: the whole config. What ``config.data.recorded`` holds was split when it was recorded.
       directory: the category's folder.
       category: its name.
+      accepted: for a new one, see ``split.draw``.
 
     Raises:
       DataError: the split is lost or damaged, and the photos are others than trained on.
@@ -38,7 +44,7 @@ def load_split(config: ml_collections.ConfigDict, directory: Path, category: str
         )
     if stored:
         return stored
-    found = made_of or split.draw(config, category)
+    found = made_of or split.draw(config, category, accepted)
     trained_on = _trained_on(directory)
     if trained_on is not None and not trained_on.startswith(found.describe()):
         if trained_on:
@@ -93,6 +99,7 @@ def settle(
     retrain: bool = False,
     finetune: bool = False,
     recalibrate: bool = False,
+    accepted: Hashes | None = None,
 ) -> Split:
     """The split to work with, once it is said, or settled, how the folder differs from it.
 
@@ -104,24 +111,34 @@ def settle(
       finetune: likewise, but keep the weights for training to begin from, and hold out nothing that
         they have seen.
       recalibrate: hold out what was added, too, without training.
+      accepted: good photos of inspectors that are trained on, see ``split.draw``; None for those
+        of the split.
 
     Raises:
-      ConfigError: two of them are given; there are several processes; ``finetune`` with a
-        recording, whose split is its own.
+      ConfigError: two of them are given; there are several processes; ``finetune`` or ``accepted``
+        with a recording, whose split is its own.
     """
     if retrain + finetune + recalibrate > 1:
         raise ConfigError("choose one of --retrain, --finetune and --recalibrate")
     if finetune and config.data.recorded:
         raise ConfigError("--finetune learns from photos, not from config.data.recorded, which "
                           "may hold out what the weights have seen")  # fmt: skip
+    if accepted and config.data.recorded:
+        raise ConfigError("--corrections adds photos to learn from, and config.data.recorded holds "
+                          "its own: leave one of them away")  # fmt: skip
+    if accepted is not None and recalibrate:
+        raise ConfigError("--corrections adds photos to train on, and --recalibrate trains nothing:"
+                          " recalibrate on the page of --mode=serve")  # fmt: skip
     try:
-        photos = load_split(config, directory, category)
+        photos = load_split(config, directory, category, accepted)
     except DataError:
         if not retrain:
             raise
         forget(directory)
-        return load_split(config, directory, category)
-    found = split.changes(config, category, photos)
+        return load_split(config, directory, category, accepted)
+    if accepted is None:
+        accepted = split.accepted_in(photos)
+    found = split.changes(config, category, photos, accepted)
     said = describe_changes(photos, found)
     if photos.recalibrated and (retrain or finetune):
         said = said or f"trained on {len(photos.train)} photos, {len(photos.held_out)} held out"
@@ -131,11 +148,11 @@ def settle(
         _one_process()
         console.note(f"{category}: {said}; training anew on what is there")
         forget(directory)
-        return load_split(config, directory, category)
+        return load_split(config, directory, category, accepted)
     if finetune:
         _one_process()
         console.note(f"{category}: {said}; training on from the weights, on what is there")
-        photos = split.extend(config, category, photos)
+        photos = split.extend(config, category, photos, accepted)
         forget(directory, keep_weights=True)
         split.write(directory, photos)
         return photos

@@ -23,6 +23,7 @@ class Brightness:
     """Calls bright pixels anomalous and repairs nothing."""
 
     weights_hash = "of no weights"
+    taken = None
     weights: dict = {}
 
     def __init__(self, config):

@@ -13,12 +13,21 @@ from diffad_jax.export import artifact
 
 CARD = {
     "format": "stablehlo",
+    "category": "tiles",
+    "method": "mean_photo",
+    "weights": "0f3a",
+    "config": {},
     "runtime": ["jax"],
     "files": ["model.stablehlo", "weights.safetensors"],
     "inputs": {"image": "[b, 16, 16, 3]", "seed": "[]"},
     "seed": 0,
     "preprocessing": {"size": [16, 16], "resize": "antialias", "bit_depth": 8},
-    "threshold": {"value": 0.5},
+    "threshold": {
+        "value": 0.5,
+        "false_alarm_rate": 0.05,
+        "num_held_out_normal": 20,
+        "num_accepted": 0,
+    },
     "pixel_threshold": {"value": 0.6},
     "colours": {"low": 0.0, "high": 1.0},
 }

@@ -17,7 +17,7 @@ def test_an_exported_folder(tmp_path, monkeypatch):
 
     monkeypatch.setattr(registry, "load", lambda folder, card: detect)
     loaded = diffad_jax.load(exported_folder.write(tmp_path / "cups"))
-    assert (loaded.category, loaded.image_size, loaded.threshold) == ("cups", (16, 16), 0.5)
+    assert (loaded.category, loaded.image_size, loaded.threshold) == ("tiles", (16, 16), 0.5)
     photo = np.zeros((40, 32, 3), np.uint8)
     photo[10:20, 4:8] = 255
     good, bad = loaded.predict([np.zeros_like(photo), photo])

@@ -21,6 +21,7 @@ class Brightness:
     """Calls bright photos anomalous."""
 
     weights_hash = "of no weights"
+    taken = None
 
     def __init__(self, config):
         self.config = ml_collections.FrozenConfigDict(config)

@@ -12,7 +12,7 @@ from conftest import TINY
 from parity.parity_cases import GOLDEN, SMALL_CASES, formula_weight, relative_error
 
 from configs import mvtec_small
-from diffad_jax.inference import batching
+from diffad_jax.inference.detector import score_settings
 from diffad_jax.methods.diffad import STAGES, networks
 
 # Largest error relative to the largest value of PyTorch's float64 output: about twice the measured
@@ -69,7 +69,7 @@ def test_the_device_can_choose(tiny_config, monkeypatch, device, dtype):
     tiny_config.training.compute_dtype = "auto"
     monkeypatch.setattr(jax, "default_backend", lambda: device)
     assert networks.segmenter(ml_collections.FrozenConfigDict(tiny_config)).dtype == dtype
-    assert batching.settings(tiny_config, False)["training.compute_dtype"] == dtype
+    assert score_settings(tiny_config, False)["training.compute_dtype"] == dtype
 
 
 def _config() -> ml_collections.FrozenConfigDict:

@@ -4,6 +4,8 @@ import hashlib
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from diffad_jax.data.corrections import Correction, Corrections, Measured, Taken, file_name
 
 kept = Corrections(Path(sys.argv[1]))
@@ -16,5 +18,6 @@ while True:
     kept.keep(data, Correction(sha, "", "good", "", "", file_name(sha, data), "d", measured))
     print("kept", sha, flush=True)
     if number % 3 == 0:
-        kept.take(Taken("", "", "d", float(number), {sha: measured}))
+        level = {"level": {"level": np.full((4, 4), number, np.float32)}}
+        kept.take(Taken("", "", "d", float(number), {sha: measured}), level)
         print("taken", number, flush=True)

@@ -1,6 +1,7 @@
 """A service of a detector that needs no training, and a client that talks to it in memory."""
 
 import contextlib
+import dataclasses
 import io
 import threading
 import time
@@ -16,12 +17,11 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from configs import mvtec
-from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.contract import Method, Stage
 from diffad_jax.methods.registry import METHODS
 from diffad_jax.serve.api import Api
-from diffad_jax.serve.learning import Learning
+from diffad_jax.serve.learning import Learning, present
 from diffad_jax.serve.limits import Limits
 from diffad_jax.serve.service import Service
 from diffad_jax.serve.watch import Watch
@@ -73,6 +73,24 @@ def bright_config(monkeypatch: pytest.MonkeyPatch, photos: Path) -> ml_collectio
     return config
 
 
+def let_the_stage_extend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """n photos beside the m that it was fitted on make the scale m / (m + n) of what it was."""
+
+    def extend(config, fitted, num_seen, photos, earlier_weights):
+        total = num_seen + sum(map(len, photos))
+        return {"scale": np.float32(fitted["scale"] * num_seen / total)}
+
+    (stage,) = _METHOD.stages(None)
+    stages = (dataclasses.replace(stage, extend=extend),)
+    extending = dataclasses.replace(_METHOD, stages=lambda config: stages)
+    monkeypatch.setitem(METHODS, "bright", extending)
+
+
+def lamps_detector(config: ml_collections.ConfigDict, scale: float = 1.0) -> Detector:
+    """As trained; it multiplies by ``scale``."""
+    return Detector(config, {"bright": {"scale": np.float32(scale)}})
+
+
 def make_api(
     config: ml_collections.ConfigDict,
     workdir: Path,
@@ -81,11 +99,10 @@ def make_api(
     scale: float = 1.0,
 ) -> tuple[Api, Service]:
     """Of a detector that multiplies by ``scale``."""
-    detector = Detector(config, {"bright": {"scale": np.float32(scale)}})
-    calibration = load_or_choose(config, workdir, "lamps", detector)
-    service = Service(detector, calibration, limits or Limits())
+    detector = lamps_detector(config, scale)
+    service = Service(present(detector, workdir, "lamps"), limits or Limits())
     watch = Watch(service, watched, every=0.05) if watched else None
-    return Api(service, Learning(service, workdir, "lamps"), watch), service
+    return Api(service, Learning(service, detector, workdir, "lamps"), watch), service
 
 
 @contextlib.contextmanager

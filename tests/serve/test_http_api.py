@@ -62,8 +62,8 @@ def test_a_photo_is_scored_and_judged(started, red, height, width):
         "width": width,
         "height": height,
         "score": pytest.approx(round(255 * red) / 255, abs=1e-6),
-        "is_anomalous": answer["score"] > service.calibration.threshold,
-        "threshold": service.calibration.threshold,
+        "is_anomalous": answer["score"] > service.model.calibration.threshold,
+        "threshold": service.model.calibration.threshold,
         "num_regions": int(answer["is_anomalous"]),
         "regions": answer["regions"],
     }

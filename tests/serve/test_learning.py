@@ -4,10 +4,11 @@ import hashlib
 import json
 
 import pytest
-from serving import bright_config, png, serving
+from serving import bright_config, lamps_detector, let_the_stage_extend, png, serving
 
 from diffad_jax.data import corrections
-from diffad_jax.inference.calibration import load_or_choose
+from diffad_jax.data.layouts import DataError
+from diffad_jax.serve.learning import present
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_a_correction_is_kept_with_its_photo(config, tmp_path):
 def test_accepted_photos_move_the_threshold_and_undo_moves_it_back(config, tmp_path):
     work = tmp_path / "work"
     with serving(config, work) as (client, service):
-        first = service.calibration
+        first = service.model.calibration
         for red in (0.5, 0.55, 0.6):
             correct(client, red, "good")
         correct(client, 0.95, "defect")
@@ -46,17 +47,17 @@ def test_accepted_photos_move_the_threshold_and_undo_moves_it_back(config, tmp_p
         assert effect["accepted_called_anomalous"] == {"before": 3, "after": 0, "of": 3}
         assert effect["defects_called_anomalous"] == {"before": 2, "after": 1, "of": 2}
         assert effect["held_out_called_anomalous"]["of"] == first.num_held_out_normal
-        assert service.calibration is first, "an effect that is shown changes nothing"
+        assert service.model.calibration is first, "an effect that is shown changes nothing"
         threshold = effect["threshold"]["after"]
         taken = client.post("/v1/recalibration", params={"threshold": repr(threshold)})
         assert taken.status_code == 201
         answer = client.post("/v1/predict", content=png(0.58)).json()["photos"][0]
         assert answer["threshold"] == threshold and not answer["is_anomalous"]
         # Every mode judges by it, and so does the server when it starts anew.
-        found = load_or_choose(config, work, "lamps", service.detector)
+        found = present(lamps_detector(config), work, "lamps").calibration
         assert (found.threshold, found.num_accepted) == (threshold, 3)
         assert client.post("/v1/recalibration/undo").status_code == 201
-        assert service.calibration == first
+        assert service.model.calibration == first
         assert client.post("/v1/recalibration/undo").status_code == 409
     lines = (work / "lamps" / "corrections" / "calibrations.jsonl").read_text().splitlines()
     assert [json.loads(line)["undo"] for line in lines] == [False, True], "all are kept"
@@ -69,7 +70,7 @@ def test_a_calibration_is_taken_as_it_was_shown_or_not_at_all(config, tmp_path):
         correct(client, 0.7, "good")
         late = client.post("/v1/recalibration", params={"threshold": repr(shown)})
         assert late.status_code == 409 and "again" in late.text
-        assert service.calibration.num_accepted == 0
+        assert service.model.calibration.num_accepted == 0
         assert client.post("/v1/recalibration?threshold=x").status_code == 400
 
 
@@ -90,7 +91,7 @@ def test_other_weights_measure_the_kept_photos_anew(config, tmp_path, capsys):
         shown = client.get("/v1/recalibration").json()["threshold"]["after"]
         client.post("/v1/recalibration", params={"threshold": repr(shown)})
     with serving(config, work, scale=2.0) as (client, service):
-        assert service.calibration.num_accepted == 0
+        assert service.model.calibration.num_accepted == 0
         assert "of other weights" in capsys.readouterr().err
         (old,) = client.get("/v1/corrections").json()["calibrations"]
         assert old["counts"] is False
@@ -143,3 +144,37 @@ def test_a_full_disk_is_said_and_nothing_is_acknowledged(config, tmp_path, monke
             answer = client.post("/v1/corrections?label=good", content=png(0.6))
         assert answer.status_code == 503 and "No space left" in answer.text
         assert client.get("/v1/corrections").json()["good"] == 0
+
+
+def test_a_recalibration_fits_the_last_stage_anew_and_undo_takes_it_back(
+    config, tmp_path, monkeypatch
+):
+    let_the_stage_extend(monkeypatch)
+    work, photo = tmp_path / "work", png(0.9)
+
+    def from_disk():
+        model = present(lamps_detector(config), work, "lamps")
+        return model.weights, model.calibration
+
+    first = from_disk()
+    with serving(config, work) as (client, service):
+        correct(client, 0.5, "good")
+        correct(client, 0.6, "good")
+        effect = client.get("/v1/recalibration").json()
+        assert effect["refitted"] == ["bright"] and service.model.weights == first[0]
+        # 10 photos were trained on, and 2 are added: what they scored becomes 10/12 of it.
+        assert effect["threshold"]["after"] == pytest.approx(0.6 * 10 / 12, abs=0.002)
+        threshold = repr(effect["threshold"]["after"])
+        assert client.post("/v1/recalibration", params={"threshold": threshold}).is_success
+        (answer,) = client.post("/v1/predict", content=photo).json()["photos"]
+        assert answer["score"] == pytest.approx(0.9 * 10 / 12, abs=0.002)
+        assert from_disk() == (service.model.weights, service.model.calibration) != first
+        again = client.get("/v1/recalibration").json()
+        assert again["threshold"]["after"] == effect["threshold"]["after"], "nothing was added"
+        assert client.post("/v1/recalibration/undo").is_success
+        assert from_disk() == (service.model.weights, service.model.calibration) == first
+        assert client.post("/v1/recalibration", params={"threshold": threshold}).is_success
+    (kept,) = (work / "lamps" / "corrections" / "fitted").iterdir()
+    kept.write_bytes(b"changed")
+    with pytest.raises(DataError, match=f"{kept.name} is gone or has changed"):
+        from_disk()

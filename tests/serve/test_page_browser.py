@@ -4,6 +4,8 @@ import pytest
 from report_browser import CHROMIUM, chromium
 from serving import bright_config, listening, make_api, png
 
+from diffad_jax.serve.api import Api
+
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)"
 )
@@ -118,10 +120,37 @@ def test_keys_alone_reach_everything(page, tmp_path):
     drop_photos(page, tmp_path)
     page.wait("!document.getElementById('current').hidden")
     reached = set()
-    for _ in range(35):
+    for _ in range(20):  # the strip is one stop, however many photos it has
         page.press("Tab")
         reached.add(page.run("document.activeElement.id"))
     assert {"choose", "camera", "good", "defect", "next", "who", "slider", "show-effect"} <= reached
+
+
+def test_a_server_that_keeps_no_corrections_says_why(browser, monkeypatch, tmp_path):
+    config = bright_config(monkeypatch, tmp_path / "photos")
+    _, service = make_api(config, tmp_path / "work")
+    (tmp_path / "a.png").write_bytes(png(0.9))
+    with listening(Api(service, "an exported folder is served")) as address:
+        browser.problems.clear()
+        browser.allowed = (address, "data:", "about:", "blob:")
+        browser.open(address)
+        browser.wait("state.model")
+        browser.drop(tmp_path / "a.png")
+        browser.wait(f"{CARDS}.length == 1")
+        browser.press("g")
+        assert text(browser, "kept") == "an exported folder is served."
+        shown = "['learning', 'good', 'moves'].map((id) => !document.getElementById(id).hidden)"
+        assert browser.run(shown) == [True, False, False]
+        browser.open("about:blank")
+        assert browser.problems == []
+
+
+def test_scores_that_a_recalibration_changes_are_asked_for_again(page, tmp_path):
+    drop_photos(page, tmp_path)
+    page.run("state.photos.forEach((photo) => { photo.score = 0; })")
+    page.run("state.model.weights = 'of before'")
+    page.run("attempt(meet)()")
+    assert text(page, "num-anomalous") == "4"
 
 
 def test_a_token_is_asked_for_and_taken_from_the_address(browser, monkeypatch, tmp_path):

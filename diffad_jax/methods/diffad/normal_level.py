@@ -28,12 +28,24 @@ def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) 
 
     It is (mean over the photos of mᵖ)^(1/p) of each pixel's m, with p = ``normal_level.power``.
     """
-    total, count = np.zeros(height_width(config.image_size)), 0
+    return extend(config, {"level": np.zeros(height_width(config.image_size))}, 0, photos,
+                  earlier_weights)  # fmt: skip
+
+
+def extend(
+    config: Config,
+    fitted: Params,
+    num_seen: int,
+    photos: Iterator[np.ndarray],
+    earlier_weights: Weights,
+) -> Params:
+    """See ``contract.Stage``."""
+    power, count = config.normal_level.power, num_seen
+    total = num_seen * np.asarray(fitted["level"], np.float64) ** power
     for powers in over_photos(_powers, earlier_weights, photos, config):
         total += np.asarray(powers, np.float64).sum(0)
         count += len(powers)
-    level = (total / count) ** (1.0 / config.normal_level.power)
-    return {"level": level.astype(np.float32)}
+    return {"level": ((total / count) ** (1.0 / power)).astype(np.float32)}
 
 
 def relative(anomaly_map: jax.Array, fitted: Params, *, config: Config) -> jax.Array:
@@ -64,4 +76,5 @@ STAGE = Stage(
     fitted_shapes=lambda config: {
         "level": jax.ShapeDtypeStruct(height_width(config.image_size), np.float32)
     },
+    extend=extend,
 )

@@ -34,6 +34,15 @@ def test_level_is_the_power_mean_of_each_pixel_over_all_photos(config):
     assert level.dtype == np.float32
 
 
+def test_more_photos_count_as_if_they_had_been_there_at_first(config):
+    photos = np.random.default_rng(0).integers(0, 256, (7, 16, 16, 3), np.uint8)
+    fitted = normal_level.fit(config, iter([photos[:4]]), {})
+    extended = normal_level.extend(config, fitted, 4, iter([photos[4:]]), {})
+    at_once = normal_level.fit(config, iter([photos[:4], photos[4:]]), {})
+    np.testing.assert_allclose(extended["level"], at_once["level"], rtol=1e-5)
+    assert extended["level"].dtype == np.float32
+
+
 def test_power_is_that_of_the_config(tiny_config, config):
     tiny_config.normal_level.power = 1.0
     photos = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
