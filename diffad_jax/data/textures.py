@@ -42,7 +42,7 @@ def _squares(config: ml_collections.ConfigDict, size: int) -> TextureSource:
         _say_once_that_procedural()
         return lambda seed: procedural_texture(seed, size)
     if name == "dtd":
-        pixels = _load_dtd(size, config.data.cache_mib)
+        pixels = _load_dtd(size, config.data.cache_mib, config.data.resize)
         return _drawn_from(picture_store.from_pixels(pixels), len(pixels))
     return _from_folder(config, size)
 
@@ -75,12 +75,16 @@ def _from_folder(config: ml_collections.ConfigDict, size: int) -> TextureSource:
         logger.warning("%s", note)
     if not files:
         raise DataError(f"config.data.textures = {folder!r} holds no image")
-    rules = Rules("antialias", photo_mib=config.data.photo_mib)  # textures know no camera
+    # Textures know no camera.
+    rules = Rules(config.data.resize, photo_mib=config.data.photo_mib)
     return _drawn_from(*picture_store.open_files(files, size, rules, config.data))
 
 
-def _load_dtd(size: int, cache_mib: int) -> np.ndarray:
-    """Describable Textures, as many as ``cache_mib`` holds: [n, size, size, 3] uint8."""
+def _load_dtd(size: int, cache_mib: int, rule: str) -> np.ndarray:
+    """Describable Textures, as many as ``cache_mib`` holds: [n, size, size, 3] uint8.
+
+    Resized by ``rule``, see ``photo.resized``.
+    """
     import tensorflow_datasets as tfds  # takes seconds to import
 
     try:
@@ -97,7 +101,7 @@ def _load_dtd(size: int, cache_mib: int) -> np.ndarray:
     if count < len(dataset):
         logger.warning("%d of %d dtd textures fit config.data.cache_mib", count, len(dataset))
     resized = dataset.take(count).map(
-        lambda e: tf.image.resize(e["image"], (size, size), antialias=True)
+        lambda e: tf.image.resize(e["image"], (size, size), antialias=rule == "antialias")
     )
     pixels = np.empty((count, size, size, 3), np.uint8)
     for i, texture in enumerate(tfds.as_numpy(resized)):

@@ -91,7 +91,8 @@ def main(folder: Path, load: Callable[[Path, dict], artifact.Detect]) -> None:
             _check_output(arguments.output, files, arguments.overwrite)
         detect = artifact.start(load, folder, card)
         seed = artifact.seed(card, arguments.seed)
-        counts = _write(score(detect, card, files, seed), card, arguments.output)
+        found = score(detect, card, files, seed)
+        counts = _write(found, card, arguments.output, arguments.overwrite)
     except ImportError as error:  # Pillow
         sys.exit(f"error: {error}: pip install {' '.join(card['runtime'])}")
     except (artifact.ArtifactError, OSError) as error:
@@ -101,10 +102,12 @@ def main(folder: Path, load: Callable[[Path, dict], artifact.Detect]) -> None:
     sys.exit(1 if counts.get("unreadable") else 0)
 
 
-def _write(results: Iterable[Scored], card: dict, output: Path | None) -> dict[str, int]:
+def _write(
+    results: Iterable[Scored], card: dict, output: Path | None, overwrite: bool
+) -> dict[str, int]:
     """Writes the table and the overlays; gives the number of photos of each verdict."""
     counts: dict[str, int] = {}
-    with _open_table(output) as file:
+    with _open_table(output, overwrite) as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["file", "score", "is_anomalous", "verdict"])
         for found in results:
@@ -138,14 +141,22 @@ def _overlay(output: Path, shown: Path) -> Path:
     return output / shown.with_name(f"{shown.name}.overlay.png")
 
 
-def _open_table(output: Path | None) -> contextlib.AbstractContextManager[TextIO]:
+def _open_table(output: Path | None, overwrite: bool) -> contextlib.AbstractContextManager[TextIO]:
+    """Raises ArtifactError where another call has begun one since the check."""
     if output is None:
         if hasattr(sys.stdout, "reconfigure"):  # a name may hold what the stream cannot show
             sys.stdout.reconfigure(errors="backslashreplace")
         return contextlib.nullcontext(sys.stdout)
     output.mkdir(parents=True, exist_ok=True)
-    # File names may hold bytes that are no UTF-8: they pass through as they are.
-    return (output / _TABLE).open("w", encoding="utf-8", errors="surrogateescape", newline="")
+    if overwrite:  # a new file: whoever still writes the old one does not meet it
+        (output / _TABLE).unlink(missing_ok=True)
+    try:
+        # File names may hold bytes that are no UTF-8: they pass through as they are.
+        return (output / _TABLE).open("x", encoding="utf-8", errors="surrogateescape", newline="")
+    except FileExistsError:
+        raise artifact.ArtifactError(
+            f"{output / _TABLE} has been begun by another call: choose another --output"
+        ) from None
 
 
 def _write_overlay(path: Path, found: Scored, card: dict) -> None:

@@ -29,6 +29,17 @@ def test_without_held_out_photos_a_stage_is_looked_at_on_its_own(tiny_config, ph
         assert not np.array_equal(batch["augmented_image"], seen["augmented_image"])
 
 
+def test_each_stage_is_given_examples_of_its_own(tiny_config, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "diffad_jax.data.pipeline.batches", lambda *_, **how: asked.append(how.get("stage"))
+    )
+    data = train._data(tiny_config, "tiles", split.draw(tiny_config, "tiles"))
+    for stage in ("denoiser", "segmenter"):
+        data.batches(stage, 0, 4)
+    assert asked == ["denoiser", "segmenter"]
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [

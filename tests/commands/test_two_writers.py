@@ -1,8 +1,13 @@
 """A category's folder that another process writes to is left alone."""
 
+from types import SimpleNamespace
+
+import ml_collections
 import pytest
 
-from diffad_jax.commands import train
+from diffad_jax.commands import serve, train
+from diffad_jax.data import corrections
+from diffad_jax.inference.calibration import Calibration
 from diffad_jax.runtime import lock
 
 
@@ -16,3 +21,18 @@ def test_a_second_training_is_refused_before_it_touches_the_checkpoints(tiny_con
         train.train_and_evaluate(tiny_config, tmp_path, None)
     assert half.is_dir()
     assert sorted(p.name for p in (tmp_path / "tiles").iterdir()) == [".lock", "autoencoder"]
+
+
+def test_a_second_server_is_refused_before_it_listens(tiny_config, tmp_path, monkeypatch):
+    pytest.importorskip("uvicorn")
+    detector = SimpleNamespace(
+        config=ml_collections.FrozenConfigDict(tiny_config), predict_all=lambda *_: None
+    )
+    monkeypatch.setattr(serve.Detector, "from_workdir", lambda *_: detector)
+    monkeypatch.setattr(serve, "load_or_choose", lambda *_: Calibration(0.5, (0.0, 1.0), 0.0, 9, 1))
+    monkeypatch.setattr("diffad_jax.serve.server.run", lambda *_: pytest.fail("it listens"))
+    with (
+        lock.hold(tmp_path / "tiles" / corrections.FOLDER),
+        pytest.raises(lock.LockedError, match="is writing here"),
+    ):
+        serve.serve(tiny_config, tmp_path, "127.0.0.1", 0)

@@ -5,7 +5,7 @@ import importlib
 import ml_collections
 import pytest
 
-from configs import mvtec, mvtec_small, riad
+from configs import draem, mvtec, mvtec_small, padim, patchcore, riad
 from diffad_jax.errors import ConfigError
 from diffad_jax.methods.registry import check_config
 from diffad_jax.methods.train_state import learning_rate
@@ -127,7 +127,25 @@ def test_the_published_recipe_samples_with_the_weights_themselves_and_clips_noth
     assert published.diffusion.ema_decay == 0.0 and not published.reconstruction.clip
     assert published.data.textures == "dtd" and published.data.resize == "bilinear"
     assert small.diffusion.ema_decay == 0.995 and small.reconstruction.clip
-    assert small.data.textures == "procedural"
+    assert small.data.textures == "procedural" and draem.get_config().data.textures == "dtd"
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (mvtec, "The last batch of an epoch is filled up"),
+        (mvtec, "The noise at test is one draw that all photos share"),
+        (mvtec, "Brightness changes RGB (theirs a colour space drawn from six)"),
+        (mvtec, "A tenth of the normal photos is held out"),
+        (draem, "the last batch of an epoch is filled up"),
+        (draem, "brightness changes RGB (theirs a colour space drawn from six)"),
+        (draem, "a tenth of the normal photos is held out"),
+        (padim, "keeps their centre of 224. Here the whole photo counts"),
+        (patchcore, "keeps their centre of 224. Here the whole photo counts"),
+    ],
+)
+def test_where_a_published_recipe_differs_is_said(config, said):
+    assert said in " ".join(config.__doc__.split())
 
 
 def test_riads_rate_falls_to_a_tenth_at_epoch_250_of_300():

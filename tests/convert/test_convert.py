@@ -387,6 +387,15 @@ def test_another_model_than_diffads_is_refused(config, tmp_path, change, message
         torch_weights.convert(ml_collections.FrozenConfigDict(config), tensors, "a.ckpt")
 
 
+def test_without_an_average_an_import_samples_with_the_weights_themselves(config, tmp_path):
+    """As the published scripts do."""
+    published_files(config, tmp_path)
+    config.diffusion.ema_decay = 0.0
+    tensors = sources.read(tmp_path / "denoiser.ckpt")
+    parts = torch_weights.convert(ml_collections.FrozenConfigDict(config), tensors, "a.ckpt")
+    assert_equal(parts["average"], parts["denoiser"])
+
+
 def test_a_latent_scale_is_moved_to_the_condition(config, tmp_path):
     """The published code hands the condition to the network unscaled; ours scales it."""
     published_files(config, tmp_path)

@@ -250,7 +250,7 @@ def test_where_memory_ends_the_photo_is_unreadable(tmp_path, monkeypatch):
         images.read_image(path, 8, BILINEAR)
 
 
-def test_no_more_is_decoded_at_once_than_fits(tmp_path):
+def test_no_more_is_decoded_at_once_than_fits(tmp_path, monkeypatch):
     """Two photos of three fit, so the third waits; one that fills the room goes alone."""
     together, most = [0], [0]
     lock = threading.Lock()
@@ -264,11 +264,17 @@ def test_no_more_is_decoded_at_once_than_fits(tmp_path):
             together[0] -= 1
 
     path = save(tmp_path / "a.png", GRADIENT)
-    for photos, want in ((2.5, 2), (1.0, 1)):
-        most[0], rules = 0, Rules("bilinear", photo_mib=photos * 3 * 16 * 12 / 2**20)
-        with ThreadPoolExecutor(3) as pool:
-            list(pool.map(lambda _, rules=rules: images.decode(path, rules, convert), range(6)))
-        assert most[0] == want
+    monkeypatch.setattr(photo, "rgb_pixels", convert)
+    data = Path(path).read_bytes()
+    for read in (
+        lambda rules: images.decode(path, rules, convert),
+        lambda rules: images.read_bytes(data, rules),
+    ):
+        for photos, want in ((2.5, 2), (1.0, 1)):
+            most[0], rules = 0, Rules("bilinear", photo_mib=photos * 3 * 16 * 12 / 2**20)
+            with ThreadPoolExecutor(3) as pool:
+                list(pool.map(read, [rules] * 6))
+            assert most[0] == want
 
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(x) print\nshowpage\n"

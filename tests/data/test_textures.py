@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from configs import mvtec
-from diffad_jax.data import images, listing, textures
+from diffad_jax.data import images, listing, photo, textures
 from diffad_jax.data.layouts import DataError
 
 SIZE = 24
@@ -70,11 +70,15 @@ def test_procedural_is_said_once(config, caplog):
     assert len(said) == 1 and "config.data.textures" in said[0].getMessage()
 
 
-def test_a_folder_gives_each_of_its_images(config, folder):
-    config.data.textures = folder
-    drawn = draw(textures.texture_source(config), 40)
+@pytest.mark.parametrize("rule", ["bilinear", "antialias"])
+def test_a_folder_gives_each_of_its_images_resized_as_photos_are(config, folder, rule):
+    config.data.textures, config.data.resize = folder, rule
+    striped = np.zeros((5 * SIZE, 5 * SIZE, 3), np.uint8)
+    striped[::2] = 255
+    Image.fromarray(striped).save(f"{folder}/striped.png")
+    drawn = draw(textures.texture_source(config), 60)
     assert {t.tobytes() for t in drawn} == {
-        images.read_image(f, SIZE, images.Rules("antialias")).astype(np.float32).tobytes()
+        images.read_image(f, SIZE, images.Rules(rule)).astype(np.float32).tobytes()
         for f in listing.find_photos(folder)[0]
     }
 
@@ -125,6 +129,17 @@ def test_dtd_comes_resized_from_tfds(config, monkeypatch):
     drawn = draw(textures.texture_source(config), 60)
     assert asked == [("dtd", "train+validation+test")]
     assert drawn.shape == (60, SIZE, SIZE, 3) and set(np.unique(drawn)) == set(range(6))
+
+
+@pytest.mark.parametrize("rule", ["bilinear", "antialias"])
+def test_dtd_is_resized_as_photos_are(config, monkeypatch, rule):
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 5 * SIZE, 5 * SIZE, 3), dtype=np.uint8)
+    monkeypatch.setattr(
+        tfds, "load", lambda name, split: tf.data.Dataset.from_tensor_slices({"image": pixels})
+    )
+    config.data.textures, config.data.resize = "dtd", rule
+    drawn = draw(textures.texture_source(config), 1)[0]
+    np.testing.assert_allclose(drawn, photo.resized(pixels[0], (SIZE, SIZE), rule), atol=1)
 
 
 def test_dtd_stays_within_its_memory(config, monkeypatch, caplog):

@@ -70,6 +70,27 @@ def test_nothing_is_replaced_unasked(place, monkeypatch):
     assert len(Path("out/predictions.csv").read_text().splitlines()) == 3
 
 
+@pytest.mark.parametrize("flags", [[], ["--overwrite"]])
+def test_of_two_at_once_one_has_the_table(place, monkeypatch, flags):
+    """The other one begins after the check, while the graph is loaded."""
+    photo(Path("a.png"))
+    others, check = [], run._check_output
+
+    def checked(output, files, overwrite):
+        check(output, files, overwrite)
+        others.append(run._open_table(output, overwrite))
+
+    monkeypatch.setattr(run, "_check_output", checked)
+    ended = call(monkeypatch, "a.png", "--output=out", *flags)
+    with others[0] as other:
+        other.write("theirs\n")
+    if flags:  # each writes a file of its own, of which the last one stays
+        assert ended == 0 and "theirs" not in Path("out/predictions.csv").read_text()
+    else:
+        assert "out/predictions.csv has been begun by another call: choose another" in ended
+        assert Path("out/predictions.csv").read_text() == "theirs\n"
+
+
 def test_two_photos_have_two_overlays(place, monkeypatch):
     photo(Path("one/a.png"))
     photo(Path("two/a.png"))

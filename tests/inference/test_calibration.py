@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from pathlib import Path
 
 import ml_collections
 import numpy as np
@@ -13,7 +14,7 @@ from diffad_jax.commands.record import record
 from diffad_jax.data import recorded, split
 from diffad_jax.data.layouts import DataError
 from diffad_jax.inference.calibration import load_or_choose
-from diffad_jax.training.held_out import load_split
+from diffad_jax.training.held_out import describe_changes, load_split
 from diffad_jax.types import Prediction
 
 
@@ -109,6 +110,20 @@ def test_a_held_out_photo_that_is_not_as_it_was_is_named(folder, tmp_path, chang
     path.unlink() if change == "gone" else folder.add(path.name, 1)
     with pytest.raises(DataError, match=f"1 of 6 normal photos.*{name}"):
         folder.choose()
+
+
+def test_how_a_folder_differs_from_the_split(folder):
+    """Whatever was trained: fitted stages ask the same."""
+    photos = folder.split()
+    assert split.changes(folder.config, "tiles", photos) == ([], [], [])
+    gone, changed = [*photos.train][:2]
+    (Path(folder.config.data.root) / gone).unlink()
+    folder.add(Path(changed).name, 1)
+    added = folder.add("more.png", 250).relative_to(folder.config.data.root)
+    found = split.changes(folder.config, "tiles", photos)
+    assert found == ([str(added)], [gone], [changed])
+    said = describe_changes(photos, found)
+    assert f"1 added ({added}), 1 gone ({gone}), 1 changed ({changed})" in said
 
 
 def test_a_damaged_split_is_refused(folder):

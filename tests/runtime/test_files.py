@@ -68,6 +68,12 @@ def test_a_folder_replaces_none(tmp_path):
     ]
 
 
+def test_what_is_no_text_becomes_a_question_mark(tmp_path):
+    """Such as a defect's folder in table.md."""
+    files.write_whole(tmp_path / "table.md", os.fsdecode(b"Kratzer \xfc"))
+    assert (tmp_path / "table.md").read_text() == "Kratzer ?"
+
+
 def test_two_writers_of_one_file_do_not_meet(tmp_path):
     with files.whole(tmp_path / "a") as one, files.whole(tmp_path / "a") as two:
         one.write_text("one")

@@ -18,6 +18,13 @@ def test_schedule_ends_where_the_published_one_does():
     assert np.all(np.diff(ALPHA_BAR) < 0)
 
 
+def test_the_noisiest_step_magnifies_an_error_as_often_as_is_said():
+    factor = np.sqrt((1 - ALPHA_BAR[-1]) / ALPHA_BAR[-1])
+    assert f"at the noisiest step is {factor:.0f} times as large" in " ".join(
+        schedule.target.__doc__.split()
+    )
+
+
 def test_q_sample_follows_its_equation():
     rng = np.random.default_rng(0)
     z, noise = rng.normal(size=(2, 1000, 4, 4, 2)).astype(np.float32)
