@@ -273,6 +273,7 @@ def test_damaged_files_of_the_old_format_are_refused(tmp_path, change, message):
 
 
 DOUBLING = b")q\0" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(200))  # 2**200 leaves
+DOUBLED = b"h\xc8"  # behind it: the largest once more, with nothing of the others above it
 NESTED = b")" + b"\x85" * 300_000
 ORDERED_DICT = b"ccollections\nOrderedDict\n"
 
@@ -285,17 +286,18 @@ def peak_memory() -> int:
 BOMBS = {
     "doubled by DUP": b")" + b"2\x86" * 40 + b")R.",
     "doubled, called": DOUBLING + b")R.",
-    "doubled, a key": b"}" + DOUBLING + b"Ns.",
-    "doubled, a member": b"\x8f(" + DOUBLING + b"\x90.",
-    "doubled, the arguments": ORDERED_DICT + DOUBLING + b"R.",
+    "doubled, a key": DOUBLING + b"}" + DOUBLED + b"Ns.",
+    "doubled, a pair's key": DOUBLING + ORDERED_DICT + b"](](" + DOUBLED + b"Nee\x85R.",
+    "doubled, the arguments": DOUBLING + ORDERED_DICT + DOUBLED + b"R.",
     "doubled, made": DOUBLING + b")\x81.",
     "doubled, its state set": DOUBLING + b"}b.",
     "doubled, a global": DOUBLING + DOUBLING + b"\x93.",
     "doubled, a storage": DOUBLING + b"Q.",
-    "doubled, in a storage": tensor(0, (2,), (1,)).replace(plain("cpu"), DOUBLING) + b".",
-    "doubled, a storage's name": tensor(0, (2,), (1,)).replace(plain("0"), DOUBLING, 1) + b".",
-    "doubled, a shape": tensor(0, (2,), (1,)).replace(plain((2,)), DOUBLING) + b".",
-    "doubled, an offset": tensor(7, (2,), (1,)).replace(plain(7), DOUBLING) + b".",
+    "doubled, in a storage": DOUBLING + tensor(0, (2,), (1,)).replace(plain("cpu"), DOUBLED) + b".",
+    "doubled, a storage's name": DOUBLING
+    + tensor(0, (2,), (1,)).replace(plain("0"), DOUBLED, 1) + b".",
+    "doubled, a shape": DOUBLING + tensor(0, (2,), (1,)).replace(plain((2,)), DOUBLED) + b".",
+    "doubled, an offset": DOUBLING + tensor(7, (2,), (1,)).replace(plain(7), DOUBLED) + b".",
     "nested, a key": b"}" + NESTED + b"Ns.",
     "nested, a pair's key": ORDERED_DICT + b"](](" + NESTED + b"Nee\x85R.",
     "nested, called": NESTED + b")R.",
@@ -306,9 +308,11 @@ BOMBS = {
     "long bytes": b"\x8e" + struct.pack("<Q", 2**62) + b"x.",
     "a long bytearray": b"\x96" + struct.pack("<Q", 2**40) + b"x.",
     "a long integer": b"\x8b" + struct.pack("<i", 2**20) + b"\x7f" * 2**20 + b".",
+    "a long integer, a key": b"}\x8b" + struct.pack("<i", 2**20) + b"\x7f" * 2**20 + b"q\0Ns"
+    + b"h\0Ns" * 200_000 + b".",
     "many bytes": b"X" + struct.pack("<I", 2**26) + bytes(2**26) + b".",
     "one list copied": ORDERED_DICT + b"q\0](" + b"K\0N\x86" * 50_000
-    + b"e\x85q\1" + b"0h\0h\1R" * 5_000 + b".",
+    + b"e\x85q\1" + b"h\0h\1R" * 5_000 + b".",
     "many axes": tensor(0, (1,) * 100_000, (1,) * 100_000) + b".",
 }  # fmt: skip
 
@@ -322,6 +326,13 @@ def test_small_files_cost_little(tmp_path, kind):
         torch_file.read(path)
     assert time.process_time() - start < 20
     assert peak_memory() - peak < 200 * 2**20
+
+
+def test_a_pickle_of_many_bytes_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch_file, "_MAX_PICKLE", 1000)
+    path = save(tmp_path / "a", b"\x80\x02" + plain("x" * 1000) + b".")
+    with pytest.raises(ConvertError, match="names its tensors in over 1000 bytes"):
+        torch_file.read(path)
 
 
 def test_a_pickle_of_many_steps_is_refused(tmp_path, monkeypatch):

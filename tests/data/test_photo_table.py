@@ -98,6 +98,12 @@ def test_no_regular_file(root):
         layouts.list_categories(root, "visa")
 
 
+def test_a_cell_without_end_is_an_error_of_the_table(root):
+    write(root, 'nut,train,normal,"' + "x\n" * 70_000)
+    with pytest.raises(DataError, match="cannot read the table .*field larger than field limit"):
+        layouts.list_categories(root, "visa")
+
+
 def test_any_bytes_give_rows_or_a_data_error(root):
     refused, read = table_mutants.fuzz(root, rounds=400, seed=0)
     assert refused and read

@@ -144,7 +144,7 @@ def test_published_weights_of_draem_are_taken_over(tmp_path):
     for name, pairs in made.items():
         variables = {"params": state.params[name], "batch_stats": state.variables[name]}
         theirs = translate.to_theirs(jax.device_get(variables), pairs)
-        files.append(tmp_path / f"{name}.safetensors")
+        files.append(tmp_path / f"{name},a.safetensors")  # a comma is part of a name
         whole = {k: np.ascontiguousarray(v) for k, v in theirs.items()}  # it takes the bare bytes
         safetensors.numpy.save_file(whole, files[-1])
     assert {"encoder.block1.0.weight", "decoder.db1.3.bias", "decoder.fin_out.0.weight"} <= set(
