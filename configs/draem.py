@@ -4,7 +4,7 @@ Command:   python -m diffad_jax.main --config=configs/draem.py:bottle --workdir=
              --config.data.root=data/mvtec --config.data.textures=data/dtd
 Differs:   from the published code: the last batch of an epoch is filled up, brightness changes RGB
            (theirs a colour space drawn from six), a tenth of the normal photos is held out
-           (config.data.validation_share = 0: none).
+           (at least 19; config.data.validation_share = 0: none).
 Hardware:  an accelerator
 Result:    not measured (DiffAD's paper reports 98.0 image AUROC, 97.3/68.4 pixel AUROC/AP)
 """

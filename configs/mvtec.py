@@ -11,7 +11,8 @@ Differs:   from the published code in what this project found no reason to copy.
            an epoch is filled up (theirs holds what is left: 17 of 32 for bottle). The noise at
            test is one draw that all photos share (theirs is drawn for each, so scores change).
            Brightness changes RGB (theirs a colour space drawn from six). A tenth of the normal
-           photos is held out, which thresholds come from (config.data.validation_share = 0: none).
+           photos is held out (at least 19), which thresholds come from
+           (config.data.validation_share = 0: none).
            DTD's textures come from TFDS; config.data.textures = FOLDER reads a folder of them.
 Hours:     not measured
 Result:    not measured (the paper reports 98.7 image AUROC, 98.3/74.6 pixel AUROC/AP as a mean)
