@@ -1,5 +1,6 @@
 """Metrics of a trained detector on the test photos; needs no TensorFlow."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from diffad_jax.evaluation import (
     outputs,
     paper_results,
     report,
+    stand_in,
     tables,
     test_photos,
 )
@@ -83,7 +85,8 @@ def evaluate(
         results[category] = evaluate_category(
             config, workdir, category, inception, overwrite, output, corrections_of
         )
-        console.say(f"{category}: {outputs.describe(results[category])}")
+        for said in outputs.describe(results[category]):
+            console.say(f"{category}: {said}")
         console.say(f"{category}: report in {output / category / 'report.html'}")
     found = {c: r.measured.metrics for c, r in results.items()}
     metrics_file.write_metrics(
@@ -157,10 +160,15 @@ def evaluate_category(
         columns=results.columns,
         thresholds=[v for v, _ in verdicts],
         settings=outputs.settings(config, calibration),
+        no_threshold=calibration.why_no_threshold if calibration.threshold is None else "",
     )
-    report.write_report(output / category / "report.html", content)
+    drawn = None
     if test.files:
         _write_contact_sheet(output / category / "contact_sheet.png", results, calibration)
+    else:
+        drawn = stand_in.run(config, workdir, category, detector, calibration)
+        content = _standing_in(content, drawn)
+    report.write_report(output / category / "report.html", content)
     return outputs.Result(
         labels=test.labels,
         defect_types=test.defect_types,
@@ -170,6 +178,23 @@ def evaluate_category(
         cost=cost.of_detector(workdir / category, detector.weights, results.seconds_a_photo),
         test_photos=describe_photos(test.files),
         verdicts=verdicts,
+        drawn=drawn,
+    )
+
+
+def _standing_in(content: report.Content, found: stand_in.StandIns) -> report.Content:
+    """The report without test photos, which has no metrics."""
+    measured = dataclasses.replace(
+        content.measured, aupimo_of_photos=[None] * len(found.test.files)
+    )
+    return dataclasses.replace(
+        content,
+        test=found.test,
+        measured=measured,
+        scores=found.scores,
+        maps=found.maps,
+        columns=found.columns,
+        stand_in=found.note,
     )
 
 
@@ -244,8 +269,11 @@ def _verdicts(calibration: Calibration, measured: metrics.CategoryMetrics) -> li
     found = []
     if calibration.threshold is not None:
         chosen_on = calibration.describe_photos()
+        expects = calibration.false_alarms.describe()
         found.append(
-            report.Verdict("held-out normal photos", calibration.threshold, chosen_on, False)
+            report.Verdict(
+                "held-out normal photos", calibration.threshold, chosen_on, False, expects
+            )
         )
     if (best := measured.f1_max_thresholds["image_f1_max"]) is not None:
         # F1-max counts a photo at its threshold as anomalous, a verdict only one above it.

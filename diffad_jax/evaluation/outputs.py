@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 
 from diffad_jax.data import pictures
-from diffad_jax.evaluation import metrics, metrics_file, report, tables
+from diffad_jax.evaluation import metrics, metrics_file, report, stand_in, tables
 from diffad_jax.evaluation.confusion import Confusion
 from diffad_jax.evaluation.ranking import Metric
 from diffad_jax.inference.calibration import Calibration
@@ -37,6 +37,7 @@ class Result:
     cost: Mapping[str, Metric]
     test_photos: str  # which, see ``fingerprint.describe_photos``
     verdicts: list[tuple[report.Verdict, Confusion]]  # the held-out threshold first
+    drawn: stand_in.StandIns | None = None  # what stood in for test photos, where there are none
 
 
 def extras(config: ml_collections.ConfigDict, result: Result) -> dict[str, Any]:
@@ -76,23 +77,21 @@ def extras(config: ml_collections.ConfigDict, result: Result) -> dict[str, Any]:
     }
 
 
-def describe(result: Result) -> str:
-    """The verdicts at the threshold that was chosen without test photos."""
-    if result.calibration.threshold is None:
-        return f"no verdicts: {result.calibration.why_no_threshold}"
+def describe(result: Result) -> list[str]:
+    """The threshold that was chosen without test photos, and its verdicts: a sentence each."""
+    calibration = result.calibration
+    if calibration.threshold is None:
+        return [f"no verdicts: {calibration.why_no_threshold}"]
     verdict, c = result.verdicts[0]
-    said = (
-        f"threshold {verdict.value:.4g}, from {verdict.chosen_on}; "
-        f"{result.calibration.false_alarms.describe()}"
-    )
-    if not len(result.labels):
-        return said
-    return (
-        f"{said}; of the test photos {c.true_positives} of "
-        f"{c.true_positives + c.false_negatives} defects found, "
+    said = f"threshold {verdict.value:.4g}, from {verdict.chosen_on}; {verdict.expects}"
+    if result.drawn is not None:
+        return [said, result.drawn.describe(calibration.threshold)]
+    return [
+        said,
+        f"{c.true_positives} of {c.true_positives + c.false_negatives} defects found, "
         f"{c.false_positives} of {c.false_positives + c.true_negatives} good photos called "
-        "anomalous"
-    )
+        "anomalous",
+    ]
 
 
 def mask_rule(config: ml_collections.ConfigDict) -> str:

@@ -42,21 +42,24 @@ class Verdict:
     value: float
     chosen_on: str
     used_test_labels: bool
+    expects: str = ""  # what it was chosen on says of the rate of false alarms
 
 
 @dataclasses.dataclass(frozen=True)
 class Content:
-    """What a report tells of n photos."""
+    """What a report tells of n photos, of which the first k have pictures."""
 
     category: str
     test: TestSet
     measured: CategoryMetrics  # FID included where it was measured
     scores: np.ndarray  # [n]
-    maps: Maps  # [n, s, s]
+    maps: Maps  # [k, s, s]
     scale: pictures.Scale  # the colours of the maps
-    columns: Mapping[str, Maps]  # title -> [n, s, s, 3] uint8, beside the input
+    columns: Mapping[str, Maps]  # title -> [k, s, s, 3] uint8, beside the input
     thresholds: Sequence[Verdict]  # on the score; the page starts at the first
     settings: Mapping[str, str]  # what the metrics depend on, in words
+    stand_in: str = ""  # what the photos are worth that stand in for test photos; empty: none do
+    no_threshold: str = ""  # why there is none of held-out photos; empty: there is one
 
 
 def write_report(path: Path, content: Content) -> None:
@@ -79,6 +82,8 @@ def write_report(path: Path, content: Content) -> None:
         "pixel_marker": best._asdict() if (best := measured.pixels.best) else None,
         "thresholds": [dataclasses.asdict(t) for t in content.thresholds],
         "settings": dict(content.settings),
+        "stand_in": content.stand_in,
+        "no_threshold": content.no_threshold,
         "versions": versions(),
         "photos": _photos(test, measured, content.scores),
     }
@@ -150,7 +155,8 @@ def _add_pictures(photos: list[dict[str, Any]], content: Content) -> None:
     """To the most wrongly ranked photos first, until the budget is spent."""
     labels, scores = content.test.labels, content.scores
     quality, left = _quality(content), _BUDGET
-    for i in np.argsort(np.where(labels, scores, -scores), kind="stable").tolist():
+    wrong_first = np.argsort(np.where(labels, scores, -scores), kind="stable")
+    for i in wrong_first[wrong_first < len(content.test.photos)].tolist():
         encoded = {title: _jpeg(tile, quality) for title, tile in _tiles(content, i).items()}
         left -= sum(map(len, encoded.values()))
         if left < 0:
@@ -163,7 +169,7 @@ def _add_pictures(photos: list[dict[str, Any]], content: Content) -> None:
 
 def _quality(content: Content) -> int:
     """The best at which all pictures fit, judging by a sample; the lowest where none does."""
-    count = len(content.scores)
+    count = len(content.test.photos)
     sample = range(0, count, max(1, count // _SAMPLE))
     for quality in _QUALITIES:
         sizes = [sum(len(_jpeg(tile, quality)) for tile in _tiles(content, i).values())

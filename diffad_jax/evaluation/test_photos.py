@@ -90,9 +90,9 @@ def run(
             photos.append(pixels)
             truths.append(truth)
             maps.append(predicted.anomaly_map)
-            for title, made in _made(config, predicted).items():
+            for title, pictured in made(config, predicted).items():
                 column = columns.setdefault(title, Stack(folder, (*size, 3), np.uint8))
-                column.append(pictures.to_bytes(made))
+                column.append(pictures.to_bytes(pictured))
             scores.append(predicted.score)
             areas.append(truth.sum(axis=(1, 2)))
             if reconstructs:
@@ -120,7 +120,7 @@ def run(
     return Results(test, scored, maps, columns, copied, features, fastest)
 
 
-def _made(config: ml_collections.ConfigDict, predicted: Prediction) -> dict[str, np.ndarray]:
+def made(config: ml_collections.ConfigDict, predicted: Prediction) -> dict[str, np.ndarray]:
     """{title: [b, h, w, 3]} of what the method makes of the photos."""
     columns = {}
     if predicted.reconstruction is not None:

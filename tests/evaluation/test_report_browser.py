@@ -41,7 +41,8 @@ def choose(page, name, value):
 
 def test_it_starts_at_the_threshold_that_saw_no_test_photo(page, written):
     assert page.run(COUNTS) == counts(*written[1:], THRESHOLD)
-    assert "without a look at the test photos" in page.run("document.body.innerText")
+    text = page.run("document.body.innerText")
+    assert "without a look at the test photos: 0 of 7 held-out photos lie above it" in text
     assert page.run(f"{CARDS}.length") == 16
     assert page.run("document.querySelectorAll('#curves svg').length") == 3
 
@@ -195,3 +196,31 @@ def test_what_is_missing_is_said(page, tmp_path, options):
     text = page.run("document.body.innerText")
     assert "there are no" in text or "no ground-truth masks" in text
     assert "NaN" not in text and "undefined" not in text
+
+
+def test_held_out_photos_and_drawn_defects_stand_in_for_test_photos(page, tmp_path):
+    path = tmp_path / "report.html"
+    test, scores = make_report(path, stand_in="Drawn defects are no test.")
+    page.open(path)
+    text = page.run("document.body.innerText")
+    assert "nothing is measured. Drawn defects are no test." in text
+    assert "6 held-out good photos, 10 drawn defects" in text and "AUROC" not in text
+    assert page.run(COUNTS) == counts(test, scores, THRESHOLD)
+    assert page.run("document.querySelectorAll('nav a').length") == 3
+    assert set(page.run(VERDICTS)[:2]) == {"missed", "false alarm"}
+    hidden = "document.getElementById('{}-section').hidden"
+    assert all(page.run(hidden.format(name)) for name in ("curves", "metrics", "types"))
+
+
+def test_without_a_threshold_there_are_no_verdicts(page, tmp_path):
+    path = tmp_path / "report.html"
+    make_report(path, thresholds=[], no_threshold="4 photos are too few")
+    page.open(path)
+    assert set(page.run(VERDICTS)) == {"no verdict"} and page.run(COUNTS) == [None] * 4
+    text = page.run("document.body.innerText")
+    assert "No threshold, so no verdicts: 4 photos are too few." in text
+    drawn = "[...document.querySelectorAll('svg')].map((s) => s.outerHTML).join()"
+    assert "NaN" not in text + page.run(drawn)
+    page.run("document.getElementById('slider').focus()")
+    page.press("ArrowRight")
+    assert "no verdict" not in page.run(VERDICTS) and sum(page.run(COUNTS)) == 16
