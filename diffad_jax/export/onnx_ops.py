@@ -25,8 +25,7 @@ ELEMENT_WISE = {
 }  # fmt: skip
 UNARY = {
     "exp": "Exp", "log": "Log", "neg": "Neg", "abs": "Abs", "sign": "Sign", "floor": "Floor",
-    "sqrt": "Sqrt", "cos": "Cos", "sin": "Sin", "erf": "Erf", "logistic": "Sigmoid",
-    "stop_gradient": "Identity",
+    "sqrt": "Sqrt", "cos": "Cos", "sin": "Sin", "logistic": "Sigmoid", "stop_gradient": "Identity",
 }  # fmt: skip
 
 
@@ -388,4 +387,7 @@ RULES: dict[str, Rule] = {
 }
 RULES |= onnx_random.rules()
 # By the name of a function that is not inlined.
-FUNCTIONS: dict[str, Rule] = {"_group_norm": _group_norm}
+FUNCTIONS: dict[str, Rule] = {
+    "_group_norm": _group_norm,
+    "error_function": lambda b, eqn, inputs: b.op("Erf", *inputs),
+}

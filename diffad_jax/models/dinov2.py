@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffad_jax.models.layers import Dtype, imagenet_standardised
+from diffad_jax.models.layers import Dtype, error_function, imagenet_standardised
 
 PATCH = 14  # pixels a side
 _DEPTH = 12
@@ -118,7 +118,8 @@ class Block(nn.Module):
         """[b, n, width] -> [b, n, width]."""
         x += self._scaled("ls1", self._attention(self._norm("norm1", x)))
         h = self._dense("fc1", self._norm("norm2", x), 4 * self.width)
-        h = 0.5 * h * (1.0 + jax.lax.erf(h * 0.5**0.5))
+        h = h.astype(jnp.float32)
+        h = 0.5 * h * (1.0 + error_function(h * 0.5**0.5))  # GELU
         return x + self._scaled("ls2", self._dense("fc2", h, self.width))
 
     def _attention(self, x: jax.Array) -> jax.Array:

@@ -156,21 +156,24 @@ def test_diffads_choices(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "layers", "size"),
+    ("name", "layers", "size", "formats"),
     [
-        ("efficientnet_lite0", ("stage2", "stage3"), 40),
-        ("inception_v3", ("conv_4", "mixed"), 80),
-        ("dinov2_vits14_reg", ("block1", "block2"), 28),
+        ("efficientnet_lite0", ("stage2", "stage3"), 40, ("onnx",)),
+        ("inception_v3", ("conv_4", "mixed"), 80, ("onnx",)),
+        ("dinov2_vits14_reg", ("block1",), (28, 42), ("onnx", "saved_model")),
     ],
 )
-def test_onnx_of_other_backbones(name, layers, size, tmp_path):
+def test_other_backbones(name, layers, size, formats, tmp_path):
     changes = {"backbone.name": name, "backbone.layers": layers, "image_size": size}
     model, pixels = method_cases.model("padim", **changes), method_cases.photos(size, 2)
-    method_cases.export(model, "onnx", tmp_path)
-    found = registry.load(tmp_path, artifact.read_card(tmp_path))(pixels, model.seed)
     wanted = jax.jit(model.__call__)(model.weights, pixels, np.uint32(model.seed))
-    for key, values in wanted.items():
-        np.testing.assert_allclose(found[key], values, rtol=1e-4)
+    for written in formats:
+        folder = tmp_path / written
+        folder.mkdir()
+        method_cases.export(model, written, folder)
+        found = registry.load(folder, artifact.read_card(folder))(pixels, model.seed)
+        for key, values in wanted.items():
+            np.testing.assert_allclose(found[key], values, rtol=1e-4, err_msg=written)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -272,3 +272,9 @@ def random_weights(shapes):
         return abs(normal) / 10  # biases and running means; the heads of LPIPS are positive
 
     return flax.traverse_util.path_aware_map(draw, shapes)
+
+
+def test_the_error_function_is_that_of_python():
+    x = np.linspace(-5.0, 5.0, 1001, dtype=np.float32)
+    wanted = [math.erf(value) for value in x.tolist()]
+    np.testing.assert_allclose(layers.error_function(x), wanted, atol=6e-7)
