@@ -3,6 +3,7 @@
 from typing import Any
 
 import diffad_jax
+from diffad_jax.data.corrections import LABELS
 
 Schema = dict[str, Any]
 
@@ -81,11 +82,11 @@ def description() -> Schema:
             "/v1/watched": {"get": _get(
                 "Answers on photos of the watched folder, a hundred at most.",
                 {"photos": [{"id": 1, **_PHOTO}]},
-                _query("after", "the id of the last one that is known", "0"),
+                _query("after", "the id of the last one that is known", 0, type="integer"),
             )},
             "/v1/watched/{number}": {"get": _get(
                 "One of them, read and scored again.", {"id": 1, **_PHOTO},
-                _query("number", "its id", "1") | {"in": "path", "required": True}, _WANTED,
+                _needed(_query("number", "its id", 1, type="integer")) | {"in": "path"}, _WANTED,
             )},
             "/v1/corrections": {
                 "get": _get("How many there are, and the calibrations that were taken.", _STATE),
@@ -96,7 +97,8 @@ def description() -> Schema:
                 "post": _post(
                     "Takes the calibration of this threshold, if it is still the one shown.",
                     _EFFECT | _STATE,
-                    _query("threshold", "threshold.after of the effect", "2.75"), _WHO,
+                    _needed(_query("threshold", "that of the effect, after", 2.75, type="number")),
+                    _WHO,
                 ),
             },
             "/v1/recalibration/undo": {"post": _post(
@@ -157,8 +159,8 @@ def _correct() -> Schema:
     described = _post(
         "Keeps a photo and what an inspector says of it; both are on the disk when it answers.",
         {"sha256": _PHOTO["sha256"], **_STATE},
-        _query("label", "good, defect, or none to take an earlier one back", "good"),
-        _query("watched", "the id of a watched photo, in place of a body", None),
+        _needed(_query("label", "none takes an earlier one back", "good", enum=[*LABELS])),
+        _query("watched", "the id of a watched photo, in place of a body", None, type="integer"),
         _NAME,
         _WHO,
     )
@@ -199,10 +201,15 @@ def _schema(example: Any) -> Schema:
     return {"type": [kinds[type(example)], "null"]}
 
 
-def _query(name: str, said: str, example: str | None) -> Schema:
+def _query(name: str, said: str, example: Any, **kind: Any) -> Schema:
+    """A parameter; ``kind`` is its schema where it is no text."""
     shown = {} if example is None else {"example": example}
-    kind = {"type": "string"}
-    return {"name": name, "in": "query", "description": said, "schema": kind, **shown}
+    schema = kind or {"type": "string"}
+    return {"name": name, "in": "query", "description": said, "schema": schema, **shown}
+
+
+def _needed(parameter: Schema) -> Schema:
+    return {**parameter, "required": True}
 
 
 _WANTED = _query(

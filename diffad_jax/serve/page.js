@@ -1,6 +1,6 @@
 const SENT_AT_ONCE = 4, PICTURES_KEPT = 100, WATCH_EVERY = 2000, MOST_PHOTOS = 2000;
-const state = { model: null, photos: [], current: null, kind: "overlay", queue: [], sending: 0,
-  stream: null, effect: null, watched: 0, moments: [] };
+const state = { model: null, photos: [], current: null, kind: "overlay", queue: [], sent: [],
+  sending: 0, stream: null, effect: null, watched: 0, moments: [] };
 const TITLES = { overlay: "Overlay", heat_map: "Heat map", photo: "Original",
   reconstruction: "Reconstruction" };
 
@@ -57,6 +57,7 @@ async function send() {
   if (!state.queue.length || state.sending >= SENT_AT_ONCE) return;
   state.sending += 1;
   const photo = state.queue.shift();
+  state.sent.push(photo);
   send();
   try {
     const wanted = state.model.pictures.join(",");
@@ -66,7 +67,8 @@ async function send() {
     photo.error = `${error.message || error}`;
   }
   state.sending -= 1;
-  show(photo);
+  photo.answered = true;
+  while (state.sent[0]?.answered) show(state.sent.shift());
   send();
 }
 
@@ -142,13 +144,15 @@ async function askAgain(photo, pictures) {
     : await ask(`/v1/watched/${photo.id}?${wanted}`));
 }
 
-async function scoreAgain() { // a recalibration has changed the scores
-  for (const photo of state.photos.filter((photo) => !photo.error)) {
-    await askAgain(photo, photo.pictures ? state.model.pictures : []);
+async function judgeAgain(scores) { // a recalibration moves what is outlined, and perhaps scores
+  const judged = state.photos.filter((photo) => !photo.error);
+  for (const photo of judged) delete photo.pictures;
+  if (state.current) await select(state.current);
+  for (const photo of scores ? judged : []) {
+    await askAgain(photo, []);
     mark(photo);
     count();
   }
-  if (state.current) await select(state.current);
 }
 
 async function select(photo) {
@@ -165,7 +169,8 @@ async function select(photo) {
     : `score ${short(photo.score)}, ${photo.width} × ${photo.height} pixels`;
   const regions = photo.regions || [];
   byId("regions").textContent = regions.length
-    ? `${photo.num_regions} regions above the pixel threshold. The highest: ` + regions.slice(0, 3)
+    ? `${photo.num_regions} region${photo.num_regions > 1 ? "s" : ""} above the pixel threshold. ` +
+      "The highest: " + regions.slice(0, 3)
       .map((r) => `${r.area} pixels at ${r.peak_at.join(", ")}, peak ${short(r.peak)}`).join("; ")
     : "";
   draw();
@@ -216,7 +221,7 @@ function tell(kept) {
   byId("kept").textContent = `Accepted as good: ${kept.good}${known}. Marked as defects: ` +
     `${kept.defect}. The photos are kept in the work directory.`;
   byId("history").replaceChildren(...kept.calibrations.map((c) => el("li", {},
-    `${c.when}, ${c.who || "nobody named"}: threshold ${short(c.threshold)}, with ` +
+    `${new Date(c.when).toLocaleString()}, ${c.who || "nobody named"}: threshold ${short(c.threshold)}, with ` +
     `${c.num_accepted} accepted photos${c.counts ? "" : "; of other weights, does not count"}`)));
   byId("undo").disabled = !kept.calibrations.length;
   byId("take").hidden = byId("effect").hidden = byId("refitted").hidden = true;
@@ -231,7 +236,7 @@ async function showEffect() {
     defects_called_anomalous: "marked defects found" };
   for (const [key, title] of Object.entries(names)) {
     const { before, after, of } = state.effect[key];
-    rows.push([title, before, after, of]);
+    rows.push([title, ...(of ? [before, after, of] : [GAP, GAP, "none"])]);
   }
   byId("effect").tBodies[0].replaceChildren(...rows.map(([title, ...cells]) =>
     el("tr", {}, el("th", { scope: "row" }, title), ...cells.map((c) => el("td", {}, `${c}`)))));
@@ -325,7 +330,7 @@ function pressed(event) {
 }
 
 async function meet() {
-  const before = state.model?.weights, model = state.model = await ask("/v1/model");
+  const before = state.model, model = state.model = await ask("/v1/model");
   state.hand = null;
   byId("category").textContent = document.title = `${model.category}: inspection`;
   byId("subtitle").textContent = model.threshold === null
@@ -347,7 +352,7 @@ async function meet() {
   state.photos.forEach(mark);
   count();
   draw();
-  if (before && before !== model.weights) await scoreAgain();
+  if (before) await judgeAgain(before.weights !== model.weights);
 }
 
 async function begin() {

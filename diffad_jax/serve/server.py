@@ -1,5 +1,6 @@
 """Starts the server, and stops it without losing what it has begun."""
 
+import logging
 import os
 import secrets
 import socket
@@ -26,6 +27,8 @@ def run(api: Api, host: str, port: int) -> None:
       ConfigError: a token of fewer than 16 characters; nothing can listen at that address.
     """
     token = _token(host)
+    # Whoever sends a broken form is told; the console need not be.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     shown = f"[{host}]" if ":" in host else host
     with StopSignal(), _listening(host, port) as listening:
         port = listening.getsockname()[1]

@@ -70,6 +70,8 @@ def test_an_operator_drops_corrects_recalibrates_and_undoes(page, tmp_path):
     page.click("#take")
     page.wait("document.querySelectorAll('#history li').length == 1")
     page.wait("document.getElementById('num-anomalous').textContent == '1'")
+    page.run("attempt(select)(state.photos[5])")  # its regions are those of the new threshold, too
+    page.wait("state.current.pictures && document.getElementById('regions').textContent == ''")
     page.click("#undo")
     page.wait("document.getElementById('num-anomalous').textContent == '4'")
     assert page.run("document.getElementById('undo').disabled")

@@ -64,6 +64,8 @@ def operate(page: Page, place: Path, shot: Callable[[str], None]) -> dict[str, o
     page.wait("!document.getElementById('current').hidden")
     shot("1_dropped")
     first = counts(page)
+    names = page.run("state.photos.map((photo) => photo.name)")
+    assert names == sorted(names), "as they lie in the folder"
 
     # The good photos of the highest scores, which are called anomalous first.
     scores = page.run("state.photos.map((photo) => [photo.name, photo.score])")
@@ -87,6 +89,7 @@ def operate(page: Page, place: Path, shot: Callable[[str], None]) -> dict[str, o
     reach(page, "take")
     page.press("Enter")
     page.wait("document.querySelectorAll('#history li').length == 1")
+    page.wait("state.current.pictures")
     page.frames()
     shot("4_taken")
     taken = counts(page)
