@@ -10,6 +10,7 @@ import stat
 from typing import Any, BinaryIO
 
 MOST_JSON = 2**26  # bytes
+_PIECE = 2**20  # bytes
 _MOST_VALUES = 2**18  # in a JSON file; a split of so many photos takes 30 MiB
 # A pipe without a writer would otherwise be waited for; Windows knows neither flag.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -35,7 +36,10 @@ def open_regular(path: str | os.PathLike[str], most_bytes: float | None = None) 
 def read_regular(path: str | os.PathLike[str], most_bytes: int) -> bytes:
     """All of the file; see ``open_regular``."""
     with open_regular(path, most_bytes) as file:
-        data = file.read(most_bytes + 1)  # it may grow, and those of /proc give no size
+        data = file.read(os.fstat(file.fileno()).st_size)  # Python makes room for what it asks for
+        # It may have grown, and those of /proc give no size.
+        while len(data) <= most_bytes and (more := file.read(_PIECE)):
+            data += more
     if len(data) > most_bytes:
         raise _too_large(path, most_bytes)
     return data

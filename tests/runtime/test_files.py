@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,22 @@ def test_a_damaged_file_counts_as_absent(tmp_path, caplog, content):
 def test_a_small_file_that_would_take_much_memory_is_refused():
     with pytest.raises(ValueError, match="more than 262144 values"):
         regular.parsed_json(b"[" + b"[]," * 2**18 + b"[]]")
+
+
+def test_a_small_file_takes_little_memory_whatever_it_may_hold(tmp_path):
+    (tmp_path / "a").write_bytes(b"small")
+    tracemalloc.start()
+    try:
+        assert regular.read_regular(tmp_path / "a", 2**34) == b"small"
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
+
+
+def test_files_that_give_no_size_are_read_as_far_as_they_may_be():
+    assert regular.read_regular("/proc/self/status", 2**20).startswith(b"Name:")
+    with pytest.raises(OSError, match="larger than"):
+        regular.read_regular("/proc/self/status", 9)
 
 
 KILLED = (
