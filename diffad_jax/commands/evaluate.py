@@ -34,7 +34,7 @@ from diffad_jax.inference.calibration import Calibration, load_or_choose
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.registry import get_method
 from diffad_jax.models import pretrained
-from diffad_jax.runtime import console, files
+from diffad_jax.runtime import console, lock
 from diffad_jax.training.fingerprint import describe_photos
 from diffad_jax.training.held_out import load_split
 
@@ -70,12 +70,24 @@ def evaluate(
       layouts.DataError: a category is missing, or its corrections are.
       images.ImageError: a test photo or mask is unreadable; they are never skipped.
       stack.StackError: the disk is full.
+      lock.LockedError: another evaluation writes there.
     """
-    started = time.monotonic()
     output = workdir if corrections_of is None else workdir / "corrected"
     if corrections_of and compare:
         raise ConfigError("--compare stands beside test photos: leave it or --corrections away")
-    files.remove_leftovers(output)
+    with lock.hold(output):
+        _evaluate(config, workdir, compare, overwrite, output, corrections_of)
+
+
+def _evaluate(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    compare: Sequence[str],
+    overwrite: bool,
+    output: Path,
+    corrections_of: Path | None,
+) -> None:
+    started = time.monotonic()
     others = [
         comparison.read_run(Path(expanded(name))) for name in compare if name != paper_results.PAPER
     ]

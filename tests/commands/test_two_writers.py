@@ -2,12 +2,10 @@
 
 from types import SimpleNamespace
 
-import ml_collections
 import pytest
 
-from diffad_jax.commands import serve, train
+from diffad_jax.commands import evaluate, serve, train
 from diffad_jax.data import corrections
-from diffad_jax.inference.calibration import Calibration
 from diffad_jax.runtime import lock
 
 
@@ -23,13 +21,19 @@ def test_a_second_training_is_refused_before_it_touches_the_checkpoints(tiny_con
     assert sorted(p.name for p in (tmp_path / "tiles").iterdir()) == [".lock", "autoencoder"]
 
 
+def test_a_second_evaluation_is_refused_before_it_reads_the_weights(tiny_config, tmp_path):
+    with (
+        lock.hold(tmp_path),
+        pytest.raises(lock.LockedError, match="is writing here"),
+    ):
+        evaluate.evaluate(tiny_config, tmp_path)
+
+
 def test_a_second_server_is_refused_before_it_listens(tiny_config, tmp_path, monkeypatch):
     pytest.importorskip("uvicorn")
-    detector = SimpleNamespace(
-        config=ml_collections.FrozenConfigDict(tiny_config), predict_all=lambda *_: None
-    )
-    monkeypatch.setattr(serve.Detector, "from_workdir", lambda *_: detector)
-    monkeypatch.setattr(serve, "load_or_choose", lambda *_: Calibration(0.5, (0.0, 1.0), 0.0, 9, 1))
+    model = SimpleNamespace(reconstructs=False, batch_size=1)
+    monkeypatch.setattr(serve.Detector, "as_trained", lambda *_: None)
+    monkeypatch.setattr("diffad_jax.serve.learning.present", lambda *_: model)
     monkeypatch.setattr("diffad_jax.serve.server.run", lambda *_: pytest.fail("it listens"))
     with (
         lock.hold(tmp_path / "tiles" / corrections.FOLDER),
