@@ -282,7 +282,9 @@ async function shoot() {
   canvas.getContext("2d").drawImage(video, 0, 0);
   const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
   add([new File([blob], `camera ${new Date().toLocaleTimeString()}.png`)]);
+  const before = state.current;
   state.current = null; // the new photo is shown when it comes
+  if (before) mark(before);
 }
 
 // ---- the watched folder ----

@@ -98,6 +98,8 @@ def test_a_watched_photo_comes_by_itself_and_a_camera_takes_one(page, tmp_path):
     page.wait("document.getElementById('video').videoWidth > 0")
     page.click("#shoot")
     page.wait(f"{CARDS}.length == 2")
+    page.wait("state.current === state.photos[1]")
+    assert page.run("document.querySelectorAll('[aria-current=true]').length") == 1
     page.click("#stop-camera")
     assert page.run("state.stream") is None
 

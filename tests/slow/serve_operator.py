@@ -96,6 +96,7 @@ def operate(page: Page, place: Path, shot: Callable[[str], None]) -> dict[str, o
     reach(page, "undo")
     page.press("Enter")
     page.wait("!document.querySelectorAll('#history li').length")
+    page.wait("state.current.pictures && byId('regions').textContent")
     page.frames()
     undone = counts(page)
     assert undone == first, (first, undone)
