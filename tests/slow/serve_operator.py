@@ -42,7 +42,13 @@ def main(argv: list[str]) -> None:
             with chromium() as page:
                 page.allowed = (address, "data:", "about:", "blob:")
                 page.open(address)
-                found = operate(page, place, lambda name: page.screenshot(output / f"{name}.png"))
+
+                def shot(name: str) -> None:
+                    page.run("scrollTo(0, 0)")  # else what scrolls may be blank far from there
+                    page.frames()
+                    page.screenshot(output / f"{name}.png")
+
+                found = operate(page, place, shot)
             server.terminate()
     print(json.dumps(found))
 
