@@ -153,9 +153,10 @@ class _Look(NamedTuple):
 
 def _values(image: Image.Image, rules: Rules) -> np.ndarray:
     """[h, w] of integers, upright: the brightest channel."""
+    del rules  # a mask has all bits that it has
     pixels = photo.deep_levels(image)
     if pixels is None:
-        pixels = photo.rgb_pixels(image, rules)
+        return photo.brightest_channel(image)
     return pixels if pixels.ndim == 2 else pixels.max(axis=-1)
 
 

@@ -155,13 +155,24 @@ def rgb_pixels(image: Image.Image, rules: Rules) -> np.ndarray:
       BadImage: floating-point levels, or levels beyond ``rules.bit_depth``.
     """
     if (levels := deep_levels(image)) is None:
-        _upright(image)
-        pixels = np.empty((image.height, image.width, 3), np.uint8)
-        for rows in _few_rows(image.height, image.width):
-            pixels[rows] = np.asarray(_to_rgb(_cut(image, rows)))
-        return pixels
+        return _by_rows(image, (3,), lambda pixels: pixels)
     pixels = _eight_bit(levels, rules.bit_depth)
     return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=-1)
+
+
+def brightest_channel(image: Image.Image) -> np.ndarray:
+    """[h, w] uint8 of an image with at most 8 bits a channel, upright."""
+    return _by_rows(image, (), lambda pixels: pixels.max(axis=-1))
+
+
+def _by_rows(
+    image: Image.Image, channels: tuple[int, ...], look: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    _upright(image)
+    found = np.empty((image.height, image.width, *channels), np.uint8)
+    for rows in _few_rows(image.height, image.width):
+        found[rows] = look(np.asarray(_to_rgb(_cut(image, rows))))
+    return found
 
 
 def deep_levels(image: Image.Image) -> np.ndarray | None:
