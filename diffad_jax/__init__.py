@@ -8,6 +8,8 @@ if TYPE_CHECKING:
 
 # What XLA and TensorFlow report of themselves in C++ at each start; read once, as JAX is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# oneDNN announces itself whatever the level, and adds in another order on each kind of processor.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 __version__ = "0.1.0"
 __all__ = ["Detector", "Prediction", "Region", "fit", "load"]

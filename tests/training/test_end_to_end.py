@@ -96,6 +96,7 @@ def test_training_shows_progress_and_ends_in_a_table(trained):
     for stage in STAGES:
         assert f"tiles/{stage.name}: step 4/4, loss" in result.stderr
     assert "images/s" in result.stderr and " left" in result.stderr
+    assert not any(said in result.stderr for said in ("oneDNN", "absl::", "E0000", "WARNING: All"))
     content = metrics(workdir)["tiles"]
     assert 0.0 <= content["image_auroc"] <= 1.0 and 0.0 <= content["pixel_ap"] <= 1.0
     assert (content["num_normal"], content["num_anomalous"]) == (3, 3)
