@@ -24,11 +24,13 @@ from diffad_jax.inference import batching
 from diffad_jax.inference.calibration import load_or_choose, measured
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.registry import check_config
+from diffad_jax.runtime.compilation import keep_compiled
 from diffad_jax.training.held_out import load_split
 
 
 def main(argv: list[str]) -> None:
     del argv
+    keep_compiled()  # each halving fits with a program of its own
     wanted, found = flags.FLAGS, {}
     workdir, given = Path(wanted.workdir), wanted.config
     names = given.categories if given else wanted.categories or stored.categories(workdir)
