@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from diffad_jax.convert.errors import ConvertError
 
-MAX_STEPS = 1_000_000  # a tensor takes about 40
+MAX_STEPS = 500_000  # a tensor takes about 40
 MAX_INTEGER = 2**63  # hashing a long one takes time each time
 _MAX_ARGUMENTS = 8
 _KEYS = (str, bytes, int, float, bool, type(None))  # what a dict key may be

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from diffad_jax.data.listing import DataError, is_normal, lines, read_table
 
 _COLUMNS = ("object", "split", "label", "image", "mask")
-_MOST_ROWS = 2**19
+_MOST_ROWS = 2**18
 
 
 class Row(NamedTuple):

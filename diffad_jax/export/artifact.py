@@ -16,6 +16,7 @@ CHECKSUMS, CARD = "SHA256SUMS", "model.json"
 _REMEDY = "copy the exported folder again, or export it again"
 _MOST_BYTES = 2**24  # of the list of checksums, of the card, and of a header of weights
 _MOST_GRAPH = 2**34  # of weights, and of a graph
+_MOST_FILES = 2**16
 _DTYPES = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
 
 # [b, h, w, 3] uint8 RGB and a seed -> ``score`` [b] and ``anomaly_map`` [b, h, w].
@@ -33,7 +34,9 @@ def read_card(folder: Path) -> dict:
       ArtifactError: a file is missing or has changed since the export; the card lacks what running
         the model needs.
     """
-    lines = _text(folder / CHECKSUMS).split("\n")
+    lines = _text(folder / CHECKSUMS).split("\n", _MOST_FILES)
+    if len(lines) > _MOST_FILES:
+        raise ArtifactError(f"{folder / CHECKSUMS} lists over {_MOST_FILES} files: {_REMEDY}")
     sums = {name: value for value, _, name in (line.partition("  ") for line in lines if line)}
     if fault := checksums.fault(folder, sums):
         raise ArtifactError(f"{folder}, {CHECKSUMS}: {fault}: {_REMEDY}")

@@ -10,11 +10,11 @@ import numpy as np
 import safetensors
 
 from diffad_jax.models.inception import LAYERS, SMALLEST_INPUT, Inception
-from diffad_jax.runtime.regular import open_regular
+from diffad_jax.runtime import regular
 
 MOST_WEIGHTS = 2**34  # bytes of a file of weights
 READABLE = ("F16", "F32", "F64")  # the types of numbers that NumPy has too
-_MAX_HEADER = 2**24  # bytes; 100,000 tensors take them
+_MAX_HEADER = 2**24  # bytes
 NUM_LISTED = 5  # faults an error message lists in full
 
 
@@ -91,10 +91,11 @@ def open_safetensors(path: str | os.PathLike[str]) -> Any:
       ValueError: it is no regular file, no safetensors file, or is damaged.
     """
     try:
-        with open_regular(path, MOST_WEIGHTS) as file:
+        with regular.open_regular(path, MOST_WEIGHTS) as file:
             length = int.from_bytes(file.read(8), "little")
-        if length > _MAX_HEADER:
-            raise ValueError(f"its header claims {length} bytes")
+            if length > _MAX_HEADER:
+                raise ValueError(f"its header claims {length} bytes")
+            regular.check_json(file.read(length))
         return safetensors.safe_open(path, framework="numpy")
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no weights file {os.fspath(path)}") from None

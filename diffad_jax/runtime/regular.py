@@ -61,12 +61,17 @@ def parsed_json(data: bytes) -> Any:
     Raises:
       ValueError: see ``read_json``.
     """
-    if sum(map(data.count, b",[{")) > _MOST_VALUES:  # Python makes 64 bytes of two, "[]"
-        raise ValueError(f"more than {_MOST_VALUES} values")
+    check_json(data)
     try:
         return json.loads(data.decode())
     except RecursionError:
         raise ValueError("values nested too deep") from None
+
+
+def check_json(data: bytes) -> None:
+    """Raises ValueError for a JSON text of so many values that memory would not be bounded."""
+    if sum(map(data.count, b",[{")) > _MOST_VALUES:  # Python makes 64 bytes of two, "[]"
+        raise ValueError(f"more than {_MOST_VALUES} values")
 
 
 def _check(

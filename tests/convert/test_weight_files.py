@@ -52,6 +52,9 @@ def test_special_files_and_long_headers_are_not_read(tmp_path):
     path = safetensors_file(tmp_path / "a.safetensors", b" " * 2**25)
     with pytest.raises(ConvertError, match="its header claims 33554432 bytes"):
         sources.read(path)
+    path = safetensors_file(tmp_path / "a.safetensors", b'{"a":[' + b"0," * 2**19 + b"0]}")
+    with pytest.raises(ConvertError, match="more than 262144 values"):  # not all are parsed
+        sources.read(path)
 
 
 def test_an_unknown_file_says_what_is_expected(tmp_path):

@@ -71,6 +71,13 @@ def test_lists_of_checksums_that_are_none(tmp_path, sums):
         artifact.read_card(folder)
 
 
+def test_a_list_of_ever_more_files(tmp_path):
+    folder = exported_folder.write(tmp_path)
+    (folder / "SHA256SUMS").write_bytes(b"".join(b"%064d  %d\n" % (0, i) for i in range(2**17)))
+    with pytest.raises(artifact.ArtifactError, match="lists over 65536 files"):
+        artifact.read_card(folder)
+
+
 @pytest.mark.parametrize("name", ["SHA256SUMS", "model.json", "model.stablehlo"])
 def test_special_files_are_not_opened(tmp_path, name):
     folder = exported_folder.write(tmp_path)
