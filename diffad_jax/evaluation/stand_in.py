@@ -25,7 +25,6 @@ from diffad_jax.types import height_width
 
 HELD_OUT, DRAWN = "held out", "drawn defect"  # in place of types of defects
 _PICTURED = 24  # held-out photos, those of the highest scores; and as many drawn defects
-_NONE_DRAWN = "No pictures and no drawn defects"
 _TRIES = 10  # examples for a defect; few masks are empty
 
 
@@ -38,9 +37,12 @@ class StandIns:
     maps: np.ndarray  # [k, s, s] float32
     columns: Mapping[str, np.ndarray]  # title -> [k, s, s, 3] uint8
     note: str  # what they are worth, or why some are missing
+    none_drawn: str = ""  # why there are no pictures and no drawn defects; empty: there are
 
     def describe(self, threshold: float) -> str:
         """How many drawn defects are found."""
+        if self.none_drawn:
+            return f"no test photos; no defects are drawn: {self.none_drawn}"
         found = self.scores[self.test.labels] > threshold
         return (
             f"no test photos; of {len(found)} defects drawn on held-out photos {found.sum()} are "
@@ -66,17 +68,17 @@ def run(
     """
     by_score = sorted(zip(calibration.held_out_scores, calibration.held_out_names, strict=True))
     if not by_score:
-        return _without_pictures(config, [], np.zeros(0), f"{calibration.why_no_threshold}.")
+        return _without_pictures(config, [], np.zeros(0), calibration.why_no_threshold)
     names = [name for _, name in by_score[::-1]]
     scores = np.array([score for score, _ in by_score[::-1]])
     try:
         photos = _read(config, workdir, category, names[:_PICTURED])
         drawn, masks = _draw(config, workdir, category, names)
     except UserError as error:
-        return _without_pictures(config, names, scores, f"{_NONE_DRAWN}: {error}.")
+        return _without_pictures(config, names, scores, str(error))
     except ImportError as error:
-        note = f"{_NONE_DRAWN}, which takes pip install 'diffad_jax[data]': {error}."
-        return _without_pictures(config, names, scores, note)
+        why = f"pip install 'diffad_jax[data]' ({error})"
+        return _without_pictures(config, names, scores, why)
     batch = np.concatenate([photos, drawn])
     predicted = detector.predict_all(batch, config.evaluation.batch_size)
     empty = np.zeros((len(photos), *masks.shape[1:]), bool)
@@ -114,7 +116,7 @@ def _note(config: ml_collections.ConfigDict) -> str:
 
 
 def _without_pictures(
-    config: ml_collections.ConfigDict, names: Sequence[str], scores: np.ndarray, note: str
+    config: ml_collections.ConfigDict, names: Sequence[str], scores: np.ndarray, why: str
 ) -> StandIns:
     size = height_width(config.image_size)
     test = TestSet(
@@ -124,7 +126,9 @@ def _without_pictures(
         photos=np.zeros((0, *size, 3), np.uint8),
         masks=None,
     )
-    return StandIns(test, scores, np.zeros((0, *size), np.float32), {}, note)
+    maps = np.zeros((0, *size), np.float32)
+    note = f"No pictures and no drawn defects: {why}."
+    return StandIns(test, scores, maps, {}, note, none_drawn=why)
 
 
 def _read(
