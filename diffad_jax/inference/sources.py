@@ -72,7 +72,11 @@ def list_photos(source: Path, output: Path) -> Listing:
         )
     for note in listing.cut_short(notes):
         logger.warning("%s", note)
-    photos = [Photo(p, a.removeprefix(here), *_stamp(p)) for a, p in unique.items()]
+    photos = []
+    for absolute, path in unique.items():
+        name = absolute.removeprefix(here)
+        # A million names are not to be held twice.
+        photos.append(Photo(path, path if name == path else name, *_stamp(path)))
     return Listing(root, photos)
 
 

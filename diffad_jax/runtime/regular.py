@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 MOST_JSON = 2**26  # bytes
 _PIECE = 2**20  # bytes
+_MOST_WIDE = 2**24  # bytes of JSON where one character makes Python take 4 bytes for each
 _MOST_VALUES = 2**18  # in a JSON file; a split of so many photos takes 30 MiB
 # A pipe without a writer would otherwise be waited for; Windows knows neither flag.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -62,6 +63,8 @@ def parsed_json(data: bytes) -> Any:
       ValueError: see ``read_json``.
     """
     check_json(data)
+    if len(data) > _MOST_WIDE and not (data.isascii() and b"\\u" not in data):
+        raise ValueError(f"over {_MOST_WIDE >> 20} MiB with characters beyond ASCII")
     try:
         return json.loads(data.decode())
     except RecursionError:

@@ -112,6 +112,9 @@ def test_a_damaged_file_counts_as_absent(tmp_path, caplog, content):
 def test_a_small_file_that_would_take_much_memory_is_refused():
     with pytest.raises(ValueError, match="more than 262144 values"):
         regular.parsed_json(b"[" + b"[]," * 2**18 + b"[]]")
+    for wide in ("ä".encode(), b"\\u00e4"):
+        with pytest.raises(ValueError, match="over 16 MiB with characters beyond ASCII"):
+            regular.parsed_json(b'"' + b" " * 2**24 + wide + b'"')
 
 
 def test_a_small_file_takes_little_memory_whatever_it_may_hold(tmp_path):
