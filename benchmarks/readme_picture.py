@@ -1,7 +1,7 @@
 """Draws the README's picture: photos, their heat maps, and their outlined verdicts.
 
-    python -m benchmarks.readme_picture --workdir=runs/demo/toy --output=docs/images/demo.png \
-      runs/toy_data/toy/test/missing_element/000.png runs/toy_data/toy/test/stain/001.png
+    python -m benchmarks.readme_picture --workdir=runs/demo --output=docs/images/demo.png \
+      runs/toy_data/toy/test/scratch/002.png runs/toy_data/toy/test/stain/001.png
 """
 
 import argparse
