@@ -34,4 +34,5 @@ def get_config(category: str | None = None, method: str = "diffad") -> ml_collec
     config.data.root = "."
     config.data.layout = "folder"
     config.data.proportions = "photos"
+    config.evaluation.mask_rule = "half"
     return config

@@ -1,5 +1,6 @@
 """Flags only: ``python -m diffad_jax.main --config=configs/mvtec.py:bottle --workdir=runs/a``."""
 
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ from diffad_jax.errors import UserError, quieten_storage
 from diffad_jax.methods.registry import check_config
 from diffad_jax.runtime import console, machine, processes
 from diffad_jax.runtime.compilation import keep_compiled
+from diffad_jax.runtime.signals import Stopped
 
 _EXTRAS = {  # what pip installs them with, by the package that is missing
     "tensorflow": "data",
@@ -43,6 +45,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             MODES[mode](config, mode)
         except UserError as error:
             _end(str(error), error.exit_status)
+        except Stopped:
+            for number in (signal.SIGINT, signal.SIGTERM):  # it is on its way out
+                signal.signal(number, signal.SIG_IGN)
+            raise
         except ModuleNotFoundError as error:
             if error.name not in _EXTRAS:
                 raise

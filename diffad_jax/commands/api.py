@@ -47,6 +47,12 @@ class Prediction:
     regions: list[Region]
     reconstruction: np.ndarray | None = None
 
+    def __repr__(self) -> str:
+        return (
+            f"Prediction(score={self.score:.4g}, threshold={self.threshold}, "
+            f"is_anomalous={self.is_anomalous}, {len(self.regions)} regions)"
+        )
+
 
 # [b, h, w, 3] uint8 -> scores [b], maps [b, h, w], reconstructions [b, h, w, 3] or None
 _Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray | None]]
@@ -67,9 +73,9 @@ class Detector:
     image_size: tuple[int, int]
     threshold: float | None
     scale: pictures.Scale
-    _rules: photo.Rules
-    _batch_size: int
-    _run: _Run
+    _rules: photo.Rules = dataclasses.field(repr=False)
+    _batch_size: int = dataclasses.field(repr=False)
+    _run: _Run = dataclasses.field(repr=False)
 
     @overload
     def predict(self, photos: Photo) -> Prediction: ...

@@ -91,8 +91,10 @@ def survey(root: str | os.PathLike[str], category: str, layout: str) -> Survey:
     names = _categories(root, table)
     name = matching(names, category)
     if name is None:
+        there = ", ".join(names) or "no folder at all"
         raise DataError(
-            f"no category {category!r} in {root}; there is {', '.join(names) or 'no folder at all'}"
+            f"no category {category!r} in {root}; there is {there}: name one behind the config, "
+            "--config=FILE:CATEGORY"
         )
     if not _is_text(category):
         raise DataError(
@@ -112,7 +114,10 @@ def survey(root: str | os.PathLike[str], category: str, layout: str) -> Survey:
         listed = f", or list them in {os.path.join(root, place.table)}" if place.table else ""
         raise DataError(
             f"{reader.folder} is empty of normal photos: put them into {wanted}{listed} "
-            f"({', '.join(sorted(IMAGE_SUFFIXES))})" + "".join(f"; {s}" for s in left_out[:3])
+            f"({', '.join(sorted(IMAGE_SUFFIXES))})"
+            + "".join(f"; {s}" for s in left_out[:3])
+            + "; photos directly in the folder are read by --config.data.layout=folder"
+            * (layout != "folder")
         )
     return Survey(sorted(reader.records, key=lambda r: r.file), left_out, reader.faults)
 

@@ -66,7 +66,8 @@ def list_photos(source: Path, output: Path) -> Listing:
         raise DataError(
             "no photo listed on standard input: --input=- takes one path a line"
             if str(source) == STDIN
-            else f"no photo in {source}: --input must be a folder of images, a glob of images, or "
+            else f"{'no photo in' if _may_be(source) else 'there is no'} {source}: --input must be "
+            "a folder of images, a glob of images, or "
             f"- for a list on standard input ({', '.join(sorted(IMAGE_SUFFIXES))})"
             + "".join(f"; {note}" for note in notes[:3])
         )
@@ -78,6 +79,12 @@ def list_photos(source: Path, output: Path) -> Listing:
         # A million names are not to be held twice.
         photos.append(Photo(path, path if name == path else name, *_stamp(path)))
     return Listing(root, photos)
+
+
+def _may_be(source: Path) -> bool:
+    """Whether it is there, or a glob."""
+    name = listing.expanded(source)
+    return os.path.exists(name) or glob.has_magic(name)
 
 
 def _find(source: str, output: str) -> tuple[str, list[str], list[str]]:

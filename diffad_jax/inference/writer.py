@@ -140,7 +140,11 @@ class Tables:
             said = "; ".join(f"{f}: {there.get(f)} there, {here.get(f)} here" for f in fields)
             return f"made by another detector ({said or 'not known which'})"
         if row["threshold"] != self._made.threshold:
-            return f"judged by threshold {row['threshold']}, not {self._made.threshold}"
+            there, here = (
+                "without a threshold" if t is None else f"by threshold {t}"
+                for t in (row["threshold"], self._made.threshold)
+            )
+            return f"judged {there}, not {here}"
         if row.get("pixel_threshold") != self._made.pixel_threshold:
             return "outlined by another pixel threshold"
         if (row["bytes"], row["modified_ns"]) != (photo.num_bytes, photo.modified_ns):

@@ -19,7 +19,7 @@ from diffad_jax.errors import UserError
 from diffad_jax.methods.computing import compute_dtype
 from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.train_state import Params, TrainState, Weights
-from diffad_jax.runtime import flops, sharding
+from diffad_jax.runtime import console, flops, sharding
 from diffad_jax.runtime.signals import Stopped, StopSignal
 from diffad_jax.training.checkpoint import EARLIER, Checkpoints, chosen_step
 from diffad_jax.training.data import Data, Outcome
@@ -86,6 +86,8 @@ def train_stage(
         first = next(stream)
         made_of = fingerprint(stage, config, stands_on, data.photos + data.recording)
         if start:
+            if jax.process_index() == 0:
+                console.note(f"{title}: goes on from step {start} of {num_steps}")
             begun = checkpoints.fingerprint(start).items()
             made_of |= {name: value for name, value in begun if name == BEGUN_FROM}
             state = checkpoints.restore(start, "state", template, made_of, for_training=True)

@@ -15,6 +15,8 @@ from diffad_jax.types import Prediction
 class Brightness:
     """Calls bright pixels anomalous; counts the windows that it saw."""
 
+    taken = None
+
     def __init__(self, config):
         self._config, self.weights_hash, self.seen, self.batches = config, "first", [], []
         self.after_batch = lambda: None
