@@ -16,6 +16,15 @@ from typing import Any
 from diffad_jax.evaluation import page
 
 VERDICTS = ("anomalous", "normal", "no verdict", "unreadable")
+_LEGEND = (
+    "Anomaly maps: blue up to the pixel threshold, warm and outlined above it. A photo whose score "
+    "is above the threshold is called anomalous."
+)
+_NO_THRESHOLD = (
+    "Anomaly maps: blue where the photo is normal, warm where it is not. There is no threshold, so "
+    "no photo is called anomalous and nothing is outlined: give --threshold=X, or put in more good "
+    "photos and --retrain."
+)
 _MOST_SHOWN = 50_000  # photos: a page of more is slow to open, and takes memory to write
 
 
@@ -44,6 +53,11 @@ class Summary:
     @property
     def num_photos(self) -> int:
         return self._counts.total()
+
+    @property
+    def legend(self) -> str:
+        """What the colours mean, and what a verdict follows from."""
+        return _NO_THRESHOLD if self._counts["no verdict"] and not self._thresholds else _LEGEND
 
     def __str__(self) -> str:
         """One line."""
@@ -83,6 +97,7 @@ def write_page(path: Path, rows: Iterable[Mapping[str, Any]], title: str) -> str
     parts = {
         "title": html.escape(f"{title}: predictions"),
         "plain": html.escape(content["summary"]),
+        "legend": html.escape(summary.legend),
         "data": page.as_data(content),
     }
     page.write(path, "predictions_template.html", parts)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import jax
 import ml_collections
 
+from diffad_jax.data.layouts import LEAST_HELD_OUT
 from diffad_jax.data.split import Split
 from diffad_jax.methods.contract import Stage, blank_batch
 from diffad_jax.methods.train_state import Weights
@@ -23,9 +24,10 @@ def describe(stages: Sequence[Stage], config: Config, photos: Split, num_photos:
         steps = 0 if stage.fit else with_steps(stage, config, 0, num_photos)[stage.section].steps
         lengths.append(f"{stage.name} ({f'{steps} steps' if steps else 'one pass'})")
     counted = f"{len(stages)} stage{'s' if len(stages) > 1 else ''}: {', '.join(lengths)}"
+    why = " for the threshold" if len(photos.held_out) >= LEAST_HELD_OUT else ""
     return (
-        f"{len(photos.train)} photos to train on, {len(photos.held_out)} held out for the "
-        f"threshold; {counted}; then evaluation"
+        f"{len(photos.train)} photos to train on, {len(photos.held_out)} held out{why}; {counted}; "
+        "then evaluation"
     )
 
 

@@ -141,3 +141,12 @@ def test_rows_of_several_thresholds_and_of_none():
         "1 anomalous, 1 normal, 1 no verdict, 0 unreadable; thresholds 0.7, 1.58"
     )
     assert predictions_page.describe([]) == "0 anomalous, 0 normal, 0 unreadable"
+
+
+def test_the_legend_speaks_of_thresholds_where_there_are_some(tmp_path):
+    page, none = tmp_path / "predictions.html", {"is_anomalous": None, "threshold": None}
+    predictions_page.write_page(page, [row(0)], "cups")
+    assert "warm and outlined above it" in page.read_text(encoding="utf-8")
+    predictions_page.write_page(page, [row(0, **none)], "cups")
+    text = page.read_text(encoding="utf-8")
+    assert "outlined above it" not in text and "give --threshold=X, or put in more" in text

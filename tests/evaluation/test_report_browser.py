@@ -4,6 +4,8 @@ import pytest
 from report_browser import CHROMIUM, chromium
 from report_case import HOSTILE, THRESHOLD, counts, make_report
 
+from diffad_jax.evaluation import report
+
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)"
 )
@@ -212,6 +214,16 @@ def test_held_out_photos_and_drawn_defects_stand_in_for_test_photos(page, tmp_pa
     assert all(page.run(hidden.format(name)) for name in ("curves", "metrics", "types"))
 
 
+def test_where_no_defect_is_drawn_none_is_counted(page, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "_BUDGET", 0)
+    path, why = tmp_path / "report.html", "No pictures and no drawn defects: no textures."
+    make_report(path, num_anomalous=0, stand_in=why)
+    page.open(path)
+    text = page.run("document.body.innerText")
+    assert "0 of 0" not in text and "to keep the file small" not in text
+    assert text.count(why) == 1 + 6
+
+
 def test_without_a_threshold_there_are_no_verdicts(page, tmp_path):
     path = tmp_path / "report.html"
     make_report(path, thresholds=[], no_threshold="4 photos are too few")
@@ -219,6 +231,7 @@ def test_without_a_threshold_there_are_no_verdicts(page, tmp_path):
     assert set(page.run(VERDICTS)) == {"no verdict"} and page.run(COUNTS) == [None] * 4
     text = page.run("document.body.innerText")
     assert "No threshold, so no verdicts: 4 photos are too few." in text
+    assert "at the threshold below" not in text and "at this threshold" not in text
     drawn = "[...document.querySelectorAll('svg')].map((s) => s.outerHTML).join()"
     assert "NaN" not in text + page.run(drawn)
     page.run("document.getElementById('slider').focus()")

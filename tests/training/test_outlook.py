@@ -70,3 +70,6 @@ def test_one_line_says_what_will_happen(tiny_config):
     said = outlook.describe(get_method(config).stages(config), config, photos, 209)
     assert said.startswith("188 photos to train on, 21 held out for the threshold; 4 stages: ")
     assert "(4 steps)" in said and said.endswith("(one pass); then evaluation")
+    few = Split({str(i): "" for i in range(8)}, {"h0": "", "h1": ""})
+    said = outlook.describe(get_method(config).stages(config), config, few, 10)
+    assert said.startswith("8 photos to train on, 2 held out; 4 stages: ")
