@@ -120,11 +120,14 @@ def _evaluate(
         }
         compared.append(tables.comparison_table(found, differences, conditions))
     outputs.write_tables(config, output, results, compared)
-    console.say("\n" + tables.as_text(tables.metrics_table(found, tables.SHORT)))
-    console.say(f"mask rule {outputs.mask_rule(config)}")
+    tested = any(result.drawn is None for result in results.values())
+    if tested:
+        console.say("\n" + tables.as_text(tables.metrics_table(found, tables.SHORT)))
+        console.say(f"mask rule {outputs.mask_rule(config)}")
     for table in compared:
         console.say("\n" + tables.as_text(table))
-    console.say(f"\nall metrics in {output / 'metrics.json'}, table.md and table.tex")
+    if tested:
+        console.say(f"\nall metrics in {output / 'metrics.json'}, table.md and table.tex")
 
 
 def evaluate_category(
@@ -171,7 +174,7 @@ def evaluate_category(
         scale=calibration.scale,
         columns=results.columns,
         thresholds=[v for v, _ in verdicts],
-        settings=outputs.settings(config, calibration),
+        settings=outputs.settings(config, calibration, tested=bool(test.files)),
         no_threshold=calibration.why_no_threshold if calibration.threshold is None else "",
     )
     drawn = None

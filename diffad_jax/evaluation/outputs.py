@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 
 from diffad_jax.data import pictures
-from diffad_jax.evaluation import metrics, metrics_file, report, stand_in, tables
+from diffad_jax.evaluation import metrics, metrics_file, page, report, stand_in, tables
 from diffad_jax.evaluation.confusion import Confusion
 from diffad_jax.evaluation.ranking import Metric
 from diffad_jax.inference.calibration import Calibration
@@ -107,8 +107,10 @@ def conditions(config: ml_collections.ConfigDict) -> str:
     return f"photos of {width} × {height} pixels, mask rule {rule}, seed {config.seed}"
 
 
-def settings(config: ml_collections.ConfigDict, calibration: Calibration) -> dict[str, str]:
-    """What a reader of a report must know to trust it, in words."""
+def settings(
+    config: ml_collections.ConfigDict, calibration: Calibration, tested: bool
+) -> dict[str, str]:
+    """What a reader of a report must know to trust it, in words; ``tested`` on photos or not."""
     rule = calibration.why_no_threshold if calibration.threshold is None else (
         f"the least score that at most {100 * calibration.false_alarm_rate:g} % of "
         f"{calibration.describe_photos()} exceed; {calibration.false_alarms.describe()}"
@@ -121,12 +123,16 @@ def settings(config: ml_collections.ConfigDict, calibration: Calibration) -> dic
         **method.describe(config),
         "threshold": rule,
         **({"outliers": outliers} if outliers else {}),
-        "mask rule": mask_rule(config),
         "colours": _colours(calibration.scale),
-        "intervals": "95 %, over 1000 resamples of the test photos within each class",
         "seed": str(config.seed),
     }
-    return words | ({"FID": _FID.removeprefix("FID ")} if method.reconstructs else {})
+    if not tested:
+        return words
+    return words | {
+        "mask rule": mask_rule(config),
+        "intervals": "95 %, over 1000 resamples of the test photos within each class",
+        **({"FID": _FID.removeprefix("FID ")} if method.reconstructs else {}),
+    }
 
 
 def _colours(scale: pictures.Scale) -> str:
@@ -137,7 +143,8 @@ def _colours(scale: pictures.Scale) -> str:
     )
     if scale.threshold is None:
         return text
-    return f"{text}; outlined above the pixel threshold of {scale.threshold:.4g}"
+    outlined = f"outlined above the pixel threshold of {scale.threshold:.4g}"
+    return f"{text}; {outlined}. {page.SMALL_OUTLINES}"
 
 
 def write_tables(

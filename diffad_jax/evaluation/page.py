@@ -11,6 +11,10 @@ from typing import Any
 from diffad_jax.data import pictures
 from diffad_jax.runtime.files import write_whole
 
+SMALL_OUTLINES = (
+    "A photo is called anomalous by its score, which has a threshold of its own: small outlines on "
+    "normal photos occur"
+)
 _FOLDER = Path(__file__).parent
 
 

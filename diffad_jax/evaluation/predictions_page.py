@@ -17,8 +17,8 @@ from diffad_jax.evaluation import page
 
 VERDICTS = ("anomalous", "normal", "no verdict", "unreadable")
 _LEGEND = (
-    "Anomaly maps: blue up to the pixel threshold, warm and outlined above it. A photo whose score "
-    "is above the threshold is called anomalous."
+    "Anomaly maps: blue up to the pixel threshold, warm and outlined above it. "
+    f"{page.SMALL_OUTLINES}."
 )
 _NO_THRESHOLD = (
     "Anomaly maps: blue where the photo is normal, warm where it is not. There is no threshold, so "

@@ -146,7 +146,8 @@ def test_rows_of_several_thresholds_and_of_none():
 def test_the_legend_speaks_of_thresholds_where_there_are_some(tmp_path):
     page, none = tmp_path / "predictions.html", {"is_anomalous": None, "threshold": None}
     predictions_page.write_page(page, [row(0)], "cups")
-    assert "warm and outlined above it" in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert "warm and outlined above it" in text and "small outlines on normal photos" in text
     predictions_page.write_page(page, [row(0, **none)], "cups")
     text = page.read_text(encoding="utf-8")
     assert "outlined above it" not in text and "give --threshold=X, or put in more" in text

@@ -104,7 +104,9 @@ def test_the_report_holds_them_and_what_the_threshold_expects(work, capsys):
     assert "0 of 10 held-out photos lie above it" in data["thresholds"][0]["expects"]
     said = capsys.readouterr().out
     assert "the true rate is below 26 %" in said and "of 24 defects drawn on held-out" in said
-    assert "0 of 0" not in said
+    assert "0 of 0" not in said and "AUROC" not in said and "mask rule" not in said
+    assert not {"mask rule", "intervals"} & data["settings"].keys()
+    assert "small outlines on normal photos occur" in data["settings"]["colours"]
 
 
 def test_without_a_threshold_the_report_says_why(work, capsys):
