@@ -38,7 +38,8 @@ def as_text(summary: dict[str, Any]) -> str:
     lines += _list(f"empty masks ({masks['rule']})", masks["empty"])
     lines += _list("empty once resized", masks["lost_by_resizing"])
     lines += _list("odd masks", masks["problems"])
-    lines.append(_line("mask values", masks["values"].removeprefix("masks hold the values ")))
+    values = masks["values"].removeprefix("masks hold the values ") if masks["share"] else "none"
+    lines.append(_line("mask values", values))
     if synthesis is None:
         return "\n".join(lines + _areas(masks["share"]))
     lines.append(
@@ -80,6 +81,8 @@ def _list(label: str, items: Sequence[str], whole: bool = False) -> list[str]:
 
 
 def _areas(spreads: dict[str, dict[str, float] | None]) -> list[str]:
+    if not spreads:
+        return []
     rows = [("", "count", *QUANTILES)]
     for kind, spread in spreads.items():
         cells = [f"{100 * spread[q]:.3g}" for q in QUANTILES] if spread else []

@@ -38,10 +38,12 @@ class MaskSet(NamedTuple):
     rules: Rules
 
     def describe(self) -> str:
+        if not self.values:
+            return "masks hold no value above 0"
         some = [str(v) for v in self.values[:_SHOWN]]
         shown = ", ".join(some) + (f" … {self.values[-1]}" if self.values[_SHOWN:] else "")
         meaning = "all of them anomalous" if self.are_labels else f"anomalous from {self.white} on"
-        return f"masks hold the values {shown or 'none'} above 0, {meaning}"
+        return f"masks hold the values {shown} above 0, {meaning}"
 
     def levels(
         self, path: str | os.PathLike[str], photo_size: tuple[int, int] | None = None

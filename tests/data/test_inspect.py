@@ -101,7 +101,9 @@ def test_without_test_photos(look):
     summary = look()
     assert summary["test"]["photos"] == 0 and summary["test"]["sizes"] is None
     assert summary["masks"]["share"] == {}
-    assert "test photos           none" in inspect_text.as_text(summary)
+    text = inspect_text.as_text(summary | {"synthesis": None})
+    assert "test photos           none" in text
+    assert "mask values           none\n" in f"{text}\n" and "anomalous area" not in text
 
 
 def test_duplicates_are_found_across_formats_and_splits(place, look):

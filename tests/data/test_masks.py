@@ -179,6 +179,4 @@ def test_unreadable_masks_are_left_to_their_reader(tmp_path):
 
 
 def test_a_set_without_masks():
-    assert masks.survey([], RULES)[0].describe() == (
-        "masks hold the values none above 0, all of them anomalous"
-    )
+    assert masks.survey([], RULES)[0].describe() == "masks hold no value above 0"
