@@ -284,7 +284,8 @@ def _verdicts(calibration: Calibration, measured: metrics.CategoryMetrics) -> li
     found = []
     if calibration.threshold is not None:
         chosen_on = calibration.describe_photos()
-        expects = calibration.false_alarms.describe()
+        said = (calibration.false_alarms.describe(), calibration.describe_decider())
+        expects = "; ".join(filter(None, said))
         found.append(
             report.Verdict(
                 "held-out normal photos", calibration.threshold, chosen_on, False, expects

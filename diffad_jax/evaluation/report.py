@@ -42,7 +42,7 @@ class Verdict:
     value: float
     chosen_on: str
     used_test_labels: bool
-    expects: str = ""  # what it was chosen on says of the rate of false alarms
+    expects: str = ""  # what it was chosen on says of it, such as the rate of false alarms
 
 
 @dataclasses.dataclass(frozen=True)

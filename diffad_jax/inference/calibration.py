@@ -74,6 +74,14 @@ class Calibration:
             return None
         return thresholds.false_alarms(self.held_out_scores, self.threshold)
 
+    def describe_decider(self) -> str:
+        """One clause on the held-out photo whose score is the threshold; empty where none is."""
+        scored = zip(self.held_out_names, self.held_out_scores, strict=True)
+        deciders = [name for name, score in scored if score == self.threshold]
+        if len(deciders) != 1:
+            return ""
+        return f"the threshold is the score of {deciders[0]}: look at it, for it must be good"
+
     def describe_outliers(self) -> str:
         """One sentence on held-out photos that lie far above the others; empty where none does."""
         scores = self.held_out_scores

@@ -114,6 +114,17 @@ def test_nothing_is_wider_than_the_window(page, small, width):
     assert page.run("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_verdict_stands_below_its_score_however_short_both_are(page, small, width):
+    page.open(small, width=width)
+    tops = page.run(
+        "[...document.querySelectorAll('#grid .facts')].filter((f) => f.childNodes.length === 2)"
+        ".map((f) => f.querySelector('.verdict').getBoundingClientRect().top -"
+        " f.getBoundingClientRect().top)"
+    )
+    assert len(tops) == 7 and min(tops) > 15
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_texts_have_contrast(page, small, dark):
     page.open(small, dark=dark)

@@ -102,7 +102,10 @@ def test_the_report_holds_them_and_what_the_threshold_expects(work, capsys):
     assert all(len(p["pictures"]) == 2 + p["anomalous"] for p in data["photos"])
     assert "textures and shades drawn" in data["stand_in"] and data["no_threshold"] == ""
     assert "0 of 10 held-out photos lie above it" in data["thresholds"][0]["expects"]
+    highest = data["photos"][0]["file"]
+    assert f"the score of cups/train/good/{highest}: look" in data["thresholds"][0]["expects"]
     said = capsys.readouterr().out
+    assert f"the score of cups/train/good/{highest}: look" in said
     assert "the true rate is below 26 %" in said and "of 24 defects drawn on held-out" in said
     assert "0 of 0" not in said and "AUROC" not in said and "mask rule" not in said
     assert not {"mask rule", "intervals"} & data["settings"].keys()
