@@ -220,6 +220,7 @@ def test_where_no_defect_is_drawn_none_is_counted(page, tmp_path, monkeypatch):
     make_report(path, num_anomalous=0, stand_in=why)
     page.open(path)
     text = page.run("document.body.innerText")
+    assert "drawn defects found" not in text and "up to 0 a bar" not in text
     assert "0 of 0" not in text and "to keep the file small" not in text
     assert text.count(why) == 1 + 6
 

@@ -1,5 +1,6 @@
 """What was held out when training began stays held out, whatever the folder holds later."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -189,6 +190,14 @@ def test_with_too_few_held_out_photos_there_is_no_threshold(folder):
     assert "18 good photos or more" in found.why_no_threshold
     assert json.loads((folder.directory / "threshold.json").read_text())["threshold"] is None
     assert folder.choose(threshold=0.5).threshold == 0.5
+
+
+def test_the_photo_that_sets_the_threshold_is_named_unless_there_are_several(folder):
+    found = folder.choose()
+    name = found.held_out_names[found.held_out_scores.index(found.threshold)]
+    assert f"the score of {name}: look at it" in found.describe_decider()
+    same = (found.threshold,) * len(found.held_out_scores)
+    assert dataclasses.replace(found, held_out_scores=same).describe_decider() == ""
 
 
 def test_an_outlier_is_named_and_does_not_choose(folder, capsys):
