@@ -168,7 +168,7 @@ def _explaining_what_cannot_be_written() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(f"cannot write the results: {error}; mend that, then start again") from error
+        raise DataError(f"cannot write the results: {error}; then start again") from error
 
 
 def _check(

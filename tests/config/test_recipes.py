@@ -77,4 +77,4 @@ def test_recipes_import_each_other_where_nothing_but_the_package_is_installed(tm
         [sys.executable, "-P", "-c", program], cwd=tmp_path, capture_output=True, text=True,
         env={"PATH": "/usr/bin", "JAX_PLATFORMS": "cpu", "HOME": str(tmp_path)},
     )  # fmt: skip
-    assert run.stdout == "32 256\n", run.stderr
+    assert run.stdout == "128 256\n", run.stderr

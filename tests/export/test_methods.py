@@ -182,7 +182,10 @@ def test_the_exporter_and_its_card_take_every_method(method, tmp_path, monkeypat
     model = method_cases.model(method)
     weights = flax.traverse_util.unflatten_dict(dict(model.weights), sep="/")
     trained = detector.Detector(model.config, weights)
-    chosen = calibration.Calibration(1.5, (0.0, 3.0), 0.05, 7, 1)
+    scores, names = (1.0,) * 7, tuple("abcdefg")
+    chosen = calibration.Calibration(
+        1.5, (0.0, 3.0), 0.05, 7, 1, held_out_scores=scores, held_out_names=names
+    )
     monkeypatch.setattr(detector.Detector, "from_workdir", lambda *_: trained)
     monkeypatch.setattr(exporter, "load_or_choose", lambda *_, **__: chosen)
     monkeypatch.setattr(card, "_photos", lambda model: "drawn ones")
