@@ -61,7 +61,7 @@ def test_differences_are_named_by_what_they_cost(tmp_path):
     assert locking == ["config.diffusion.steps = 20, trained with 800"]
     assert sorted(free) == [
         "config.data.root = 'elsewhere', trained with 'runs/toy_data'",
-        "config.evaluation.smoothing = 5, trained with 3",
+        "config.evaluation.smoothing = 5, trained with 11",
         "config.normal_level.floor = 0.5, trained with 0.1",
     ]
 
