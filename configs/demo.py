@@ -3,9 +3,11 @@
 Command:   make demo, or
            python -m diffad_jax.main --config=configs/demo.py --workdir=runs/demo
 Hardware:  2 CPU cores
-Minutes:   3.7 with its installation
-Memory:    1.9 GB
-Result:    image AUROC 1.000, pixel AUROC 0.990, pixel AP 0.888 (seed 0)
+Minutes:   not measured on idle cores; with 1,000 steps of the denoiser and 600 of the segmenter
+           885 s of the processor, without installation
+Memory:    2.1 GB
+Result:    not measured; with those steps image AUROC 1.000, pixel AUROC 0.985, pixel AP 0.790,
+           40 of 40 defects found, 0 of 20 false alarms (seed 0)
 """
 
 import ml_collections
