@@ -75,6 +75,7 @@ setup(
             "httpx2>=2.0",  # Starlette's client for tests
             "hypothesis>=6.100",
             "mkdocs-material>=9.5",
+            "openvino>=2026.0",  # 59 MB: one of the runtimes that ONNX files are tested in
             "pytest>=8.3",
             "pytest-xdist>=3.6",
             "tensorboardX>=2.6",

@@ -1,6 +1,6 @@
 """Exported formats against ``predict``: differences, size, load time and latency.
 
-    python -m benchmarks.export --config=configs/mvtec_small.py:bottle --workdir=runs/small
+    python -m benchmarks.export --workdir=runs/small
 
 Every format is exported to a temporary folder and run in this process on the category's test
 photos. Rounds are interleaved: each times every format once. ``ratio`` is a format's time of the
@@ -17,17 +17,16 @@ from pathlib import Path
 import jax
 import numpy as np
 from absl import flags, logging
-from ml_collections import config_flags
 
 from benchmarks import last_line
+from diffad_jax.config import stored
 from diffad_jax.data import images, layouts
 from diffad_jax.export import artifact, exporter, registry
 from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.registry import check_config
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "FILE:CATEGORY, as for training.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Holds the trained category.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Of one trained category.", required=True)
 _PHOTOS = flags.DEFINE_integer("photos", 50, "Test photos, evenly spaced.")
 _ROUNDS = flags.DEFINE_integer("rounds", 10, "Of timing.")
 _BATCH = flags.DEFINE_integer("batch", 8, "Photos of the larger batch that is timed.")
@@ -36,7 +35,8 @@ FORMATS = ("stablehlo", "saved_model", "onnx")
 
 def main(_) -> None:
     logging.set_verbosity(logging.WARNING)
-    config, workdir = _CONFIG.value, Path(_WORKDIR.value)
+    workdir = Path(_WORKDIR.value)
+    config = stored.of_workdir(workdir, [])
     check_config(config)
     category = config.categories[0]
     records = layouts.read_category(config.data.root, category, config.data.layout)
@@ -48,6 +48,7 @@ def main(_) -> None:
     limit = load_or_choose(config, workdir, category, detector).threshold
     wanted = detector.predict_all(photos, _BATCH.value)
     report = {"photos": len(files), "threshold": limit}
+    report["largest_score"] = float(wanted.score.max())
     report["anomalous"] = int((wanted.score > limit).sum())
     report["nearest_score_to_threshold"] = float(np.abs(wanted.score - limit).min())
     detect = {"predict": lambda image: jax.device_get(detector.predict(image).score)}
@@ -127,5 +128,4 @@ def _time(detect: dict[str, Callable], image: np.ndarray) -> dict[str, list[tupl
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("config")
     last_line.run(main)

@@ -15,7 +15,7 @@ from diffad_jax.export.artifact import Detect
 from diffad_jax.export.contract import Format
 from diffad_jax.export.errors import ExportError
 from diffad_jax.export.graph import Model
-from diffad_jax.models import layers
+from diffad_jax.models import efficientnet_lite, layers
 
 OPSET, IR_VERSION = 18, 8  # from 2022: what onnxruntime 1.14 and later read
 
@@ -37,7 +37,7 @@ def write(model: Model, folder: Path, seeded: bool = False) -> None:
 
     helper = onnx.helper
     weights, image, seed = model.arguments()
-    with flax.linen.intercept_methods(_group_norms_whole):
+    with flax.linen.intercept_methods(_whole):
         closed, results = jax.make_jaxpr(model.__call__, return_shape=True)(weights, image, seed)
     builder = onnx_builder.Builder("image", image.shape[0])
     arrays = [model.weights[name] for name in sorted(weights)]
@@ -62,15 +62,18 @@ def write(model: Model, folder: Path, seeded: bool = False) -> None:
     onnx.save(exported, folder / "model.onnx")
 
 
-def _group_norms_whole(next_function: Callable, args: tuple, kwargs: dict, context: Any):
-    """Leaves a GroupNorm as one function, which a few nodes do instead of twenty."""
-    module = context.module
-    if not isinstance(module, layers.GroupNorm) or context.method_name != "__call__":
-        return next_function(*args, **kwargs)
-    scale, bias = (module.get_variable("params", name) for name in ("scale", "bias"))
-    groups = layers.num_groups(args[0].shape[-1])
-    found = _group_norm(args[0].astype(np.float32), scale, bias, groups, module.epsilon)
-    return found.astype(module.dtype)
+def _whole(next_function: Callable, args: tuple, kwargs: dict, context: Any):
+    """Leaves a layer whole that one or a few nodes do, and JAX by many small operations."""
+    module, is_call = context.module, context.method_name == "__call__"
+    if is_call and isinstance(module, layers.GroupNorm):
+        scale, bias = (module.get_variable("params", name) for name in ("scale", "bias"))
+        groups = layers.num_groups(args[0].shape[-1])
+        found = _group_norm(args[0].astype(np.float32), scale, bias, groups, module.epsilon)
+        return found.astype(module.dtype)
+    if is_call and isinstance(module, efficientnet_lite.Depthwise) and not module.is_initializing():
+        kernel, bias = (module.get_variable("params", name) for name in ("kernel", "bias"))
+        return module.convolved(*args, kernel, bias, efficientnet_lite.grouped)
+    return next_function(*args, **kwargs)
 
 
 @jax.jit
@@ -92,10 +95,17 @@ def _renamed(builder, value, name: str, struct: jax.ShapeDtypeStruct):
 
 def load(folder: Path, card: dict) -> Detect:
     """See ``contract.Format``."""
+    import os
+
     import onnxruntime
 
     graph = artifact.listed(folder, card, "model.onnx")
-    session = onnxruntime.InferenceSession(graph, providers=onnxruntime.get_available_providers())
+    options = onnxruntime.SessionOptions()
+    if hasattr(os, "sched_getaffinity"):  # not of Windows and macOS
+        # By itself it starts a thread for each core of the machine, and those in want of one spin.
+        options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    providers = onnxruntime.get_available_providers()
+    session = onnxruntime.InferenceSession(graph, options, providers=providers)
     names = [output.name for output in session.get_outputs()]
 
     def detect(image: np.ndarray, seed: int) -> dict[str, np.ndarray]:

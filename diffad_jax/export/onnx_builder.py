@@ -150,3 +150,7 @@ class Builder:
 
 def integers(values: Iterable[int]) -> np.ndarray:
     return np.array(list(values), np.int64)
+
+
+def float32(value: float) -> np.ndarray:
+    return np.array(value, np.float32)

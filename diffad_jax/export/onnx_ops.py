@@ -4,6 +4,7 @@ Operator set 18. Layouts stay JAX's; a convolution is transposed to NCHW and bac
 cancels what meets.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,9 +14,9 @@ import numpy as np
 import onnx
 from jax.extend.core import JaxprEqn
 
-from diffad_jax.export import onnx_random
+from diffad_jax.export import onnx_layers, onnx_random
 from diffad_jax.export.errors import ExportError
-from diffad_jax.export.onnx_builder import Builder, Value, integers
+from diffad_jax.export.onnx_builder import Builder, Value, float32, integers
 
 Rule = Callable[[Builder, JaxprEqn, list[Value]], Value | list[Value]]
 ELEMENT_WISE = {
@@ -34,9 +35,19 @@ def _element_wise(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
     if kind == "Max" and any(isinstance(x, np.ndarray) and not x.any() for x in inputs):
         inputs, kind = [x for x in inputs if isinstance(x, str)], "Relu"
     merges = kind in ("Add", "Sub", "Mul")
-    if merges and (found := _into_convolution(b, kind, *inputs)) is not None:
+    if merges and (found := onnx_layers.into_convolution(b, kind, *inputs)) is not None:
         return found
-    return _before_transposing(b, inputs, lambda _, *x: b.op(kind, *x))
+    emit = functools.partial(_below, b) if kind == "Min" else functools.partial(b.op, kind)
+    return _before_transposing(b, inputs, lambda _, *x: emit(*x))
+
+
+def _below(b: Builder, left: Value, right: Value) -> str:
+    """The smaller one; of a ReLU and a number in one node, which convolutions take in."""
+    value, number = (left, right) if isinstance(left, str) else (right, left)
+    relu = b.maker(value, "Relu")
+    if relu is None or isinstance(number, str) or number.ndim:
+        return b.op("Min", left, right)
+    return b.op("Clip", relu.input[0], float32(0.0), number)
 
 
 def _before_transposing(
@@ -57,28 +68,6 @@ def _before_transposing(
     back = np.argsort(order)
     before = [b.transpose(x, back) if isinstance(x, str) or x.ndim else x for x in inputs]
     return b.transpose(emit(order, *before), order)
-
-
-def _into_convolution(b: Builder, kind: str, left: Value, right: Value) -> Value | None:
-    """A convolution's result plus, minus or times a number for each channel, as a convolution."""
-    value, number = (left, right) if isinstance(left, str) else (right, left)
-    turned = b.maker(value, "Transpose")
-    conv = turned and b.maker(turned.input[0], "Conv")
-    if not conv or isinstance(number, str):
-        return None
-    order = onnx.helper.get_node_attr_value(turned, "perm")
-    image, *before = conv.input
-    kernel, *bias = (b.constant(name) for name in before)
-    fits = kernel is not None and number.shape[-1:] == (number.size,) == kernel.shape[:1]
-    if not fits or order[-1] != 1 or (kind == "Sub" and value is not left):
-        return None
-    number, bias = number.reshape(-1), bias[0] if bias else np.zeros(number.size, np.float32)
-    if kind == "Mul":
-        kernel, bias = kernel * number.reshape(-1, 1, 1, 1), bias * number
-    else:
-        bias = bias + number if kind == "Add" else bias - number
-    settings = {a.name: onnx.helper.get_attribute_value(a) for a in conv.attribute}
-    return b.transpose(b.op("Conv", image, kernel, bias, **settings), order)
 
 
 def _unary(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
@@ -255,43 +244,6 @@ def _sort(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
     return [b.op("GatherElements", x, order, axis=axis) for x in inputs]
 
 
-def _window(kind: str) -> Rule:
-    """Over windows of a [b, h, w] or [b, h, w, c] map: maxima, or sums with zeros beyond it."""
-
-    def rule(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> Value:
-        p, old, new = eqn.params, eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
-        has_channels = len(old) == 4
-        size, begins_ends = p["window_dimensions"][1:3], p["padding"][1:3]
-        begins, ends = zip(*begins_ends, strict=True)
-        pool = dict(kernel_shape=size, pads=(*begins, *ends), strides=p["window_strides"][1:3])
-        (x,) = inputs
-        x = b.transpose(x, (0, 3, 1, 2)) if has_channels else b.reshape(x, (old[0], 1, *old[1:]))
-        if kind == "AveragePool":
-            mean = b.op(kind, x, **pool, count_include_pad=1)
-            found = b.op("Mul", mean, _float(math.prod(size)))
-        else:
-            found = b.op(kind, x, **pool)
-        return b.transpose(found, (0, 2, 3, 1)) if has_channels else b.reshape(found, new)
-
-    return rule
-
-
-def _conv(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> Value:
-    p = eqn.params
-    image, kernel, out = p["dimension_numbers"]
-    begins, ends = zip(*p["padding"], strict=True)
-    result = b.op(
-        "Conv",
-        b.transpose(inputs[0], image),
-        b.transpose(inputs[1], kernel),
-        strides=p["window_strides"],
-        pads=(*begins, *ends),
-        dilations=p["rhs_dilation"],
-        group=p["feature_group_count"],
-    )
-    return b.transpose(result, np.argsort(out))
-
-
 def _dot(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> Value:
     (left_summed, right_summed), (left_batch, right_batch) = eqn.params["dimension_numbers"]
     left, right = inputs
@@ -320,33 +272,11 @@ def _dot(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> Value:
     return b.reshape(b.op("MatMul", left, right), (*batch, *rows, *columns))
 
 
-def _group_norm(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> Value:
-    """(x - mean) / deviation of each group, times a scale, plus a bias: [b, h, w, c]."""
-    x, scale, bias, groups, epsilon = inputs
-    batch, height, width, channels = eqn.outvars[0].aval.shape
-    ones = np.ones(groups, np.float32)
-    grouped = (batch, len(ones), height * width * channels // len(ones))
-    found = b.op(
-        "InstanceNormalization",
-        b.reshape(b.transpose(x, (0, 3, 1, 2)), grouped),
-        ones,
-        np.zeros_like(ones),
-        epsilon=float(epsilon),
-    )
-    found = b.op("Mul", b.reshape(found, (batch, channels, height, width)),
-                 scale.reshape(-1, 1, 1))  # fmt: skip
-    return b.transpose(b.op("Add", found, bias.reshape(-1, 1, 1)), (0, 2, 3, 1))
-
-
 def shape(aval: Any) -> tuple:
     """Of an array; that of a random key is of the two numbers which make it."""
     return (
         (*aval.shape, 2) if jax.dtypes.issubdtype(aval.dtype, jax.dtypes.prng_key) else aval.shape
     )
-
-
-def _float(value: float) -> np.ndarray:
-    return np.array(value, np.float32)
 
 
 RULES: dict[str, Rule] = {
@@ -380,14 +310,11 @@ RULES: dict[str, Rule] = {
     "argmax": _arg("ArgMax"),
     "argmin": _arg("ArgMin"),
     "sort": _sort,
-    "reduce_window_sum": _window("AveragePool"),
-    "reduce_window_max": _window("MaxPool"),
-    "conv_general_dilated": _conv,
     "dot_general": _dot,
 }
-RULES |= onnx_random.rules()
+RULES |= onnx_random.rules() | onnx_layers.rules()
 # By the name of a function that is not inlined.
 FUNCTIONS: dict[str, Rule] = {
-    "_group_norm": _group_norm,
+    "_group_norm": onnx_layers.group_norm,
     "error_function": lambda b, eqn, inputs: b.op("Erf", *inputs),
 }

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from jax.extend.core import JaxprEqn
 
-from diffad_jax.export.onnx_builder import Builder, Value
+from diffad_jax.export.onnx_builder import Builder, Value, float32
 
 
 def rules() -> dict[str, Any]:
@@ -79,23 +79,23 @@ def _rem(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
 def _erf_inv(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
     """Giles 2012, single precision, which is XLA's as well."""
     (x,) = inputs
-    w = b.op("Neg", b.op("Log", b.op("Sub", _float(1.0), b.op("Mul", x, x))))
+    w = b.op("Neg", b.op("Log", b.op("Sub", float32(1.0), b.op("Mul", x, x))))
     central = [2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087,
                -0.00125372503, -0.00417768164, 0.246640727, 1.50140941]  # fmt: skip
     tail = [-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773,
             -0.0076224613, 0.00943887047, 1.00167406, 2.83297682]  # fmt: skip
 
     def polynomial(coefficients: list[float], w: str) -> str:
-        total: Value = _float(coefficients[0])
+        total: Value = float32(coefficients[0])
         for c in coefficients[1:]:
-            total = b.op("Add", b.op("Mul", total, w), _float(c))
+            total = b.op("Add", b.op("Mul", total, w), float32(c))
         return total
 
     p = b.op(
         "Where",
-        b.op("Less", w, _float(5.0)),
-        polynomial(central, b.op("Sub", w, _float(2.5))),
-        polynomial(tail, b.op("Sub", b.op("Sqrt", w), _float(3.0))),
+        b.op("Less", w, float32(5.0)),
+        polynomial(central, b.op("Sub", w, float32(2.5))),
+        polynomial(tail, b.op("Sub", b.op("Sqrt", w), float32(3.0))),
     )
     return b.op("Mul", p, x)
 
@@ -107,13 +107,9 @@ def _bitcast(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
     """
     fraction = b.op("BitwiseAnd", *inputs, np.array(0x7FFFFF, np.uint32))
     fraction = b.op("Cast", fraction, to=onnx.TensorProto.FLOAT)
-    return b.op("Add", b.op("Mul", fraction, _float(2.0**-23)), _float(1.0))
+    return b.op("Add", b.op("Mul", fraction, float32(2.0**-23)), float32(1.0))
 
 
 def _random_seed(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
     seed = b.reshape(inputs[0], (1,))
     return b.op("Concat", np.zeros(1, np.uint32), seed, axis=0)
-
-
-def _float(value: float) -> np.ndarray:
-    return np.array(value, np.float32)

@@ -4,6 +4,8 @@ The networks are TensorFlow's of 2020, with batch normalisation folded into each
 features mean something only with trained weights (``convert.backbone``).
 """
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -90,12 +92,16 @@ class Depthwise(nn.Module):
         shape = (self.size, self.size, 1, self.channels)
         kernel = self.param("kernel", nn.initializers.lecun_normal(in_axis=(0, 1, 2)), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.channels,))
+        # XLA's own takes six times as long as this on a CPU.
+        convolve = shifted_products if jax.default_backend() == "cpu" else grouped
+        return self.convolved(x, kernel, bias, convolve)
+
+    def convolved(self, x: jax.Array, kernel: jax.Array, bias: jax.Array, convolve: Callable):
+        """See ``__call__``; ``convolve`` is one of the two below."""
         x, kernel, bias = (v.astype(self.dtype) for v in (x, kernel, bias))
         padding = jax.lax.padtype_to_pads(
             x.shape[1:3], (self.size,) * 2, (self.strides,) * 2, "SAME"
         )
-        # XLA's own takes six times as long as this on a CPU.
-        convolve = shifted_products if jax.default_backend() == "cpu" else grouped
         return convolve(x, kernel, self.strides, padding) + bias[None, None, None]
 
 

@@ -1,7 +1,10 @@
 """Every method in every format: the scores, maps and verdicts of ``predict``."""
 
 import functools
+import os
+import sys
 
+import flax.linen
 import flax.traverse_util
 import jax
 import method_cases
@@ -25,6 +28,7 @@ from diffad_jax.export import (
 from diffad_jax.export import onnx as onnx_format
 from diffad_jax.export.errors import ExportError
 from diffad_jax.inference import calibration, detector
+from diffad_jax.models import efficientnet_lite
 
 FORMATS = [name for name, written in registry.FORMATS.items() if written.load]
 OUTPUTS = ("score", "anomaly_map")
@@ -82,7 +86,9 @@ def by_reference(path, names, feeds):
 
 
 def by_openvino(path, names, feeds):
-    openvino = pytest.importorskip("openvino")
+    sys.modules.setdefault("openvino_telemetry", None)  # else the import forks, to call home
+    import openvino
+
     exact = {"INFERENCE_PRECISION_HINT": "f32"}
     found = openvino.Core().compile_model(str(path), "CPU", exact)(feeds)
     return [found[name] for name in names]
@@ -91,7 +97,6 @@ def by_openvino(path, names, feeds):
 RUNTIMES = [by_onnxruntime, by_reference, by_openvino]
 
 
-@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # OpenVINO forks when imported
 @pytest.mark.parametrize("run", RUNTIMES)
 @pytest.mark.parametrize("method", METHODS)
 def test_onnx_in_every_runtime(method, run, exported):
@@ -105,35 +110,51 @@ def test_onnx_in_every_runtime(method, run, exported):
         np.testing.assert_allclose(values, wanted[name][-2:], rtol=1e-4, atol=1e-4 * scale)
 
 
-@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # OpenVINO forks when imported
 @pytest.mark.parametrize("run", RUNTIMES)
 @pytest.mark.parametrize("seed", [0, 7, 2**31, 4_000_000_005])
 def test_random_numbers_are_those_of_jax_in_every_runtime(seed, run, tmp_path):
-    def draw(seed):
-        keys = jax.random.split(jax.random.key(seed), 3)
-        t = jax.random.randint(keys[1], (1,), 3, 900)
-        bits = jax.random.bits(keys[0], (100,)) >> 9  # positive in any runtime's integers
-        return t, bits, jax.random.normal(keys[2], (100,))
+    path = drawing_graph(tmp_path, seed=None)
+    *bits, normal = run(path, DRAWN, {"seed": np.array(seed, np.uint32)})
+    *wanted, expected = draw(np.uint32(seed))
+    for ours, theirs in zip(bits, wanted, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_allclose(normal, expected, rtol=1e-5, atol=1e-6)
 
+
+@pytest.mark.parametrize("run", RUNTIMES)
+def test_numbers_of_a_seed_inside_are_jaxs_to_the_last_bit(run, tmp_path):
+    found = run(drawing_graph(tmp_path, seed=4_000_000_005), DRAWN, {})
+    for ours, theirs in zip(found, draw(np.uint32(4_000_000_005)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+DRAWN = ("t", "b", "n")
+
+
+def draw(seed):
+    keys = jax.random.split(jax.random.key(seed), 3)
+    t = jax.random.randint(keys[1], (1,), 3, 900)
+    bits = jax.random.bits(keys[0], (100,)) >> 9  # positive in any runtime's integers
+    return t, bits, jax.random.normal(keys[2], (100,))
+
+
+def drawing_graph(folder, seed):
+    """An ONNX file of what ``draw`` draws; of a seed inside, or of its input (None)."""
     builder = onnx_builder.Builder("image", None)
-    shape = jax.ShapeDtypeStruct((), np.uint32)
-    for value, name in zip(
-        onnx_jaxpr.add(builder, jax.make_jaxpr(draw)(shape), ["seed"]), "tbn", strict=True
-    ):
-        builder.nodes.append(onnx.helper.make_node("Identity", [value], [name]))
-    nodes, constants = builder.used("tbn")
+    given = "seed" if seed is None else np.array(seed, np.uint32)
+    closed = jax.make_jaxpr(draw)(jax.ShapeDtypeStruct((), np.uint32))
+    for value, name in zip(onnx_jaxpr.add(builder, closed, [given]), DRAWN, strict=True):
+        builder.nodes.append(onnx.helper.make_node("Identity", [builder.named(value)], [name]))
+    nodes, constants = builder.used(DRAWN)
     types = {"t": onnx.TensorProto.INT32, "b": onnx.TensorProto.UINT32, "n": 1}
     outputs = [onnx.helper.make_tensor_value_info(n, t, None) for n, t in types.items()]
     inputs = [onnx.helper.make_tensor_value_info("seed", onnx.TensorProto.UINT32, [])]
-    graph = onnx.helper.make_graph(nodes, "draw", inputs, outputs, constants)
+    taken = inputs if seed is None else []
+    graph = onnx.helper.make_graph(nodes, "draw", taken, outputs, constants)
     opset = [onnx.helper.make_opsetid("", onnx_format.OPSET)]
     made = onnx.helper.make_model(graph, opset_imports=opset, ir_version=onnx_format.IR_VERSION)
-    onnx.save(made, tmp_path / "draw.onnx")
-    wanted = draw(np.uint32(seed))
-    found = run(tmp_path / "draw.onnx", list("tbn"), {"seed": np.array(seed, np.uint32)})
-    for ours, theirs in zip(found[:2], wanted[:2], strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    np.testing.assert_allclose(found[2], wanted[2], rtol=1e-5, atol=1e-6)
+    onnx.save(made, folder / "draw.onnx")
+    return folder / "draw.onnx"
 
 
 def test_a_seeded_onnx_graph_of_riads_squares_is_refused(tmp_path):
@@ -176,6 +197,20 @@ def test_other_backbones(name, layers, size, formats, tmp_path):
             np.testing.assert_allclose(found[key], values, rtol=1e-4, err_msg=written)
 
 
+def test_a_depthwise_convolution_is_one_node():
+    """On CPUs JAX has nine products and sums in its place."""
+    net = efficientnet_lite.Depthwise(4, 3, 2, np.float32)
+    photo = np.zeros((1, 8, 8, 4), np.float32)
+    params = jax.eval_shape(net.init, jax.random.key(0), photo)
+    known = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), params)
+    with flax.linen.intercept_methods(onnx_format._whole):
+        closed = jax.make_jaxpr(net.apply)(params, photo)
+    builder = onnx_builder.Builder("image", None)
+    found = onnx_jaxpr.add(builder, closed, [*jax.tree.leaves(known), "image"])
+    kinds = [node.op_type for node in builder.used(found)[0]]
+    assert kinds == ["Transpose", "Conv", "Transpose"]
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_the_exporter_and_its_card_take_every_method(method, tmp_path, monkeypatch, capsys):
     """From the work directory's weights to the verdicts of ``run.py``'s command."""
@@ -203,3 +238,18 @@ def test_the_exporter_and_its_card_take_every_method(method, tmp_path, monkeypat
     scores = predicted(method)["score"]
     np.testing.assert_allclose([float(row[1]) for row in rows], scores, rtol=1e-4)
     assert [row[3] == "anomalous" for row in rows] == (scores > 1.5).tolist()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux's")
+def test_onnxruntime_gets_no_more_threads_than_cores(exported, monkeypatch):
+    """Those without a core would spin, and slow the others down."""
+    seen, session = [], onnxruntime.InferenceSession
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 8})
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda graph, options, **how: seen.append(options) or session(graph, options, **how),
+    )
+    folder = exported("draem", "onnx")
+    registry.load(folder, artifact.read_card(folder))
+    assert seen[0].intra_op_num_threads == 3
