@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -264,3 +264,17 @@ def line(tmp_path, tiny_config, monkeypatch):
 
     Line.detector, Line.workdir = detector, workdir
     return Line()
+
+
+@pytest.fixture
+def compilations() -> Iterator[list[str]]:
+    """Grows by one name with each program that JAX compiles, or takes from its cache."""
+    found: list[str] = []
+
+    def note(event: str, _: float, **kwargs: str) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            found.append(kwargs.get("fun_name", ""))
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    yield found
+    jax.monitoring.unregister_event_duration_listener(note)

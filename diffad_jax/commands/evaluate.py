@@ -48,6 +48,7 @@ def evaluate(
     compare: Sequence[str] = (),
     overwrite: bool = False,
     corrections_of: Path | None = None,
+    waits: bool = False,
 ) -> None:
     """Evaluates every category; prints one short table.
 
@@ -62,6 +63,7 @@ def evaluate(
       overwrite: keep no earlier results.
       corrections_of: a work directory of --mode=serve. What its inspectors corrected takes the
         place of the test photos, see ``_corrected``; results go to ``workdir / "corrected"``.
+      waits: for the end of another evaluation that writes there, as of another category.
 
     Raises:
       UserError: another run has no metrics.json.
@@ -75,7 +77,7 @@ def evaluate(
     output = workdir if corrections_of is None else workdir / "corrected"
     if corrections_of and compare:
         raise ConfigError("--compare stands beside test photos: leave it or --corrections away")
-    with lock.hold(output):
+    with lock.hold(output, waits=waits):
         _evaluate(config, workdir, compare, overwrite, output, corrections_of)
 
 

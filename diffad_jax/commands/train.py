@@ -59,7 +59,7 @@ def train_and_evaluate(
                 corrections_of, categories_after=len(config.categories) - i,
             )  # fmt: skip
     if jax.process_count() == 1:
-        evaluate(config, workdir)
+        evaluate(config, workdir, waits=True)
     elif jax.process_index() == 0:
         console.note("trained by several processes; to evaluate, start a single one")
 

@@ -1,7 +1,6 @@
 """What users call: photos in, scores and maps out. Runs without TensorFlow."""
 
 import copy
-import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from diffad_jax.methods.registry import get_method
 from diffad_jax.methods.train_state import Weights
 from diffad_jax.runtime import console
 from diffad_jax.runtime.batches import in_batches
+from diffad_jax.runtime.compilation import jitted
 from diffad_jax.training import checkpoint, fingerprint
 from diffad_jax.types import Prediction, height_width
 
@@ -30,9 +30,7 @@ class Detector:
         self.weights_hash = fingerprint.weights_hash(weights)
         self.weights = jax.device_put(weights)
         self.taken: Taken | None = None  # the calibration that inspectors took
-        self._predict = jax.jit(
-            functools.partial(get_method(config).predict, seed=self.config.seed, config=self.config)
-        )
+        self._predict = jitted(get_method(config).predict, self.config, seed=self.config.seed)
 
     @classmethod
     def from_workdir(

@@ -68,7 +68,8 @@ class Stage:
         seen ``photos`` beside the ``num_seen`` of ``fitted``. None: it would have to see all again.
       section: of the config that says how it trains: steps, batch size, optimiser.
       init_state: a fresh state; pure but for the shapes that ``config`` gives.
-      train_step: one step; its metrics are scalars, ``loss`` among them.
+      train_step: one step; its metrics are scalars, ``loss`` among them. Where the config has the
+        length in epochs, ``steps`` of its section is an array, [] int32.
       weights: what later stages and the detector need of a state.
       networks: config -> those that its state holds, by name; building a module costs nothing.
       state_from_weights: a fresh state with the variables of trained networks, {network:

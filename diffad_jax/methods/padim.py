@@ -60,6 +60,10 @@ def updated(statistics: Statistics, features: jax.Array) -> Statistics:
     return merge(statistics, Statistics(len(features), mean, scatter))
 
 
+_update = jax.jit(updated, donate_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnames="regularisation")
 def whitening(statistics: Statistics, regularisation: float) -> jax.Array:
     """[p, d, d] W with Wᵀ W the inverse of the covariance + regularisation · I, at least 2 photos.
 
@@ -117,16 +121,13 @@ def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) 
       UserError: there are fewer than two photos.
     """
     params, statistics = earlier_weights["backbone"], None
-    update = jax.jit(updated, donate_argnums=0)
     for found in over_photos(features, params, photos, config):
         b, h, w, d = found.shape
         statistics = statistics or no_statistics(h * w, d)
-        statistics = update(statistics, found.reshape(b, h * w, d))
+        statistics = _update(statistics, found.reshape(b, h * w, d))
     if statistics.count < 2:
         raise UserError("PaDiM needs two normal training photos at least, and better a hundred")
-    found = jax.jit(functools.partial(whitening, regularisation=config.padim.regularisation))(
-        statistics
-    )
+    found = whitening(statistics, regularisation=config.padim.regularisation)
     return jax.device_get({"backbone": params, "mean": statistics.mean, "whiten": found})
 
 

@@ -88,29 +88,49 @@ def ema(state: TrainState, decay: float) -> Params:
     return jax.tree.map(lambda a, p: kept * a + (1.0 - kept) * p, state.ema_params, state.params)
 
 
-def learning_rate(stage: ml_collections.ConfigDict, updates: int) -> optax.Schedule:
+def learning_rate(stage: ml_collections.ConfigDict, updates: int | jax.Array) -> optax.Schedule:
     """Linear warm-up, then the stage's ``decay`` over ``updates`` optimiser steps.
 
     Raises:
       ValueError: ``decay`` is none of constant, cosine, steps, late.
     """
     rate, warmup = stage.learning_rate, stage.warmup_steps
-    rest = max(updates - warmup, 1)
     if stage.decay == "constant":
         after = optax.constant_schedule(rate)
     elif stage.decay == "cosine":
-        after = optax.cosine_decay_schedule(rate, rest, alpha=0.01)
+        after = _cosine(rate, jnp.maximum(updates - warmup, 1), last=0.01)
     elif stage.decay == "steps":
-        after = optax.piecewise_constant_schedule(
-            rate, {int(0.8 * updates) - warmup: 0.2, int(0.9 * updates) - warmup: 0.2}
-        )
+        after = _drops(rate, 0.2, updates * 4 // 5 - warmup, updates * 9 // 10 - warmup)
     elif stage.decay == "late":
-        after = optax.piecewise_constant_schedule(rate, {updates * 5 // 6 - warmup: 0.1})
+        after = _drops(rate, 0.1, updates * 5 // 6 - warmup)
     else:
         raise ValueError(f"decay must be constant, cosine, steps or late, got {stage.decay!r}")
     if not warmup:
         return after
     return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), after], [warmup])
+
+
+# Optax's own take no arrays for their lengths, which would then need a program each.
+def _cosine(rate: float, length: jax.Array, last: float) -> optax.Schedule:
+    """From ``rate`` to ``last`` times as much."""
+
+    def schedule(count: jax.Array) -> jax.Array:
+        fallen = 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.minimum(count, length) / length))
+        return rate * ((1.0 - last) * fallen + last)
+
+    return schedule
+
+
+def _drops(rate: float, factor: float, *at: int | jax.Array) -> optax.Schedule:
+    """``rate``, times ``factor`` from each of these steps on."""
+
+    def schedule(count: jax.Array) -> jax.Array:
+        found = jnp.float32(rate)
+        for step in at:
+            found = jnp.where(count < step, found, factor * found)
+        return found
+
+    return schedule
 
 
 def optimizer(

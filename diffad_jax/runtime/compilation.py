@@ -1,13 +1,18 @@
-"""Compiled programs are kept between runs."""
+"""What is compiled is compiled once: for all categories of a run, and for the next runs."""
 
+import functools
 import logging
 import os
+from collections.abc import Callable
+from typing import Any
 
 import jax
+import ml_collections
 
 from diffad_jax.runtime import caches
 
 logger = logging.getLogger(__name__)
+_PROGRAMS = 64  # more than a method has
 
 
 def keep_compiled() -> None:
@@ -32,3 +37,46 @@ def keep_compiled() -> None:
         )
         return
     jax.config.update("jax_compilation_cache_dir", folder)
+
+
+def jitted(
+    function: Callable[..., Any],
+    config: ml_collections.FrozenConfigDict,
+    *,
+    out_shardings: Any = None,
+    donate_argnums: tuple[int, ...] = (),
+    **static: Any,
+) -> Callable[..., Any]:
+    """``jax.jit`` of ``function(…, config=config, **static)``.
+
+    Called again alike it gives the same object, whose programs are compiled already. Categories
+    differ in fields that shape no program: ``function`` sees those of the first.
+
+    Args:
+      function: of a module, since another object is another function.
+      config: the whole config.
+      out_shardings: as for ``jax.jit``.
+      donate_argnums: as for ``jax.jit``.
+      **static: further arguments, hashable.
+    """
+    shardings, tree = jax.tree.flatten(out_shardings)
+    static = tuple(sorted(static.items()))
+    return _jitted(function, _shaping(config), tree, tuple(shardings), donate_argnums, static)
+
+
+@functools.lru_cache(_PROGRAMS)
+def _jitted(function, config, tree, shardings, donate_argnums, static) -> Callable[..., Any]:
+    return jax.jit(
+        functools.partial(function, config=config, **dict(static)),
+        out_shardings=jax.tree.unflatten(tree, shardings),
+        donate_argnums=donate_argnums,
+    )
+
+
+def _shaping(config: ml_collections.FrozenConfigDict) -> ml_collections.FrozenConfigDict:
+    """``config`` without what differs from category to category and only says what is read."""
+    changed = ml_collections.ConfigDict(config).copy_and_resolve_references()
+    with changed.unlocked():
+        changed.categories = ()
+        changed.data.bit_depth = 8
+    return ml_collections.FrozenConfigDict(changed)

@@ -31,13 +31,17 @@ class LockedError(UserError):
 
 
 @contextlib.contextmanager
-def hold(folder: Path) -> Iterator[None]:
+def hold(folder: Path, *, waits: bool = False) -> Iterator[None]:
     """While entered, no other process or job enters for this folder, which is made.
 
     What a killed process left half-written in it is removed.
 
     Of several processes of one job process 0 holds the lock for all. Shared folders are locked for
     all machines, where their file system has locks; where it has none, a warning says so.
+
+    Args:
+      folder: is made.
+      waits: for the end of another process that holds it.
 
     Raises:
       LockedError: another process holds it.
@@ -49,7 +53,7 @@ def hold(folder: Path) -> Iterator[None]:
         holder = ""
         if jax.process_index() == 0:
             file = stack.enter_context(_opened(path))
-            holder = _lock(file.fileno(), path)
+            holder = (_wait_for if waits else _lock)(file.fileno(), path)
         held = not holder
         if jax.process_count() > 1:
             held = bool(multihost_utils.broadcast_one_to_all(np.int32(held)))
@@ -74,13 +78,9 @@ def wait(folder: Path) -> Iterator[None]:
       OSError: no lock can be there.
     """
     files.make_folder(folder)
-    path, told = folder / _NAME, False
+    path = folder / _NAME
     with _opened(path) as file:
-        while holder := _lock(file.fileno(), path):
-            if not told:
-                console.note(f"{folder}: {holder} is writing here; waiting for its end")
-            told = True
-            time.sleep(_PAUSE)
+        _wait_for(file.fileno(), path)
         try:
             yield
         finally:
@@ -91,6 +91,17 @@ def _opened(path: Path) -> TextIO:
     if path.exists():
         regular.open_regular(path).close()
     return path.open("a+", encoding="utf-8")
+
+
+def _wait_for(file: int, path: Path) -> str:
+    """As ``_lock``, once it is free."""
+    told = False
+    while holder := _lock(file, path):
+        if not told:
+            console.note(f"{path.parent}: {holder} is writing here; waiting for its end")
+        told = True
+        time.sleep(_PAUSE)
+    return holder
 
 
 def _lock(file: int, path: Path) -> str:

@@ -5,7 +5,6 @@ over ``data``; the compiler gathers what a layer needs when it needs it (fully s
 parallelism, Rajbhandari et al. 2020).
 """
 
-import functools
 import math
 import operator
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from diffad_jax.errors import ConfigError
 from diffad_jax.runtime.batches import filled_up
+from diffad_jax.runtime.compilation import jitted
 
 _SMALLEST = 2**12  # values; a smaller array is not worth a message between devices
 
@@ -107,7 +107,7 @@ def over_photos(
     size = -(-config.evaluation.batch_size // mesh.size) * mesh.size
     params = jax.device_put(params, replicated(mesh))
     # Whole in every process, where there are several.
-    run = jax.jit(functools.partial(function, config=config), out_shardings=replicated(mesh))
+    run = jitted(function, config, out_shardings=replicated(mesh))
     for batch in photos:
         padded = jax.device_put(filled_up(batch, size), batch_sharding(mesh))
         yield jax.tree.map(operator.itemgetter(slice(len(batch))), run(params, padded))

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import itertools
 import math
 import zlib
@@ -17,9 +16,10 @@ import numpy as np
 
 from diffad_jax.errors import UserError
 from diffad_jax.methods.computing import compute_dtype
-from diffad_jax.methods.contract import Stage
+from diffad_jax.methods.contract import Init, Stage, Step, Validate
 from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.runtime import console, flops, sharding
+from diffad_jax.runtime.compilation import jitted
 from diffad_jax.runtime.signals import Stopped, StopSignal
 from diffad_jax.training.checkpoint import EARLIER, Checkpoints, chosen_step
 from diffad_jax.training.data import Data, Outcome
@@ -72,7 +72,7 @@ def train_stage(
     checkpoints = Checkpoints(directory / stage.name, keep=keep, writes=True)
     start = checkpoints.newest_sound_step()
     planned = checkpoints.planned_steps(start) if start else 0
-    config = with_steps(stage, config, planned, data.num_photos)
+    shaping, config = config, with_steps(stage, config, planned, data.num_photos)
     num_steps = stage.num_steps(config)
     earlier_weights = sharding.place(mesh, earlier_weights)
     shapes = stage.state_shapes(config, earlier_weights)
@@ -92,7 +92,7 @@ def train_stage(
             made_of |= {name: value for name, value in begun if name == BEGUN_FROM}
             state = checkpoints.restore(start, "state", template, made_of, for_training=True)
         else:
-            state = _born_sharded(stage, config, template, stands_on, first)
+            state = _born_sharded(stage, config, shaping, template, stands_on, first)
             state, begun_from = _from_earlier(directory / EARLIER / stage.name, template, state)
             made_of |= begun_from
         held_out = sharding.to_global(data.held_out(), sharding.replicated(mesh))
@@ -100,17 +100,9 @@ def train_stage(
         profiler = Profiler(profile, directory / "profile" / stage.name)
         with contextlib.closing(journal), profiler:
             _Run(
-                stage,
-                config,
-                stands_on,
-                checkpoints,
-                made_of,
-                held_out,
-                title,
-                journal,
-                profiler,
-                flop_after,
-            ).train(state, itertools.chain([first], stream), first)
+                stage, config, shaping, stands_on, checkpoints, made_of, held_out, title, journal,
+                profiler, flop_after,
+            ).train(state, itertools.chain([first], stream), first)  # fmt: skip
     step = chosen_step(checkpoints, max(start, num_steps), config)
     wanted = fingerprint(stage, config, earlier_weights)
     template = stage.weights(template)
@@ -136,6 +128,7 @@ class _Run:
 
     stage: Stage
     config: Config
+    shaping: Config  # the same, where a length in epochs is no number of steps yet
     stands_on: Weights  # the earlier ones, and the pretrained network's
     checkpoints: Checkpoints
     made_of: dict  # the fingerprint
@@ -159,15 +152,17 @@ class _Run:
         )  # fmt: skip
         with progress, StopSignal() as stop:
             with progress.compiling():
-                jitted = self._jitted(state)
-                step_fn = jitted.lower(state, self.stands_on, first).compile()
-                validate = self._validation().lower(self._together(state), self.held_out).compile()
-                progress.count_work(flops.count(jitted, state, self.stands_on, first))
+                step_fn = self._step(state)
+                arguments = (state, self.stands_on, first, np.int32(total))
+                compiled = step_fn.lower(*arguments).compile()
+                validate = jitted(_validate, self.shaping, of_stage=self.stage.validate)
+                validate = validate.lower(self._together(state), self.held_out).compile()
+                progress.count_work(flops.count(step_fn, *arguments))
             for step in range(start + 1, total + 1):
                 with progress.waiting_for_data():
                     batch = next(stream)
                 self.profiler.before(step)
-                state, metrics = step_fn(state, self.stands_on, batch)
+                state, metrics = compiled(state, self.stands_on, batch, np.int32(total))
                 self.profiler.after(step, metrics)
                 if due:
                     self._finish(due, progress)
@@ -182,22 +177,16 @@ class _Run:
                 raise Stopped(f"{self.title}: stopped at step {step} of {total}, all is saved; "
                               "the same command goes on from there")  # fmt: skip
 
-    def _jitted(self, state: TrainState) -> Callable:
+    def _step(self, state: TrainState) -> Callable:
         shardings = jax.tree.map(lambda x: x.sharding, state)
-        step = functools.partial(self.stage.train_step, config=self.config)
-        if self.config.training.on_nonfinite == "skip":
-            step = skipping_nonfinite(step)
-        return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
-
-    def _validation(self) -> Callable:
-        """Pictures are of the first few examples."""
-
-        def validate(weights: dict[str, Params], batch: dict) -> Validation:
-            validation = self.stage.validate(weights, batch, config=self.config)
-            few = {title: images[:_SHOWN] for title, images in validation.pictures.items()}
-            return validation.replace(pictures=few)
-
-        return jax.jit(validate)
+        return jitted(
+            _step,
+            self.shaping,
+            section=self.stage.section,
+            of_stage=self.stage.train_step,
+            donate_argnums=(0,),
+            out_shardings=(shardings, None),
+        )
 
     def _together(self, state: TrainState) -> dict[str, Params]:
         return self.stands_on | {self.stage.name: self.stage.weights(state)}
@@ -256,6 +245,30 @@ class _Run:
         return values
 
 
+def _step(
+    state: TrainState,
+    stands_on: Weights,
+    batch: Batch,
+    num_steps: jax.Array,
+    *,
+    config: Config,
+    section: str,
+    of_stage: Step,
+) -> tuple[TrainState, Metrics]:
+    """One step; ``num_steps`` counts where ``config`` has the stage's length in epochs."""
+    step = skipping_nonfinite(of_stage) if config.training.on_nonfinite == "skip" else of_stage
+    if not config[section].steps:
+        config = _with_steps(section, config, num_steps)
+    return step(state, stands_on, batch, config=config)
+
+
+def _validate(weights: Weights, batch: Batch, *, config: Config, of_stage: Validate) -> Validation:
+    """Pictures are of the first few examples."""
+    validation = of_stage(weights, batch, config=config)
+    few = {title: images[:_SHOWN] for title, images in validation.pictures.items()}
+    return validation.replace(pictures=few)
+
+
 @jax.jit
 def _copy(state: TrainState) -> TrainState:
     """The next step gives up the state's own buffers."""
@@ -268,8 +281,10 @@ def skipping_nonfinite(step: Callable) -> Callable:
     ``skipped`` among the metrics is 1 for such a step; its other metrics are 0.
     """
 
-    def guarded(state: TrainState, stands_on: Weights, batch: dict) -> tuple[TrainState, Metrics]:
-        moved, metrics = step(state, stands_on, batch)
+    def guarded(
+        state: TrainState, stands_on: Weights, batch: dict, **static: Config
+    ) -> tuple[TrainState, Metrics]:
+        moved, metrics = step(state, stands_on, batch, **static)
         finite = jnp.all(jnp.isfinite(jnp.stack([*metrics.values()])))
         kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, state)
         metrics = {k: jnp.where(finite, v, 0.0) for k, v in metrics.items()}
@@ -279,14 +294,23 @@ def skipping_nonfinite(step: Callable) -> Callable:
 
 
 def _born_sharded(
-    stage: Stage, config: Config, template: TrainState, stands_on: Weights, first: dict
+    stage: Stage,
+    config: Config,
+    shaping: Config,
+    template: TrainState,
+    stands_on: Weights,
+    first: dict,
 ) -> TrainState:
     """A fresh state of which no device ever holds more than its share."""
-    init = jax.jit(
-        functools.partial(stage.init_state, config),
-        out_shardings=jax.tree.map(lambda x: x.sharding, template),
-    )
+    shardings = jax.tree.map(lambda x: x.sharding, template)
+    init = jitted(_init, shaping, of_stage=stage.init_state, out_shardings=shardings)
     return init(stage_key(config, stage.name), stands_on, first)
+
+
+def _init(
+    key: jax.Array, stands_on: Weights, first: Batch, *, config: Config, of_stage: Init
+) -> TrainState:
+    return of_stage(config, key, stands_on, first)
 
 
 def _from_earlier(
@@ -330,11 +354,15 @@ def with_steps(stage: Stage, config: Config, planned_steps: int, num_photos: int
     settings = stage.settings(config)
     if settings.steps:
         return config
-    changed = ml_collections.ConfigDict(config)
-    with changed.unlocked():
-        stage.settings(changed).steps = planned_steps or settings.epochs * math.ceil(
-            num_photos / settings.batch_size
-        )
+    in_epochs = settings.epochs * math.ceil(num_photos / settings.batch_size)
+    return _with_steps(stage.section, config, planned_steps or in_epochs)
+
+
+def _with_steps(section: str, config: Config, steps: int | jax.Array) -> Config:
+    # A ConfigDict of a frozen one shares its sections, and would change them.
+    changed = ml_collections.ConfigDict(config).copy_and_resolve_references()
+    with changed.unlocked(), changed.ignore_type():
+        changed[section].steps = steps
     return Config(changed)
 
 

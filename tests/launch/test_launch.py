@@ -217,6 +217,19 @@ def test_sweep_gives_each_category_to_one_worker_and_evaluates_all(here):
     assert f" --mode=evaluate --config=configs/mvtec.py:{names()} --workdir={here}/runs " in last
 
 
+def test_shares_of_a_sweep_hold_each_category_once(here):
+    put(here, "python", FAKE_PYTHON)
+    for i in range(3):
+        done = launch(here, "sweep.sh", SHARD=f"{i}/3", PLAN=f"{mvtec.CATEGORIES[0]} 75 0")
+        assert done.returncode == 0 and "sweep.sh without SHARD" in done.stderr
+    trained = [c.split(":")[1].split()[0] for c in calls(here)]
+    assert sorted(trained) == sorted([*mvtec.CATEGORIES, mvtec.CATEGORIES[0]])
+    assert not any("evaluate" in call for call in calls(here))
+    for wrong in ("3/3", "1", "a/b", "08/9"):
+        done = launch(here, "sweep.sh", SHARD=wrong)
+        assert done.returncode == 1 and f"SHARD={wrong}: must be I/N" in done.stderr
+
+
 def test_sweep_finishes_the_others_and_names_the_failed(here):
     put(here, "python", FAKE_PYTHON)
     done = launch(here, "sweep.sh", DEVICES="0 1", PLAN="cable 1\nwood 75 3")

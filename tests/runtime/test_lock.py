@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jax
@@ -48,6 +49,15 @@ def test_a_second_process_is_refused_and_told_who_holds_it(other, tmp_path):
     message = str(refused.value)
     assert f"{tmp_path}: process {other.pid} on {socket.gethostname()}, since 20" in message
     assert "is writing here. Wait for its end or stop it" in message
+
+
+def test_one_that_waits_enters_when_the_other_is_gone(other, tmp_path, capfd):
+    threading.Timer(0.3, other.kill).start()
+    with lock.hold(tmp_path, waits=True):
+        assert other.poll() is not None
+        assert f"process {os.getpid()} on" in (tmp_path / ".lock").read_text()
+    assert f"process {other.pid} on" in (said := capfd.readouterr().err)
+    assert said.count("waiting for its end") == 1
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, None])

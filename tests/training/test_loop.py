@@ -110,6 +110,30 @@ def test_the_length_is_settled_when_the_stage_begins(tmp_path):
     assert counter.train(tmp_path, 30, steps=6).weights["x"].tolist() == [6.0, 6.0]
 
 
+@pytest.mark.parametrize("decay", ["steps", "cosine"])
+def test_categories_of_other_lengths_share_what_is_compiled(tmp_path, compilations, decay):
+    """And each has the learning rates of its own length."""
+
+    def step(state, earlier_weights, batch, *, config):
+        c = config.autoencoder
+        rate = train_state.learning_rate(c, c.steps)(state.step)
+        params = {"x": state.params["x"] + rate}
+        return state.replace(step=state.step + 1, params=params), {"loss": rate}
+
+    counter, found = Counter(), {}
+    counter.stage = dataclasses.replace(counter.stage, train_step=step)
+    settings = {"decay": decay, "learning_rate": 1.0, "warmup_steps": 0}
+    for photos in (20, 40):  # an epoch of 10 steps, and of 20
+        before = len(compilations)
+        outcome = counter.train(tmp_path / str(photos), photos, **settings)
+        found[photos] = outcome.weights["x"][0], len(compilations) - before
+    (short, compiled), (long, again) = found.values()
+    assert compiled and not again, compilations
+    drops = {"steps": 8 + 0.2 + 0.04, "cosine": 0.01 * 10 + 0.99 * 5.5}[decay]
+    assert short == pytest.approx(drops)
+    assert long == pytest.approx({"steps": 2 * drops, "cosine": 0.01 * 20 + 0.99 * 10.5}[decay])
+
+
 def test_a_stage_begins_from_earlier_weights_and_says_so(tmp_path):
     counter = Counter()
     counter.train(tmp_path, 8)
