@@ -15,6 +15,7 @@ from diffad_jax.runtime import regular
 MOST_WEIGHTS = 2**34  # bytes of a file of weights
 READABLE = ("F16", "F32", "F64")  # the types of numbers that NumPy has too
 _MAX_HEADER = 2**24  # bytes
+_MOST_SAID = 300  # characters of the library's reason
 NUM_LISTED = 5  # faults an error message lists in full
 
 
@@ -102,8 +103,9 @@ def open_safetensors(path: str | os.PathLike[str]) -> Any:
     except OSError as error:
         raise ValueError(f"cannot read {os.fspath(path)}: {error.strerror or error}") from error
     except (safetensors.SafetensorError, ValueError) as error:
+        reason = ascii(str(error)[:_MOST_SAID])  # it may quote what the file holds
         raise ValueError(
-            f"{os.fspath(path)} is not a safetensors file, or is damaged: {error}"
+            f"{os.fspath(path)} is not a safetensors file, or is damaged: {reason}"
         ) from error
 
 

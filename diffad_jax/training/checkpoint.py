@@ -267,10 +267,22 @@ def refuse_other_config(
 ) -> None:
     """Before any work: raises CheckpointError if a stage's weights are there, of another config."""
     steps = [int(p.name) for p in (directory / stage.name).glob("*") if p.name.isdigit()]
-    path = directory / stage.name / str(max(steps, default=0)) / "fingerprint" / "metadata"
-    if found := files.read_json(path):  # a damaged one is named by whoever restores it
+    folder = directory / stage.name / str(max(steps, default=0))
+    found = _sound_json(folder, "fingerprint/metadata")
+    if found is not None:
         wanted = config_fields(stage, config)
         _refuse_unfitting(directory / stage.name, {n: found.get(n) for n in wanted}, wanted)
+
+
+def _sound_json(folder: Path, name: str) -> dict | None:
+    """A small file of a checkpoint; None where it is not as it was written."""
+    try:
+        sums = regular.read_json(folder / _CHECKSUMS)
+        if checksums.fault(folder, {name: sums[name]}):
+            return None
+        return regular.read_json(folder / name)
+    except (OSError, ValueError, TypeError, LookupError):
+        return None
 
 
 def _refuse_unfitting(directory: Path, found: dict, wanted: dict) -> None:

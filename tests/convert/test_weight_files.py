@@ -64,3 +64,11 @@ def test_an_unknown_file_says_what_is_expected(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(b"nonsense")
     with pytest.raises(ConvertError, match="is not a safetensors file, or is damaged"):
         sources.read(tmp_path / "a.safetensors")
+
+
+def test_a_library_that_quotes_the_file_sends_no_control_characters(tmp_path):
+    header = b'{"a":{"dtype":"F3\\u001b[2J%s","shape":[1],"data_offsets":[0,4]}}' % (b"x" * 5000)
+    path = safetensors_file(tmp_path / "a.safetensors", header)
+    with pytest.raises(ConvertError, match="unknown variant") as caught:
+        sources.read(path)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 600

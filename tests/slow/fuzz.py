@@ -47,7 +47,7 @@ def _run(fuzz: Callable, seconds: float, answers: Any) -> None:
                 no, yes = fuzz(Path(folder), rounds=ROUNDS, seed=seed)
                 inputs, refused = inputs + no + yes, refused + no
             except Exception as error:
-                escapes.append(f"{str(error)[:300]}: {error.__cause__!r}"[:500])
+                escapes.append(f"seed {seed}: {error!r}: {error.__cause__!r}"[:500])
     growth = round(_peak_mib() - before, 1)
     answers.put({"inputs": inputs, "refused": refused, "escapes": escapes, "growth_mib": growth})
 

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from diffad_jax.methods.diffad import STAGES
 from diffad_jax.runtime import sharding
-from diffad_jax.training.checkpoint import CheckpointError, Checkpoints
-from diffad_jax.training.fingerprint import describe_photos
+from diffad_jax.training.checkpoint import CheckpointError, Checkpoints, refuse_other_config
+from diffad_jax.training.fingerprint import config_fields, describe_photos
 from tests.slow.fault_files import DAMAGE, FILES, largest
 
 UNDEFINED = "undefined"
@@ -218,3 +220,20 @@ def newest_sound_step(directory):
     found = checkpoints.newest_sound_step()
     checkpoints.close()
     return found
+
+
+def test_a_damaged_fingerprint_is_no_other_config(tmp_path, tiny_config):
+    """A flipped bit in a field's name once ended a training that older checkpoints could go on."""
+    frozen = ml_collections.FrozenConfigDict(tiny_config)
+    write(tmp_path / STAGES[0].name, [3.0, 4.0], mark=config_fields(STAGES[0], frozen))
+    refuse_other_config(STAGES[0], frozen, tmp_path)
+    tiny_config.autoencoder.linear_skip = False
+    other = ml_collections.FrozenConfigDict(tiny_config)
+    with pytest.raises(CheckpointError, match=r"autoencoder\.linear_skip: True there, False here"):
+        refuse_other_config(STAGES[0], other, tmp_path)
+    found = tmp_path / STAGES[0].name / "2" / "fingerprint" / "metadata"
+    found.write_bytes(found.read_bytes().replace(b"linear_skip", b"linear_rkip"))
+    for config in (frozen, other):  # the older checkpoint tells, once it is restored
+        refuse_other_config(STAGES[0], config, tmp_path)
+    (tmp_path / STAGES[0].name / "2" / "checksums.json").write_text("[]")
+    refuse_other_config(STAGES[0], frozen, tmp_path)
