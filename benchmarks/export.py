@@ -30,7 +30,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Of one trained category.", requ
 _PHOTOS = flags.DEFINE_integer("photos", 50, "Test photos, evenly spaced.")
 _ROUNDS = flags.DEFINE_integer("rounds", 10, "Of timing.")
 _BATCH = flags.DEFINE_integer("batch", 8, "Photos of the larger batch that is timed.")
-FORMATS = ("stablehlo", "saved_model", "onnx")
+FORMATS = ("stablehlo", "saved_model", "onnx", "openvino")
 
 
 def main(_) -> None:
@@ -57,7 +57,7 @@ def main(_) -> None:
             report[name], run = _export(config, workdir, Path(root) / name, name)
             detect[name] = lambda image, run=run: run(image)["score"]
             found = [run(photos[i : i + _BATCH.value]) for i in range(0, len(files), _BATCH.value)]
-            report[name] |= _differences(wanted, found, limit)
+            report[name] |= _differences(wanted, limit, found, report[name]["threshold"])
             if name == "saved_model":
                 folder = Path(root) / name / category
                 report["saved_model_bytes"] = _from_bytes(folder, files, wanted, limit)
@@ -87,6 +87,7 @@ def _export(config, workdir: Path, output: Path, name: str):
     run = registry.load(folder, card)
     metrics = {"mib": _mib(folder), "export_seconds": exported - started}
     metrics["load_seconds"] = time.perf_counter() - exported  # with the checksums
+    metrics["threshold"] = card["threshold"]["value"]
     return metrics, lambda image: run(image, card["seed"])
 
 
@@ -94,13 +95,14 @@ def _mib(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
 
 
-def _differences(wanted, found: list[dict], limit: float) -> dict[str, float]:
+def _differences(wanted, limit: float, found: list[dict], its: float) -> dict[str, float]:
+    """``limit`` and ``its`` are the thresholds of what is wanted and found."""
     score = np.concatenate([f["score"] for f in found])
     anomaly_map = np.concatenate([f["anomaly_map"] for f in found])
     return {
         "max_score_difference": float(np.abs(score - wanted.score).max()),
         "max_map_difference": float(np.abs(anomaly_map - wanted.anomaly_map).max()),
-        "verdicts_that_differ": int(((score > limit) != (wanted.score > limit)).sum()),
+        "verdicts_that_differ": int(((score > its) != (wanted.score > limit)).sum()),
     }
 
 
@@ -111,7 +113,7 @@ def _from_bytes(folder: Path, files: list[str], wanted, limit: float) -> dict[st
     model = tf.saved_model.load(str(folder / "1"))
     data = tf.constant([Path(file).read_bytes() for file in files])
     found = model.signatures["serving_default"](image_bytes=data)
-    return _differences(wanted, [{k: v.numpy() for k, v in found.items()}], limit)
+    return _differences(wanted, limit, [{k: v.numpy() for k, v in found.items()}], limit)
 
 
 def _time(detect: dict[str, Callable], image: np.ndarray) -> dict[str, list[tuple[float, float]]]:

@@ -20,6 +20,8 @@ class Format(NamedTuple):
       readme: what a user of the folder must know of the format, as Markdown.
       takes_seed: whether the graph takes a seed; otherwise the default one is inside.
       dtype: what the graph computes in; empty where any detector's compute dtype will do.
+      exact: whether scores are ``predict``'s but for rounding; else the graph gets a threshold of
+        its own.
     """
 
     write: Callable[[Model, Path], None]
@@ -28,3 +30,4 @@ class Format(NamedTuple):
     readme: str
     takes_seed: bool = True
     dtype: str = ""
+    exact: bool = True

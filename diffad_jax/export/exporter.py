@@ -11,6 +11,7 @@ from diffad_jax.convert.exporter import export_category
 from diffad_jax.data import photo, pictures
 from diffad_jax.export import artifact, card, run
 from diffad_jax.export.errors import ExportError
+from diffad_jax.export.exported import ExportedDetector
 from diffad_jax.export.graph import Model, weights_by_name
 from diffad_jax.export.registry import FORMATS
 from diffad_jax.inference.calibration import load_or_choose
@@ -64,9 +65,12 @@ def _export(
         # Scores differ, so the threshold is chosen again.
         config, variant = computing_in(config, chosen.dtype), chosen.dtype
         detector = Detector(config, detector.weights)
-    calibration = load_or_choose(config, workdir, category, detector, variant=variant)
     model = Model(detector.config, workdir, category, weights_by_name(detector))
     chosen.write(model, folder)
+    judge = detector
+    if not chosen.exact:
+        judge, variant = ExportedDetector(detector, chosen.load, folder), name
+    calibration = load_or_choose(config, workdir, category, judge, variant=variant)
     content = card.make(model, name, chosen, detector.weights_hash, calibration)
     files = (path for path in folder.rglob("*") if path.is_file())
     content["files"] = sorted(path.relative_to(folder).as_posix() for path in files)

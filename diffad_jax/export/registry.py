@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from diffad_jax.export import artifact, onnx, safetensors, saved_model, stablehlo
+from diffad_jax.export import artifact, onnx, openvino, safetensors, saved_model, stablehlo
 from diffad_jax.export.contract import Format
 
 FORMATS: dict[str, Format] = {
@@ -10,6 +10,7 @@ FORMATS: dict[str, Format] = {
     "saved_model": saved_model.FORMAT,
     "onnx": onnx.FORMAT,
     "onnx_seeded": onnx.SEEDED,
+    "openvino": openvino.FORMAT,
     "safetensors": safetensors.FORMAT,
 }
 

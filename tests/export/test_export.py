@@ -350,13 +350,50 @@ def test_a_format_is_asked_for_and_nothing_is_overwritten(trained, exported, tmp
 
 @pytest.mark.parametrize(
     ("name", "package"),
-    [("stablehlo", "flatbuffers"), ("saved_model", "tensorflow"), ("onnx", "onnx")],
+    [
+        ("stablehlo", "flatbuffers"),
+        ("saved_model", "tensorflow"),
+        ("onnx", "onnx"),
+        ("openvino", "openvino"),
+    ],
 )
 def test_a_missing_package_is_named(trained, tmp_path, monkeypatch, name, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ExportError, match=rf"--format={name} needs .*diffad-jax\[export\]"):
+    extra = "openvino" if name == "openvino" else "export"
+    with pytest.raises(ExportError, match=rf"--format={name} needs .*diffad-jax\[{extra}\]"):
         exporter.export(*trained[:2], tmp_path, name)
     assert not any(tmp_path.iterdir())
+
+
+def test_openvino_has_float16_weights_and_a_threshold_of_its_own(trained, exported, monkeypatch):
+    config, workdir, files, pixels, predicted = trained
+    folder = exported("openvino")
+    card = artifact.read_card(folder)
+    assert card["files"] == ["model.bin", "model.xml"]
+    assert (folder / "model.bin").stat().st_size < 0.6 * onnx_bytes(exported)
+    monkeypatch.delitem(sys.modules, "openvino_telemetry", raising=False)
+    detect = registry.load(folder, card)
+    assert sys.modules["openvino_telemetry"] is None  # importing OpenVINO reports to nobody
+    found = detect(pixels, card["seed"])
+    assert 0 < np.abs(found["score"] - predicted.score).max() < 100 * TOLERANCE
+    stored = json.loads((workdir / "tiles" / "threshold_openvino.json").read_text())
+    names = [str(Path(config.data.root) / name) for name in stored["predictions"]["names"]]
+    held_out, _, _ = images.read_images(names, config.image_size, images.rules(config.data))
+    scores = detect(held_out, card["seed"])["score"]
+    np.testing.assert_allclose(stored["predictions"]["scores"], scores, rtol=1e-5)
+    assert card["threshold"]["value"] == stored["threshold"]
+
+
+def test_openvinos_folder_needs_openvino_alone(exported, trained, tmp_path):
+    card = artifact.read_card(exported("openvino"))
+    scores = registry.load(exported("openvino"), card)(trained[3], card["seed"])["score"]
+    others = (*OURS, "tensorflow", "jax", "jaxlib", "onnx", "onnxruntime")
+    output = run_without(others, run_program(exported("openvino"), *trained[2]), tmp_path)
+    assert_scored(output, trained[2], scores, card["threshold"]["value"])
+
+
+def onnx_bytes(exported) -> int:
+    return (exported("onnx") / "model.onnx").stat().st_size
 
 
 def test_onnx_refuses_what_it_does_not_know():

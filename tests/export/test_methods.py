@@ -30,7 +30,7 @@ from diffad_jax.export.errors import ExportError
 from diffad_jax.inference import calibration, detector
 from diffad_jax.models import efficientnet_lite
 
-FORMATS = [name for name, written in registry.FORMATS.items() if written.load]
+FORMATS = [name for name, written in registry.FORMATS.items() if written.load and written.exact]
 OUTPUTS = ("score", "anomaly_map")
 METHODS = sorted(method_cases.CONFIGS)
 
