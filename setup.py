@@ -68,6 +68,7 @@ setup(
         "data": DATA,
         "export": EXPORT,
         "openvino": OPENVINO,
+        "ray": ["pyarrow>=20.0", "ray[data]>=2.50"],  # launch/ray_predict.py
         "serve": SERVE,
         "test": [
             *BACKBONE,

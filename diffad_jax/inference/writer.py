@@ -246,14 +246,11 @@ def write_row(
 
     All pictures have the photo's size, or that of a photo in strips once it is reduced; below an
     overlay and a heat map is a legend. The mask is white, and regions are, where the map is above
-    the pixel threshold, ``scale.threshold``. The row holds the regions of the highest peaks.
+    the pixel threshold, ``scale.threshold``.
     """
-    row: Row = {
-        "file": photo.path, "score": None, "is_anomalous": None, "root": root, "name": photo.name,
-        "bytes": photo.num_bytes, "modified_ns": photo.modified_ns, "error": None,
-    }  # fmt: skip
+    row = to_row(photo, result, root=root, threshold=threshold, pixel_threshold=scale.threshold)
     if isinstance(result, batching.Unreadable):
-        return row | {"error": result.reason}
+        return row
     thumbnail = f"{_THUMBNAILS}/{prefix}{photo.name}.jpg"
     # The suffix stays inside the name, so that a.png and a.jpg do not meet.
     shown = {kind: f"{prefix}{photo.name}.{kind}.png" for kind in save}
@@ -263,21 +260,38 @@ def write_row(
             _write_image(output / name, pixels, "PNG", compress_level=1)
         _write_image(output / thumbnail, _thumbnail(result, scale), "JPEG", quality=80)
     except OSError as error:  # a name may be too long
-        return row | {"error": f"the pictures of {photo.path} cannot be written: {error}"}
+        reason = f"the pictures of {photo.path} cannot be written: {error}"
+        return to_row(photo, batching.Unreadable(photo.path, reason), root=root)
+    return row | {"thumbnail": thumbnail} | shown
+
+
+def to_row(
+    photo: Photo,
+    result: batching.Scored | batching.Unreadable,
+    *,
+    root: str,
+    threshold: float | None = None,
+    pixel_threshold: float | None = None,
+) -> Row:
+    """What the tables say of a photo: score, verdict, regions of the highest peaks; or an error."""
+    row: Row = {
+        "file": photo.path, "score": None, "is_anomalous": None, "root": root, "name": photo.name,
+        "bytes": photo.num_bytes, "modified_ns": photo.modified_ns, "error": None,
+    }  # fmt: skip
+    if isinstance(result, batching.Unreadable):
+        return row | {"error": result.reason}
     width, height = result.size
-    found_regions = regions.find(result.anomaly_map, scale.threshold, result.size)
-    found = {
+    found_regions = regions.find(result.anomaly_map, pixel_threshold, result.size)
+    return row | {
         "score": result.score,
         "is_anomalous": None if threshold is None else result.score > threshold,
         "width": width,
         "height": height,
         "windows": result.num_windows,
         "pictures_reduced": result.reduction,
-        "thumbnail": thumbnail,
         "num_regions": len(found_regions),
         "regions": [region._asdict() for region in found_regions[:_MOST_REGIONS]],
     }
-    return row | found | shown
 
 
 def memory_to_draw(result: batching.Scored | batching.Unreadable) -> int:
