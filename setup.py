@@ -67,6 +67,8 @@ setup(
         "heic": ["pillow-heif>=1.0"],  # photos of iPhones
         "data": DATA,
         "export": EXPORT,
+        "gs": ["gcsfs>=2024.2"],  # photos in gs://…, and in s3://…
+        "s3": ["s3fs>=2024.2"],
         "openvino": OPENVINO,
         "ray": ["pyarrow>=20.0", "ray[data]>=2.50"],  # launch/ray_predict.py
         "serve": SERVE,

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # oneDNN announces itself whatever the level, and adds in another order on each kind of processor.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+# gcsfs and s3fs read buckets, with TensorFlow or without: its own client knows no s3://.
+os.environ.setdefault("EPATH_USE_TF", "false")
 
 __version__ = "0.1.0"
 __all__ = ["Detector", "Prediction", "Region", "fit", "load"]

@@ -22,7 +22,7 @@ from diffad_jax.errors import ConfigError
 from diffad_jax.export import artifact, exporter
 from diffad_jax.inference import shards
 from diffad_jax.methods.registry import get_method, sections
-from diffad_jax.runtime import console
+from diffad_jax.runtime import console, storage
 from diffad_jax.training.profiling import parse_steps
 
 
@@ -48,7 +48,10 @@ class Mode(NamedTuple):
         self.run(config, *(_given(f, name) for f in self.needs), *(f.value for f in self.takes))
 
 
-def _import(config: ml_collections.ConfigDict, workdir: Path, *files: Path) -> None:
+def _import(config: ml_collections.ConfigDict, workdir: Path, *files: Path | str) -> None:
+    for name in map(str, files):
+        if storage.is_remote(name):
+            raise ConfigError(f"--input={name}: --mode=import reads files of this machine: copy it")
     import_file(config, workdir, *files)
     (category,) = config.categories
     stored.write(config, sections(get_method(config)), workdir / category, category)
@@ -91,10 +94,20 @@ def _define_path(name: str, text: str) -> flags.FlagHolder[Path]:
 
 
 def _path(text: str) -> Path:
+    if storage.is_remote(text):
+        scheme = text.partition("://")[0]
+        raise ValueError(
+            f"it must be a folder of this machine, where files are locked and renamed: mount the "
+            f"bucket (gcsfuse, mount-s3), or copy the results to {scheme}://… afterwards"
+        )
     path = os.path.expanduser(text)
     if path.startswith("~"):
         raise ValueError("no home folder is known for it: name the whole path")
     return Path(path)
+
+
+def _source(text: str) -> Path | str:
+    return text if storage.is_remote(text) else _path(text)
 
 
 def _workdir(text: str) -> Path:
@@ -108,8 +121,12 @@ def _workdir(text: str) -> Path:
 _WORKDIR = flags.DEFINE(
     _Parser(_workdir), "workdir", None, "Checkpoints, metrics and pictures go here."
 )
-_INPUT = _define_path(
-    "input", "predict: a folder or a glob of photos, or - for a list on stdin; import: a file."
+_INPUT = flags.DEFINE(
+    _Parser(_source),
+    "input",
+    None,
+    "predict: a folder or a glob of photos, also gs:// or s3://, or - for a list on stdin; import: "
+    "a file.",
 )
 _SECOND_INPUT = _define_path("second_input", "import: the other one of DRAEM's two files.")
 _OUTPUT = _define_path("output", "record: a file; else a folder.")

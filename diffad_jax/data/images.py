@@ -12,12 +12,12 @@ from typing import BinaryIO, TypeVar
 
 import ml_collections
 import numpy as np
-from etils import epath
 from PIL import Image
 
 from diffad_jax.data import photo
 from diffad_jax.data.photo import Rules, resized
 from diffad_jax.errors import UserError
+from diffad_jax.runtime import storage
 from diffad_jax.runtime.regular import open_regular
 from diffad_jax.types import Size, height_width
 
@@ -153,12 +153,15 @@ def open_photo(path: str | os.PathLike[str], rules: Rules) -> BinaryIO:
     Raises:
       OSError: absent, unreadable, no regular file, or too large; or what the storage raises.
     """
-    most_bytes = _FILE_TO_PIXELS * rules.photo_mib * 2**20
-    if "://" not in os.fspath(path):
-        return open_regular(path, most_bytes)
-    if epath.Path(path).stat().length > most_bytes:
-        raise OSError(f"larger than {most_bytes / 2**20:g} MiB")
-    return io.BytesIO(epath.Path(path).read_bytes())
+    most_bytes = most_file_bytes(rules)
+    if storage.is_remote(os.fspath(path)):
+        return io.BytesIO(storage.read(path, most_bytes))
+    return open_regular(path, most_bytes)
+
+
+def most_file_bytes(rules: Rules) -> float:
+    """Of a photo's file."""
+    return _FILE_TO_PIXELS * rules.photo_mib * 2**20
 
 
 class _Memory:
@@ -188,6 +191,8 @@ def read_images(
     paths: Sequence[str], size: Size, rules: Rules, on_bad_image: str = "fail"
 ) -> tuple[np.ndarray, list[int], list[tuple[str, str]]]:
     """Decodes many photos on all cores; beside the result, at most one photo a core is in memory.
+
+    Of object storage as many files are read at once as hide its latency.
 
     Returns:
       [n, h, w, 3] uint8 of this size, the indices of the paths read, and (path, reason) of
@@ -249,5 +254,6 @@ def _read_all(
             return str(error)
         return None
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    remote = any(map(storage.is_remote, paths[:1]))
+    with ThreadPoolExecutor(storage.REQUESTS if remote else os.cpu_count()) as pool:
         return pixels, list(pool.map(read, range(len(paths))))

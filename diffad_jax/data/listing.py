@@ -11,6 +11,7 @@ from etils import epath
 
 from diffad_jax.data.photo import IMAGE_SUFFIXES
 from diffad_jax.errors import UserError
+from diffad_jax.runtime import storage
 from diffad_jax.runtime.regular import read_regular
 
 _DOCUMENTS = frozenset(
@@ -48,8 +49,9 @@ def list_folder(folder: str) -> Folder:
       DataError: the folder cannot be read.
     """
     try:
-        if "://" in folder:
-            paths = list(epath.Path(folder).iterdir()) if epath.Path(folder).is_dir() else []
+        if storage.is_remote(folder):
+            place = epath.Path(folder)
+            paths = storage.again(lambda: list(place.iterdir()) if place.is_dir() else [])
             # Asking a bucket costs a request a name, so a photo's name is believed.
             found = [(p.name, not is_photo(p.name) and p.is_dir()) for p in paths]
         else:
@@ -152,13 +154,8 @@ def read_table(path: str) -> bytes | None:
       DataError: it is no regular file, too large, or not to be read.
     """
     try:
-        if "://" not in path:
-            return read_regular(path, _MOST_TABLE_BYTES)
-        if not epath.Path(path).exists():
-            return None
-        if epath.Path(path).stat().length > _MOST_TABLE_BYTES:
-            raise OSError(f"larger than {_MOST_TABLE_BYTES >> 20} MiB")
-        return epath.Path(path).read_bytes()
+        read = storage.read if storage.is_remote(path) else read_regular
+        return read(path, _MOST_TABLE_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except Exception as error:  # each kind of storage has its own errors

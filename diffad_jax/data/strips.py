@@ -17,6 +17,7 @@ from PIL import Image, TiffImagePlugin
 
 from diffad_jax.data import images, photo
 from diffad_jax.data.photo import BadImage, Rules
+from diffad_jax.runtime import storage
 from diffad_jax.runtime.regular import open_regular
 
 _STRIP = 2**24  # bytes of RGB pixels, about; decoding takes a few times as much
@@ -49,7 +50,7 @@ def read(path: str | os.PathLike[str], rules: Rules) -> Iterator[np.ndarray]:
       ImageError: a file that cannot be read in strips, damaged, or outside the rules.
     """
     try:
-        with open_regular(path) as file:
+        with _opened(path) as file:
             any_size = dataclasses.replace(rules, photo_mib=math.inf)
             image = photo.decode(file, any_size, lambda image, _: _upright(image))
             missing = image.height
@@ -65,6 +66,12 @@ def read(path: str | os.PathLike[str], rules: Rules) -> Iterator[np.ndarray]:
         raise images.ImageError(f"{path} {error}") from error
     except (OSError, LookupError, ValueError, TypeError, struct.error, zlib.error) as error:
         raise images.ImageError(f"{path} is damaged ({error}): restore or remove it") from error
+
+
+def _opened(path: str | os.PathLike[str]) -> BinaryIO:
+    if storage.is_remote(os.fspath(path)):
+        raise BadImage("is too large to be held, and not of this machine: copy it here")
+    return open_regular(path)
 
 
 def _upright(image: Image.Image) -> Image.Image:

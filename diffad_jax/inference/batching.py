@@ -18,6 +18,7 @@ from diffad_jax.inference.detector import Detector
 from diffad_jax.inference.large import LargePhoto
 from diffad_jax.inference.tiling import Tiles
 from diffad_jax.methods.registry import get_method
+from diffad_jax.runtime import storage
 from diffad_jax.runtime.batches import map_ahead
 from diffad_jax.types import height_width
 
@@ -83,17 +84,18 @@ def score_photos(
     rules = images.rules(config.data)
 
     def read(path: str) -> _Opened | Unreadable:
+        name = str(path)  # without the content that was read ahead
         try:
             if tile and not rules.fits(photo_size := strips.size(path, rules)):
-                return _Opened(path, None, _in_strips(path, photo_size, config, rules))
+                return _Opened(name, None, _in_strips(path, photo_size, config, rules))
             photo = images.read_image(path, None, rules)
             window = height_width(config.image_size)
             seen = photo if tile else images.resized(photo, window, config.data.resize)
-            return _Opened(path, photo, Tiles(seen, window))
+            return _Opened(name, photo, Tiles(seen, window))
         except images.ImageError as error:
-            return Unreadable(path, str(error))
+            return Unreadable(name, str(error))
         except MemoryError:
-            return Unreadable(path, f"{path} does not fit into memory: scale it down or cut it up")
+            return Unreadable(name, f"{path} does not fit into memory: scale it down or cut it up")
 
     def windows(found: Iterable[_Opened | Unreadable]) -> Iterator[_Window]:
         for opened in found:
@@ -109,7 +111,7 @@ def score_photos(
     places = windows(
         map_ahead(
             read,
-            paths,
+            storage.ahead(paths, images.most_file_bytes(rules), budget(config)),
             threads=cores,
             ahead=cores if tile else size,
             cost=lambda path: _DECODING * _num_pixels(path, rules),

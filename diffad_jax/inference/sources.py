@@ -11,6 +11,7 @@ from typing import NamedTuple
 from diffad_jax.data import listing
 from diffad_jax.data.listing import DataError
 from diffad_jax.data.photo import IMAGE_SUFFIXES
+from diffad_jax.runtime import storage
 
 logger = logging.getLogger(__name__)
 STDIN = "-"
@@ -33,7 +34,7 @@ class Listing(NamedTuple):
     photos: list[Photo]
 
 
-def list_photos(source: Path, output: Path) -> Listing:
+def list_photos(source: Path | str, output: Path) -> Listing:
     """Lists the photos of ``--input``; what lies below ``output`` is left out.
 
     The root is the folder; a photo's folder; a glob's part before its first wildcard; and for a
@@ -43,12 +44,15 @@ def list_photos(source: Path, output: Path) -> Listing:
     Args:
       source: a folder, searched as by ``listing.find_photos``; a photo; a glob, where ** is any
         depth; or - for a list on standard input, one path a line, blank lines ignored. A name that
-        is there is that file, whatever it holds of a glob's wildcards.
+        is there is that file, whatever it holds of a glob's wildcards. A folder, a photo or a glob
+        of * may lie in object storage (gs://…, s3://…).
       output: the folder of the results.
 
     Raises:
       DataError: no photo, or ``output`` is the root itself.
     """
+    if storage.is_remote(os.fspath(source)):
+        return _list_remote(os.fspath(source))
     root, paths, notes = _find(listing.expanded(source), os.path.abspath(output))
     below = os.path.join(os.path.abspath(output), "")
     here = os.path.join(root, "")
@@ -79,6 +83,33 @@ def list_photos(source: Path, output: Path) -> Listing:
         # A million names are not to be held twice.
         photos.append(Photo(path, path if name == path else name, *_stamp(path)))
     return Listing(root, photos)
+
+
+def _list_remote(source: str) -> Listing:
+    try:
+        root, found = storage.find(source)
+    except ImportError as error:
+        raise DataError(f"--input={source}: {error}") from error
+    except Exception as error:  # each kind of storage has its own errors
+        raise DataError(f"--input={source} cannot be listed: {error or type(error)}") from error
+    photos = [
+        Photo(path, path.removeprefix(f"{root}/"), num_bytes, modified_ns)
+        for path, num_bytes, modified_ns in found
+        if listing.is_photo(path) and not _is_hidden(path.removeprefix(f"{root}/"))
+    ]
+    if not photos:
+        raise DataError(
+            f"no photo in {source}: --input must be a folder or a glob of images there "
+            f"({', '.join(sorted(IMAGE_SUFFIXES))})"
+        )
+    others = [path for path, _, _ in found if not listing.is_photo(path)]
+    for note in listing.describe_others(root, others):
+        logger.warning("%s", note)
+    return Listing(root, photos)
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 def _may_be(source: Path) -> bool:

@@ -1,16 +1,19 @@
-"""Photos in a bucket (gs://…), from listing to evaluation; the storage is one in memory."""
+"""Photos in a bucket (gs://…), from listing to prediction; the storage is one in memory."""
 
 from pathlib import Path
 
 import fsspec
 import pytest
-from etils.epath import backend, gpath
+from absl import flags
+from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
 
-from diffad_jax.commands import train
+from diffad_jax.commands import modes, train  # noqa: F401 (modes defines the flags)
+from diffad_jax.commands.predict import UnreadableError
 from diffad_jax.data import images, layouts, listing
 from diffad_jax.data.anomaly_folder import AnomalyFolderConfig
 from diffad_jax.data.listing import DataError
+from diffad_jax.runtime import storage
 from diffad_jax.training.fingerprint import describe_photos
 
 
@@ -27,10 +30,10 @@ class Bucket(MemoryFileSystem):
 
 
 @pytest.fixture
-def bucket(photos, monkeypatch):
+def bucket(photos):
     """gs://bucket/photos with the content of ``photos``."""
-    fsspec.register_implementation("gcs", Bucket, clobber=True)
-    monkeypatch.setattr(gpath, "_is_tf_installed", lambda: False)
+    for name in ("gcs", "gs"):
+        fsspec.register_implementation(name, Bucket, clobber=True)
     backend.fsspec_backend._get_filesystem.cache_clear()
     storage = Bucket(finalize_on_close=True)
     for file in Path(photos).rglob("*.png"):
@@ -80,3 +83,67 @@ def test_training_and_evaluating(bucket, tiny_config, tmp_path):
     tiny_config.data.root = tiny_config.data.textures = ROOT
     train.train_and_evaluate(tiny_config, tmp_path, None)
     assert (tmp_path / "metrics.json").exists() and (tmp_path / "tiles/report.html").exists()
+
+
+def test_predicting(bucket, line, photos):
+    """The same rows as of the folder; what is there is not scored again."""
+    bucket.pipe("gs://bucket/photos/tiles/test/good/bad.png", b"junk")
+    bucket.pipe("gs://bucket/photos/tiles/test/.hidden/a.png", b"junk")
+    line.output = line.output / "there"
+    with pytest.raises(UnreadableError, match="gs://bucket/photos/tiles/test/good/bad.png"):
+        line(f"{ROOT}/tiles/test")
+    there = line.rows()
+    assert there.pop("good/bad.png")["error"]
+    assert there["good/000.png"]["modified_ns"] and there["good/000.png"]["bytes"]
+    with pytest.raises(UnreadableError):
+        line(f"{ROOT}/tiles/test/")
+    assert not line.detector.seen
+    line.output = line.output.parent / "here"
+    line(Path(photos) / "tiles" / "test")
+    here = line.rows()
+    assert there.keys() == here.keys() and len(here) == 6
+    assert all(there[name]["score"] == here[name]["score"] for name in here)
+    line(f"{ROOT}/tiles/*/good/00?.png", overwrite=True)
+    assert {"train/good/000.png", "test/good/002.png"} < line.rows().keys()
+    line(f"{ROOT}/tiles/train/good/004.png")  # a photo alone, which has its row by now
+    assert not line.detector.seen
+    for nothing in (f"{ROOT}/nowhere", f"{ROOT}/nowhere/*.png"):
+        with pytest.raises(
+            DataError, match="no photo in gs://bucket/photos/nowhere|cannot be list"
+        ):
+            line(nothing)
+
+
+def test_a_request_that_fails_is_made_again(bucket, monkeypatch):
+    name = f"{ROOT}/tiles/train/good/000.png"
+    waited, fails, get = [], [], Bucket._open
+    monkeypatch.setattr(storage.time, "sleep", waited.append)
+
+    def flaky(self, path, *args, **kwargs):
+        if fails:
+            raise fails.pop()
+        return get(self, path, *args, **kwargs)
+
+    monkeypatch.setattr(Bucket, "_open", flaky)
+    fails[:] = [ConnectionError("reset")] * 3
+    wanted = storage.read(name, 2**20)
+    assert wanted.startswith(b"\x89PNG") and waited == [0.5, 2.0, 8.0]
+    assert [*storage.ahead([name], 2**20, 2**20)][0].data == wanted
+    fails[:] = [ConnectionError("reset")] * 4
+    with pytest.raises(images.ImageError, match=f"cannot read {name}: reset"):
+        images.read_image(name, 8, images.Rules("bilinear"))
+    waited.clear()
+    with pytest.raises(FileNotFoundError):
+        storage.read(f"{ROOT}/none.png", 2**20)
+    assert not waited
+    with pytest.raises(OSError, match="larger than 9.5"):
+        storage.read(name, 100)
+
+
+def test_what_must_lie_on_this_machine_says_so():
+    for flag in ("workdir", "output", "corrections"):
+        with pytest.raises(
+            flags.IllegalFlagValueError, match="mount the bucket .* or copy the res"
+        ):
+            flags.FLAGS[flag].parse("gs://bucket/runs")
+        flags.FLAGS[flag].value = None

@@ -1,0 +1,137 @@
+"""Files in object storage (gs://…, s3://…): listed in one go, read ahead, tried again."""
+
+import datetime
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+from etils import epath
+from fsspec.core import url_to_fs
+
+from diffad_jax.runtime.batches import map_ahead
+
+T = TypeVar("T")
+REQUESTS = 32  # at once: each waits for the network most of its time
+_PAUSES = (0.5, 2.0, 8.0)  # seconds before another try
+_FINAL = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, ImportError)
+
+
+class Listed(NamedTuple):
+    """A file in a bucket."""
+
+    path: str
+    num_bytes: int | None
+    modified_ns: int | None
+
+
+class Fetched(str):
+    """A file's path, with its content."""
+
+    data: bytes
+
+
+def is_remote(path: str) -> bool:
+    return "://" in path
+
+
+def read(path: str, most_bytes: float) -> bytes:
+    """All of a file in object storage.
+
+    Raises:
+      OSError: absent, or larger than ``most_bytes``; or what the storage raises, tried four times.
+    """
+    if isinstance(path, Fetched):
+        return path.data
+    if again(lambda: epath.Path(path).stat().length) > most_bytes:
+        raise OSError(f"larger than {most_bytes / 2**20:g} MiB")
+    return again(lambda: epath.Path(path).read_bytes())
+
+
+def ahead(paths: Iterable[str], most_bytes: float, most_together: int) -> Iterator[str]:
+    """The same paths; those in object storage with their content, read ahead by many threads.
+
+    What cannot be read comes as it is: whoever opens it learns why.
+
+    Args:
+      paths: taken one by one; all local, or all in object storage.
+      most_bytes: of a file.
+      most_together: bytes that wait, one file excepted, if each is as large as the largest so far.
+    """
+    paths = iter(paths)
+    for first in itertools.islice(paths, 1):
+        paths = itertools.chain([first], paths)
+        if not is_remote(first):
+            yield from paths
+            return
+    largest = 0
+
+    def fetch(path: str) -> str:
+        nonlocal largest
+        try:
+            found = Fetched(path)
+            found.data = read(path, most_bytes)
+        except Exception:  # each kind of storage has its own errors
+            return path
+        largest = max(largest, len(found.data))
+        return found
+
+    yield from map_ahead(
+        fetch,
+        paths,
+        threads=REQUESTS,
+        ahead=REQUESTS,
+        cost=lambda _: largest,
+        budget=most_together,
+    )
+
+
+def find(place: str) -> tuple[str, list[Listed]]:
+    """The folder that a place stands for, and the files below it, sorted.
+
+    Args:
+      place: a folder, a file, or a glob, where ** is any depth.
+
+    Raises:
+      ImportError: the package of this kind of storage is not installed.
+      OSError: absent, or what the storage raises.
+    """
+    system, path = url_to_fs(place)
+    scheme = place.partition("://")[0]
+    if "*" in path:
+        found = again(lambda: system.glob(path, detail=True))
+        root = path[: path.index("*")].rpartition("/")[0]
+    else:
+        found = again(lambda: system.find(path, detail=True))
+        alone = [name.strip("/") for name in found] == [path.strip("/")]
+        root = path.rpartition("/")[0] if alone else path
+    listed = [
+        Listed(f"{scheme}://{name.lstrip('/')}", about.get("size"), _modified(about))
+        for name, about in sorted(found.items())
+        if about["type"] == "file"
+    ]
+    return f"{scheme}://{root.strip('/')}", listed
+
+
+def _modified(about: dict[str, Any]) -> int | None:
+    """Each kind of storage has its own name for it, and its own type."""
+    value = next(
+        filter(None, map(about.get, ("LastModified", "updated", "mtime", "created"))), None
+    )
+    if isinstance(value, str):
+        value = datetime.datetime.fromisoformat(value)
+    if isinstance(value, datetime.datetime):
+        value = value.timestamp()
+    return None if value is None else round(value * 1e6) * 1000
+
+
+def again(call: Callable[[], T]) -> T:
+    """What ``call`` returns, tried four times: networks and servers fail for moments."""
+    for pause in _PAUSES:
+        try:
+            return call()
+        except _FINAL:
+            raise
+        except Exception:  # each kind of storage has its own errors
+            time.sleep(pause)
+    return call()

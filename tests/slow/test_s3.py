@@ -1,0 +1,115 @@
+"""Train, evaluate and predict with photos on an S3 server of this machine (moto's)."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+pytest.importorskip("moto")
+s3fs = pytest.importorskip("s3fs")
+SETTINGS = {
+    "image_size": 16,
+    "data.validation_share": 0.6,
+    "evaluation.batch_size": 4,
+    "padim.dimensions": 8,
+    "backbone.name": "resnet18",
+    "backbone.layers": "('layer1',)",
+}
+
+
+class Server:
+    """Of S3; what it holds is in memory, so a killed one is filled again."""
+
+    def __init__(self, photos):
+        self._photos = Path(photos)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        self.environment = {
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "FSSPEC_S3_ENDPOINT_URL": f"http://127.0.0.1:{self._port}",
+        }
+        self.start()
+
+    def start(self):
+        code = f"from moto.server import main; main(['-H127.0.0.1', '-p{self._port}'])"
+        self.process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+        limit = time.monotonic() + 60
+        while time.monotonic() < limit:
+            with socket.socket() as probe:
+                if not probe.connect_ex(("127.0.0.1", self._port)):
+                    break
+            time.sleep(0.1)
+        storage = s3fs.S3FileSystem(
+            key="test",
+            secret="test",
+            endpoint_url=self.environment["FSSPEC_S3_ENDPOINT_URL"],
+            skip_instance_cache=True,
+        )
+        storage.mkdir("photos")
+        storage.put(f"{self._photos}/", "photos/", recursive=True)
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def server(photos):
+    found = Server(photos)
+    yield found
+    found.kill()
+
+
+def run(server, *arguments) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "diffad_jax.main", *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | server.environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+
+
+def test_the_whole_way_equals_that_of_local_photos(server, photos, weights_file, tmp_path):
+    flags = [f"--config.{k}={v}".replace(" ", "") for k, v in SETTINGS.items()]
+    flags += ["--config=configs/padim.py:tiles", f"--config.backbone.weights={weights_file}"]
+    found = {}
+    for name, root in (("here", photos), ("there", "s3://photos")):
+        workdir = f"--workdir={tmp_path / name}"
+        done = run(server, *flags, f"--config.data.root={root}", workdir)
+        assert done.returncode == 0, done.stderr
+        metrics = json.loads((tmp_path / name / "metrics.json").read_text())
+        output = tmp_path / f"{name}_scores"
+        predicting = ("--mode=predict", f"--input={root}/tiles/test", f"--output={output}")
+        done = run(server, workdir, *predicting)
+        assert done.returncode == 0, done.stderr
+        with (output / "predictions.csv").open() as file:
+            rows = {r["file"].removeprefix(root): r["score"] for r in csv.DictReader(file)}
+        tiles = metrics["categories"]["tiles"]
+        found[name] = rows, {k: v for k, v in tiles.items() if k not in ("cost", "test_photos")}
+    assert len(found["here"][0]) == 6
+    assert found["here"] == found["there"]
+    again = run(server, workdir, *predicting)
+    assert "6 photos had been scored before" in again.stdout
+
+    server.kill()
+    shutil.rmtree(output)
+    refused = run(server, workdir, *predicting)
+    assert refused.returncode == 1 and "Traceback" not in refused.stderr
+    assert "--input=s3://photos/tiles/test cannot be listed" in refused.stderr
+    server.start()
+    done = run(server, workdir, *predicting)
+    assert done.returncode == 0, done.stderr
