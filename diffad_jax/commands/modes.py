@@ -133,6 +133,12 @@ _OUTPUT = _define_path("output", "record: a file; else a folder.")
 _NUM = flags.DEFINE_integer("num_examples", 1000, "record: how many.", lower_bound=1)
 _RUNS = flags.DEFINE_integer("num_runs", 50, "benchmark: timed calls.", lower_bound=1)
 _FORMAT = flags.DEFINE_enum("format", None, exporter.NAMES, "export: as what.")
+_QUANTIZE = flags.DEFINE_enum(
+    "quantize", None, ["int8"], "export, onnx and openvino: convolutions in 8 bits, and a report."
+)
+_MAX_CHANGED = flags.DEFINE_float(
+    "max_changed", 0.01, "export: the largest share of verdicts that --quantize may change.", 0, 1
+)
 _COMPARE = flags.DEFINE_list("compare", [], "evaluate: with these workdirs, and with paper.")
 _PROFILE = flags.DEFINE(
     _Parser(parse_steps), "profile", None, "FROM:TO, train: traces these steps of each stage."
@@ -212,7 +218,12 @@ MODES = {
     "import": Mode(
         _import, (_WORKDIR, _INPUT), (_SECOND_INPUT,), "published weights become trained stages"
     ),
-    "export": Mode(exporter.export, (_WORKDIR, _OUTPUT, _FORMAT), (), "to run elsewhere"),
+    "export": Mode(
+        exporter.export,
+        (_WORKDIR, _OUTPUT, _FORMAT),
+        (_QUANTIZE, _MAX_CHANGED),
+        "to run elsewhere",
+    ),
 }
 
 

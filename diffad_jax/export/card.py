@@ -143,6 +143,7 @@ def readme(card: dict[str, Any], text: str, runs: bool) -> str:
     none = f"none, since that takes {LEAST_HELD_OUT} held-out normal photos: no verdicts"
     verdict = f"{limit['value']:.6g}: {limit['describe']}" if limit else none
     seed = f"{card['seed']}{' by default' if 'seed' in card['inputs'] else ''}"
+    precision = _in_8_bits(card["quantization"])
     metrics = card["metrics"] or {}
     shown = [f"{k} {metrics[k]:.4f}" for k in ("image_auroc", "pixel_auroc", "pixel_ap")
              if metrics.get(k) is not None]  # fmt: skip
@@ -159,7 +160,7 @@ def readme(card: dict[str, Any], text: str, runs: bool) -> str:
 | score | {card["score"]["describe"]} |
 | threshold | {verdict} |
 | pixel threshold | {pixels} |
-| seed | of what the method draws, {seed}; the same seed gives the same score |
+{precision}| seed | of what the method draws, {seed}; the same seed gives the same score |
 | normal photos | {card["data"]["normal_photos"]}; licence: {card["data"]["licence"]} |
 | metrics on its test photos | {", ".join(shown) or "not evaluated"} |
 | written with | {", ".join(f"{k} {v}" for k, v in card["versions"].items())} |
@@ -167,6 +168,15 @@ def readme(card: dict[str, Any], text: str, runs: bool) -> str:
 `model.json` holds all of it, with the whole config. `sha256sum -c SHA256SUMS` says whether a file
 has changed; that finds damage, not forgery. Nothing here is a pickle.
 """
+
+
+def _in_8_bits(found: dict[str, Any] | None) -> str:
+    """A row of the README; none where the graph is as precise as the detector."""
+    if found is None:
+        return ""
+    verdicts = "{changed} of {photos}".format(**found["verdicts"])
+    text = f"convolutions in {found['dtype']}; {verdicts} verdicts changed, see quantization.json"
+    return f"| precision | {text} |\n"
 
 
 def write(folder: Path, card: dict[str, Any], text: str, runs: bool) -> None:

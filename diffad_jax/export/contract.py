@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from diffad_jax.export.artifact import Detect
 from diffad_jax.export.graph import Model
 
@@ -22,6 +24,8 @@ class Format(NamedTuple):
       dtype: what the graph computes in; empty where any detector's compute dtype will do.
       exact: whether scores are ``predict``'s but for rounding; else the graph gets a threshold of
         its own.
+      write_int8: (model, folder, photos [n, h, w, 3] uint8): as ``write``, with convolutions in 8
+        bits, whose ranges are those of the photos; None where the format has no such graph.
     """
 
     write: Callable[[Model, Path], None]
@@ -31,3 +35,4 @@ class Format(NamedTuple):
     takes_seed: bool = True
     dtype: str = ""
     exact: bool = True
+    write_int8: Callable[[Model, Path, np.ndarray], None] | None = None

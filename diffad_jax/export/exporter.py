@@ -9,7 +9,7 @@ import ml_collections
 
 from diffad_jax.convert.exporter import export_category
 from diffad_jax.data import photo, pictures
-from diffad_jax.export import artifact, card, run
+from diffad_jax.export import artifact, card, quantized, run
 from diffad_jax.export.errors import ExportError
 from diffad_jax.export.exported import ExportedDetector
 from diffad_jax.export.graph import Model, weights_by_name
@@ -24,7 +24,12 @@ NAMES = (*FORMATS, PUBLISHED)
 
 
 def export(
-    config: ml_collections.ConfigDict, workdir: Path, output: Path, format_name: str
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    output: Path,
+    format_name: str,
+    quantize: str | None = None,
+    max_changed: float = 0.01,
 ) -> None:
     """Writes ``output / CATEGORY`` for every category, whole or not at all.
 
@@ -33,14 +38,19 @@ def export(
       workdir: holds trained stages.
       output: gets a folder for each category.
       format_name: one of ``NAMES``; ``published`` writes the published PyTorch code's own files.
+      quantize: ``int8`` for convolutions in 8 bits, with ``quantization.json`` beside the graph.
+      max_changed: the largest share of verdicts that this may change.
 
     Raises:
       ExportError: a folder is there already; the format needs a package that is not installed, or
-        does not know what the config asks for.
+        does not know what the config asks for; 8 bits change too many verdicts.
       convert.errors.ConvertError: ``published`` has no counterpart for a field of the config.
       checkpoint.CheckpointError: a stage is missing, unfinished, or of another config.
       layouts.DataError: no threshold is stored, and there are no photos to choose it on.
     """
+    if quantize and (format_name == PUBLISHED or FORMATS[format_name].write_int8 is None):
+        names = " and ".join(name for name, each in FORMATS.items() if each.write_int8)
+        raise ExportError(f"--quantize={quantize} is for --format={names}, not {format_name}")
     files.remove_leftovers(output)
     for category in config.categories:
         folder = output / category
@@ -51,13 +61,19 @@ def export(
             if format_name == PUBLISHED:
                 export_category(config, workdir, category, temporary)
             else:
-                _export(config, workdir, category, temporary, format_name)
+                _export(config, workdir, category, temporary, format_name, quantize, max_changed)
             artifact.write_checksums(temporary)
         console.say(f"{category}: {format_name} in {folder}")
 
 
 def _export(
-    config: ml_collections.ConfigDict, workdir: Path, category: str, folder: Path, name: str
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    category: str,
+    folder: Path,
+    name: str,
+    quantize: str | None,
+    max_changed: float,
 ) -> None:
     chosen, variant = FORMATS[name], ""
     detector = Detector.from_workdir(config, workdir, category)
@@ -66,14 +82,28 @@ def _export(
         config, variant = computing_in(config, chosen.dtype), chosen.dtype
         detector = Detector(config, detector.weights)
     model = Model(detector.config, workdir, category, weights_by_name(detector))
-    chosen.write(model, folder)
-    judge = detector
-    if not chosen.exact:
-        judge, variant = ExportedDetector(detector, chosen.load, folder), name
-    calibration = load_or_choose(config, workdir, category, judge, variant=variant)
+    if quantize:
+        photos = quantized.photos_of_ranges(config, workdir, category)
+        chosen.write_int8(model, folder, photos)
+    else:
+        chosen.write(model, folder)
+    files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    judge, of_graph = detector, variant
+    if quantize or not chosen.exact:
+        judge = ExportedDetector(detector, chosen.load, folder)
+        of_graph = f"{name}_{quantize}" if quantize else name
+    calibration = load_or_choose(config, workdir, category, judge, variant=of_graph)
     content = card.make(model, name, chosen, detector.weights_hash, calibration)
-    files = (path for path in folder.rglob("*") if path.is_file())
-    content["files"] = sorted(path.relative_to(folder).as_posix() for path in files)
+    content |= {"files": files, "quantization": None}
+    if quantize:
+        of_detector = load_or_choose(config, workdir, category, detector, variant=variant)
+        before = quantized.Judged(detector, of_detector)
+        after = quantized.Judged(judge, calibration)
+        report = quantized.compare(config, workdir, category, before, after)
+        quantized.refuse(report, max_changed)
+        report |= quantized.cost(chosen, model, detector, folder, photos)
+        quantized.write(report, folder)
+        content["quantization"] = {"dtype": quantize, "verdicts": report["verdicts"]}
     card.write(folder, content, chosen.readme, runs=chosen.load is not None)
     if chosen.load is not None:
         _carry(folder, chosen.load)

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,23 @@ def write(model: Model, folder: Path, seeded: bool = False) -> None:
     )
     onnx.checker.check_model(exported, full_check=True)
     onnx.save(exported, folder / "model.onnx")
+
+
+def write_int8(model: Model, folder: Path, photos: np.ndarray, signed: bool = False) -> None:
+    """Writes ``model.onnx`` with convolutions in 8 bits, see ``contract.Format``.
+
+    ``signed`` is as for ``onnx_int8.quantize``.
+
+    Raises:
+      ExportError: onnxruntime is not installed; see ``write``.
+    """
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise ExportError("--quantize=int8 needs onnxruntime: pip install 'diffad-jax[export]'")
+    with tempfile.TemporaryDirectory() as temporary:
+        write(model, Path(temporary))
+        from diffad_jax.export import onnx_int8
+
+        onnx_int8.quantize(Path(temporary) / "model.onnx", folder / "model.onnx", photos, signed)
 
 
 def _whole(next_function: Callable, args: tuple, kwargs: dict, context: Any):
@@ -127,9 +145,11 @@ FORMAT = Format(
     _README + "What the method draws is inside, as the seed of `model.json` gives it.\n",
     takes_seed=False,
     dtype="float32",
+    write_int8=write_int8,
 )
 SEEDED = FORMAT._replace(
     write=functools.partial(write, seeded=True),
+    write_int8=None,
     readme=_README + "The input `seed` is of what the method draws.\n",
     takes_seed=True,
 )

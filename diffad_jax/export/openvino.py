@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,22 @@ def write(model: Model, folder: Path) -> None:
     Raises:
       ExportError: openvino or onnx is not installed; see ``onnx.write``.
     """
+    _convert(lambda temporary: onnx.write(model, temporary), folder)
+
+
+def write_int8(model: Model, folder: Path, photos: np.ndarray) -> None:
+    """The same with convolutions in 8 bits, see ``contract.Format`` and ``onnx.write_int8``."""
+    _convert(lambda temporary: onnx.write_int8(model, temporary, photos, signed=True), folder)
+
+
+def _convert(write_onnx: Callable[[Path], None], folder: Path) -> None:
     if importlib.util.find_spec("openvino") is None:
         raise ExportError("--format=openvino needs OpenVINO: pip install 'diffad-jax[openvino]'")
     sys.modules.setdefault("openvino_telemetry", None)  # see ``load``
     import openvino
 
     with tempfile.TemporaryDirectory() as temporary:
-        onnx.write(model, Path(temporary))
+        write_onnx(Path(temporary))
         graph = openvino.Core().read_model(Path(temporary) / "model.onnx")
         openvino.save_model(graph, folder / "model.xml", compress_to_fp16=True)
 
@@ -62,4 +72,5 @@ OpenVINO from reporting its use to its makers.
     takes_seed=False,
     dtype="float32",
     exact=False,
+    write_int8=write_int8,
 )

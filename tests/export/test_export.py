@@ -31,6 +31,7 @@ from diffad_jax.export import (
     onnx_builder,
     onnx_jaxpr,
     onnx_random,
+    quantized,
     registry,
     run,
 )
@@ -390,6 +391,62 @@ def test_openvinos_folder_needs_openvino_alone(exported, trained, tmp_path):
     others = (*OURS, "tensorflow", "jax", "jaxlib", "onnx", "onnxruntime")
     output = run_without(others, run_program(exported("openvino"), *trained[2]), tmp_path)
     assert_scored(output, trained[2], scores, card["threshold"]["value"])
+
+
+def test_a_graph_in_8_bits_is_compared_and_reported(trained, exported, tmp_path):
+    config, workdir, files, pixels, _ = trained
+    exporter.export(config, workdir, tmp_path, "onnx", "int8", max_changed=1.0)
+    folder = tmp_path / "tiles"
+    card = artifact.read_card(folder)
+    report = json.loads((folder / "quantization.json").read_text())
+    assert report["threshold"]["after"] == card["threshold"]["value"]
+    whole = artifact.read_card(exported("onnx"))["threshold"]["value"]
+    assert report["threshold"]["before"] == whole != report["threshold"]["after"]
+    photos = {photo["name"]: photo for photo in report["photos"]}
+    assert {photo["kind"] for photo in photos.values()} == {"held out", "drawn defect", "test"}
+    found = registry.load(folder, card)(pixels, card["seed"])["score"]
+    np.testing.assert_allclose([photos[f]["after"] for f in files], found, atol=TOLERANCE)
+    differences = [abs(photo["after"] - photo["before"]) for photo in photos.values()]
+    assert TOLERANCE < max(differences) < 0.3
+    limits, verdicts = report["threshold"], report["verdicts"]
+    changed = [
+        (p["before"] > limits["before"]) != (p["after"] > limits["after"]) for p in photos.values()
+    ]
+    assert changed == [photo["verdict_changes"] for photo in photos.values()]
+    assert verdicts["changed"] == sum(changed) and verdicts["photos"] == len(photos)
+    assert card["quantization"] == {"dtype": "int8", "verdicts": verdicts}
+    assert f"{sum(changed)} of {len(photos)} verdicts changed" in (folder / "README.md").read_text()
+    assert report["mib"]["after"] < report["mib"]["before"] and not report["no_drawn_defects"]
+    assert min(report["milliseconds_of_1"].values()) > 0
+    assert 0 <= report["image_auroc"]["test_photos"]["after"] <= 1
+
+
+def test_more_verdicts_than_allowed_are_refused():
+    verdicts = {"photos": 50, "changed": 2, "share": 0.04}
+    aurocs = {"drawn_defects": {"before": None, "after": None}}
+    aurocs["test_photos"] = {"before": 0.99, "after": 0.5}
+    report = {"verdicts": verdicts, "image_auroc": aurocs}
+    quantized.refuse(report, max_changed=0.04)
+    text = (
+        "change 2 of 50 verdicts.*=0.01 allows .image AUROC of test photos 0.9900 and then 0.5000"
+    )
+    with pytest.raises(ExportError, match=text):
+        quantized.refuse(report, max_changed=0.01)
+
+
+@pytest.mark.parametrize("name", ["stablehlo", "onnx_seeded", "published"])
+def test_only_some_formats_have_8_bits(trained, tmp_path, name):
+    with pytest.raises(ExportError, match=f"is for --format=onnx and openvino, not {name}"):
+        exporter.export(*trained[:2], tmp_path, name, "int8")
+    assert not any(tmp_path.iterdir())
+
+
+def test_without_a_threshold_there_are_no_verdicts_to_compare(trained):
+    config, workdir, *_ = trained
+    none = calibration.Calibration(None, (0.0, 1.0), 0.05, 3, 1)
+    judged = quantized.Judged(None, none)
+    with pytest.raises(ExportError, match="3 held-out normal photos are too few"):
+        quantized.compare(config, workdir, "tiles", judged, judged)
 
 
 def onnx_bytes(exported) -> int:

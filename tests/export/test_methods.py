@@ -197,6 +197,20 @@ def test_other_backbones(name, layers, size, formats, tmp_path):
             np.testing.assert_allclose(found[key], values, rtol=1e-4, err_msg=written)
 
 
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_convolutions_in_8_bits(name, exported, tmp_path):
+    model = method_cases.model("draem")
+    pixels = method_cases.photos(model.config.image_size)
+    registry.FORMATS[name].write_int8(model, tmp_path, pixels[:3])
+    files = {"files": ["model.onnx", "model.xml", "model.bin"], "inputs": {}}
+    found = registry.FORMATS[name].load(tmp_path, files)(pixels, model.seed)
+    graph = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert {"onnx": b"QuantizeLinear", "openvino": b"FakeQuantize"}[name] in graph
+    for key, wanted in predicted("draem").items():
+        scale = np.abs(wanted).max()
+        assert 1e-5 * scale < np.abs(found[key] - wanted).max() < 0.2 * scale
+
+
 def test_a_depthwise_convolution_is_one_node():
     """On CPUs JAX has nine products and sums in its place."""
     net = efficientnet_lite.Depthwise(4, 3, 2, np.float32)
