@@ -34,7 +34,7 @@ from diffad_jax.inference.calibration import Calibration, load_or_choose
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.registry import get_method
 from diffad_jax.models import pretrained
-from diffad_jax.runtime import console, lock
+from diffad_jax.runtime import console, lock, processes
 from diffad_jax.training.fingerprint import describe_photos
 from diffad_jax.training.held_out import load_split
 
@@ -54,7 +54,7 @@ def evaluate(
 
     Writes metrics.json, table.md and table.tex, and report.html and a contact sheet for each
     category; comparison.html where other runs stand beside this one. Those of another config or of
-    other weights are kept, see ``earlier``.
+    other weights are kept, see ``earlier``. Several processes share the scoring; one writes.
 
     Args:
       config: the whole config.
@@ -77,8 +77,9 @@ def evaluate(
     output = workdir if corrections_of is None else workdir / "corrected"
     if corrections_of and compare:
         raise ConfigError("--compare stands beside test photos: leave it or --corrections away")
-    with lock.hold(output, waits=waits):
-        _evaluate(config, workdir, compare, overwrite, output, corrections_of)
+    with lock.hold(output, waits=waits), processes.one_writes(output) as written:
+        compare = compare if written == output else ()
+        _evaluate(config, workdir, compare, overwrite, written, corrections_of)
 
 
 def _evaluate(

@@ -41,7 +41,6 @@ def train_and_evaluate(
 ) -> None:
     """Trains the stages that are not finished, evaluates, and prints one table.
 
-    Several processes only train: the others would wait for the one that evaluates.
     ``profile`` names steps to trace, see ``profiling``; ``retrain``, ``finetune`` and
     ``recalibrate`` are for photos that were added since, see ``held_out.settle``; good photos that
     inspectors accepted in the work directory ``corrections_of`` are trained on as well.
@@ -58,10 +57,7 @@ def train_and_evaluate(
                 config, workdir / category, category, profile, retrain, finetune, recalibrate,
                 corrections_of, categories_after=len(config.categories) - i,
             )  # fmt: skip
-    if jax.process_count() == 1:
-        evaluate(config, workdir, waits=True)
-    elif jax.process_index() == 0:
-        console.note("trained by several processes; to evaluate, start a single one")
+    evaluate(config, workdir, waits=True)
 
 
 def _check(config: ml_collections.ConfigDict, workdir: Path) -> None:
@@ -140,8 +136,6 @@ def train_category(
         return sum(flop[name] for name in later) + categories_after * sum(flop.values())
 
     for stage in stages:
-        if stage.fit and weights and stage is stages[-1] and jax.process_count() > 1:
-            continue  # left to the one process that evaluates
         started = time.monotonic()
         title = f"{category}/{stage.name}"
         if stage.fit:

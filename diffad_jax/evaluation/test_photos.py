@@ -5,11 +5,13 @@ Memory holds one batch and a few numbers for each photo; maps and pictures go to
 
 import dataclasses
 import math
+import operator
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import ml_collections
 import numpy as np
 
@@ -22,7 +24,8 @@ from diffad_jax.evaluation.ranking import NO_RECONSTRUCTION, Metric
 from diffad_jax.evaluation.stack import Stack
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.registry import get_method
-from diffad_jax.runtime import console
+from diffad_jax.runtime import console, processes
+from diffad_jax.runtime.batches import filled_up
 from diffad_jax.runtime.progress import CountProgress
 from diffad_jax.training.held_out import load_split
 from diffad_jax.types import Prediction, height_width
@@ -49,7 +52,7 @@ def run(
     inception: Mapping[str, Any] | None,
     folder: Path,
 ) -> Results:
-    """Reads and scores test photos; those may be none.
+    """Reads and scores test photos; those may be none. Several processes share the work.
 
     Args:
       config: the whole config.
@@ -79,14 +82,11 @@ def run(
     reconstructs, features = get_method(config).reconstructs, None
     if reconstructs and inception is not None:
         features = fid.no_statistics(e.fid_dimension)
+    batches = [records[i : i + e.batch_size] for i in range(0, len(records), e.batch_size)]
     with CountProgress(len(records), title=f"{category}, test") as progress:
-        for start in range(0, len(records), e.batch_size):
-            batch = records[start : start + e.batch_size]
-            pixels, _, _ = images.read_images([r.file for r in batch], size, rules)
+        scored = _scored(batches, size, rules, detector, e.batch_size, seconds)
+        for batch, (pixels, predicted) in zip(batches, scored, strict=True):
             truth = _read_masks(batch, size, mask_set, e.mask_rule)
-            started = time.perf_counter()
-            predicted = detector.predict_all(pixels, e.batch_size)
-            seconds.append((time.perf_counter() - started) / e.batch_size)  # it is filled up
             photos.append(pixels)
             truths.append(truth)
             maps.append(predicted.anomaly_map)
@@ -115,9 +115,31 @@ def run(
     if reconstructs:
         errors = np.concatenate(squares) if have_masks else None
         copied = direct_copy_metrics(errors, np.concatenate(areas), math.prod(size), test.labels)
-    scored = np.concatenate(scores).astype(np.float64)
+    exact_scores = np.concatenate(scores).astype(np.float64)
     fastest = min(seconds) if len(seconds) > 1 else None
-    return Results(test, scored, maps, columns, copied, features, fastest)
+    return Results(test, exact_scores, maps, columns, copied, features, fastest)
+
+
+def _scored(
+    batches: Sequence[Sequence[layouts.Record]],
+    size: tuple[int, int],
+    rules: images.Rules,
+    detector: Detector,
+    full: int,
+    seconds: list[float],
+) -> Iterator[tuple[np.ndarray, Prediction]]:
+    """Photos and predictions, batch by batch, shared between processes; adds to ``seconds``."""
+
+    def score(i: int) -> tuple[np.ndarray, Prediction]:
+        pixels, _, _ = images.read_images([r.file for r in batches[i]], size, rules)
+        pixels = filled_up(pixels, full)
+        started = time.perf_counter()
+        predicted = detector.predict_all(pixels, full)
+        seconds.append((time.perf_counter() - started) / full)
+        return pixels, predicted
+
+    for batch, found in zip(batches, processes.share_out(len(batches), score), strict=True):
+        yield jax.tree.map(operator.itemgetter(slice(len(batch))), found)
 
 
 def made(config: ml_collections.ConfigDict, predicted: Prediction) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import ml_collections
 import numpy as np
 
@@ -179,7 +180,7 @@ def load_or_choose(
         **depends_on,
         "predictions": dataclasses.asdict(predictions),
     }
-    if content != stored:
+    if content != stored and jax.process_index() == 0:
         try:
             files.write_whole(path, json.dumps(content, indent=2) + "\n")
         except OSError as error:  # read-only, or full

@@ -22,7 +22,7 @@ from diffad_jax.runtime import cells, console, files, regular
 
 _LINES, _TABLE = "predictions.jsonl", "predictions.csv"
 PICTURES = ("overlay", "heat_map", "reconstruction", "mask")
-_MOST_BYTES, _MOST_LINE = 2**32, 2**20  # of the JSONL
+_MOST_BYTES, _MOST_LINE = 2**36, 2**20  # of the JSONL, which is read line by line
 _THUMBNAILS, _THUMBNAIL = "thumbnails", 240  # their folder, and pixels of their longer side
 _MOST_REGIONS = 100  # of a photo in the table: noise has no end of them
 Row = dict[str, Any]

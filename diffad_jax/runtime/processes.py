@@ -1,17 +1,20 @@
-"""Starting as one of several processes, and ending when asked to, or when another one is gone."""
+"""One of several processes: it starts, shares work, and ends when asked to or another is gone."""
 
 import contextlib
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
 
 import absl.flags
 import jax
+from jax.experimental import multihost_utils
 
 from diffad_jax.errors import UserError
 from diffad_jax.runtime import console
@@ -47,6 +50,39 @@ def start() -> None:
             _INDEX.value,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
+
+
+def share_out(count: int, work: Callable[[int], Any]) -> Iterator[Any]:
+    """``work(i)`` for i = 0 … count - 1, in turn and for all processes, each doing its share of it.
+
+    Args:
+      count: the same in all processes.
+      work: returns a tree of NumPy arrays, of the same shapes for each i. They come as they are, to
+        the bit.
+    """
+    num, index = jax.process_count(), jax.process_index()
+    if num == 1:
+        yield from map(work, range(count))
+        return
+    for first in range(0, count, num):
+        mine = work(min(first + index, count - 1))  # where none is left it does the last one, too
+        of_all = multihost_utils.process_allgather(mine)
+        for k in range(min(num, count - first)):
+            yield jax.tree.map(lambda x, k=k: x[k], of_all)
+
+
+@contextlib.contextmanager
+def one_writes(folder: Path) -> Iterator[Path]:
+    """``folder`` for process 0. The others do the same work, but say nothing and keep nothing."""
+    if jax.process_index() == 0:
+        yield folder
+        return
+    with (
+        tempfile.TemporaryDirectory() as elsewhere,
+        contextlib.redirect_stdout(None),
+        contextlib.redirect_stderr(None),
+    ):
+        yield Path(elsewhere)
 
 
 @contextlib.contextmanager
