@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from configs import patchcore as config
 from diffad_jax.evaluation import cost
-from diffad_jax.methods import patchcore
+from diffad_jax.methods import patch_bank
 from diffad_jax.methods.coreset import Candidates, coreset
 
 MAX_MEMORY_MIB = 2 * 1024
@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    defaults = config.patchcore()
+    defaults = config.get_config().patchcore
     parser.add_argument("--photos", type=int, default=10_000)
     for name in ("max_candidates", "max_bank"):
         parser.add_argument(f"--{name}", type=int, default=defaults[name])
@@ -61,7 +61,7 @@ def _measure(args: argparse.Namespace, share: float, projection: int) -> dict[st
     count = min(round(share * candidates.seen), args.max_bank, len(candidates.features()))
     bank = jnp.asarray(coreset(candidates.features(), count, projection, seed=0))
     chosen = time.perf_counter()
-    nearest, photo = jax.jit(patchcore.nearest), next(_batches(BATCH_SIZE))[:PATCHES]
+    nearest, photo = jax.jit(patch_bank.nearest), next(_batches(BATCH_SIZE))[:PATCHES]
     jax.block_until_ready(nearest(photo, bank))
     compiled = time.perf_counter()
     for _ in range(_LOOK_UPS):

@@ -7,14 +7,13 @@ ones in the bank.
 
 from collections.abc import Iterator
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
 from diffad_jax.config.fields import COUNT, POSITIVE, PREDICTION, Field, section
-from diffad_jax.methods import backbone
+from diffad_jax.methods import backbone, patch_bank
 from diffad_jax.methods.contract import Method, Stage
 from diffad_jax.methods.coreset import Candidates, coreset
 from diffad_jax.methods.train_state import Params, Weights
@@ -22,7 +21,6 @@ from diffad_jax.runtime.sharding import over_photos
 from diffad_jax.types import Prediction, height_width
 
 NAME = "patchcore"
-_BLOCK = 2048  # at most, of the bank's patches that are compared at a time: bounds the memory
 Config = ml_collections.FrozenConfigDict
 SECTION = section(
     NAME,
@@ -46,20 +44,8 @@ SECTION = section(
 
 
 def patches(params: Params, images: jax.Array, *, config: Config) -> jax.Array:
-    """[b, s, s, 3] uint8 -> [b, h, w, c]: the layers averaged, at the largest's size, in a row.
-
-    Beyond the border the averages count zeros, as the published code does. The layers keep their
-    widths, where that code averages neighbouring channels to 1024 in all.
-    """
-    layers = backbone.maps(params, images, config=config)
-    averaged = [nn.avg_pool(x, (3, 3), padding="SAME") for x in layers]
-    size = backbone.largest(averaged)
-    shapes = [(x.shape[0], *size, x.shape[-1]) for x in averaged]
-    return jnp.concatenate(
-        [jax.image.resize(x, s, "linear", antialias=False)
-         for x, s in zip(averaged, shapes, strict=True)],
-        axis=-1,
-    )  # fmt: skip
+    """[b, s, s, 3] uint8 -> [b, h, w, c]: see ``patch_bank.joined``."""
+    return patch_bank.joined(backbone.maps(params, images, config=config))
 
 
 def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) -> Params:
@@ -73,34 +59,6 @@ def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) 
     count = min(max(round(c.bank_share * candidates.seen), 1), c.max_bank, len(features))
     bank = coreset(features, count, c.projection, config.seed)
     return {"backbone": jax.device_get(params), "bank": bank}
-
-
-def nearest(queries: jax.Array, bank: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The distance of each of [q, c] to its nearest one of [k, c], and which it is: [q], [q].
-
-    The bank is compared in equal blocks, each by a matrix product:
-    ‖a - b‖² = ‖a‖² - 2 a·b + ‖b‖².
-    """
-    count, channels = bank.shape
-    size = -(-count // -(-count // _BLOCK))  # equal, so that hardly a row is padding
-    blocks = jnp.pad(bank, ((0, -count % size), (0, 0))).reshape(-1, size, channels)
-    exists = (jnp.arange(blocks.shape[0] * size) < count).reshape(-1, size)
-
-    def closer(best: tuple[jax.Array, jax.Array], block: tuple):
-        first, rows, real = block
-        rows = rows.astype(jnp.float32)
-        squares = jnp.where(real, jnp.sum(rows**2, axis=-1), jnp.inf)
-        # ‖a‖² is the same for all b, so it waits until the nearest is known.
-        partial = squares[None] - 2.0 * jnp.matmul(queries, rows.T, precision="highest")
-        value, index = partial.min(1), first + partial.argmin(1)
-        closer = value < best[0]
-        return (jnp.where(closer, value, best[0]), jnp.where(closer, index, best[1])), None
-
-    start = jnp.full(queries.shape[:1], jnp.inf), jnp.zeros(queries.shape[:1], jnp.int32)
-    firsts = jnp.arange(blocks.shape[0], dtype=jnp.int32) * size
-    (value, index), _ = jax.lax.scan(closer, start, (firsts, blocks, exists))
-    # Not from ‖a‖² + value, which would leave rounding where the two nearly cancel.
-    return _length(queries - bank[index].astype(jnp.float32)), index
 
 
 def reweighted(
@@ -123,8 +81,10 @@ def reweighted(
         return distance
     bank = bank.astype(jnp.float32)
     # Sorted, as TensorFlow cannot yet read a graph that JAX writes of top_k.
-    around = jax.vmap(lambda x: jnp.argsort(_length(bank - x[None]))[:neighbours])(bank[index])
-    to_all = _length(patch[:, None] - bank[around])
+    around = jax.vmap(lambda x: jnp.argsort(patch_bank.length(bank - x[None]))[:neighbours])(
+        bank[index]
+    )
+    to_all = patch_bank.length(patch[:, None] - bank[around])
     return (1.0 - jnp.exp(distance - jax.nn.logsumexp(to_all, axis=-1))) * distance
 
 
@@ -138,7 +98,7 @@ def predict(
     b, h, w, channels = found.shape
     rows = found.reshape(b, h * w, channels)
     distance, index = (
-        x.reshape(b, h * w) for x in nearest(rows.reshape(-1, channels), fitted["bank"])
+        x.reshape(b, h * w) for x in patch_bank.nearest(rows.reshape(-1, channels), fitted["bank"])
     )
     worst, photo = distance.argmax(1), jnp.arange(b)
     score = reweighted(
@@ -162,11 +122,6 @@ def describe(config: Config) -> dict[str, str]:
         "features": f"{b.name}, {', '.join(b.layers)}",
         "bank": f"a share of {c.bank_share:g} of the normal patches, {c.max_bank} at most",
     }
-
-
-def _length(x: jax.Array) -> jax.Array:
-    """[..., c] -> [...]."""
-    return jnp.sqrt(jnp.sum(x**2, axis=-1))
 
 
 STAGE = Stage(
