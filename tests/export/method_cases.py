@@ -15,6 +15,7 @@ from diffad_jax.export import artifact
 from diffad_jax.export.graph import Model
 from diffad_jax.export.registry import FORMATS
 from diffad_jax.methods import backbone
+from diffad_jax.methods.diffad import memory
 from diffad_jax.methods.registry import get_method
 from diffad_jax.types import Size, height_width
 
@@ -26,7 +27,8 @@ FITTED = {
 CHANGES = {
     "diffad": {
         **TINY, "image_size": (16, 24), "autoencoder.exposure": 0.45,
-        "segmentation.features": "efficientnet_lite0",
+        "segmentation.features": "efficientnet_lite0", "segmentation.multipliers": (1, 2),
+        "memory.patches": 20,
     },
     "draem": {
         "image_size": 16, "evaluation.smoothing": 3, "draem.reconstructor_channels": 8,
@@ -84,6 +86,9 @@ def _drawn(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.nd
 
 
 def _fitted(stage, frozen) -> dict:
+    if stage.name == memory.NAME:
+        bank = np.random.default_rng(2).uniform(0, 2, (frozen.memory.patches, 24))  # of stage2
+        return {"bank": bank.astype(np.float16), "scale": np.array(3.0, np.float32)}
     size = frozen.image_size
     shape = (1, *height_width(size), 3)
     params = jax.jit(backbone.network(frozen).init)(jax.random.key(0), np.zeros(shape, np.float32))

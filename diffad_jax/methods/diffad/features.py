@@ -68,19 +68,25 @@ def compared(
     """
     if config.segmentation.features == "none":
         return []
-    fitted = weights[NAME]
+    fitted, network = weights[NAME], networks.feature_network(config)
     gain = brightness.gain(weights, image, config=config)
-    pair = jnp.concatenate([gain * image, gain * reconstruction.reconstruction])
-    maps = networks.feature_network(config).apply({"params": fitted[backbone.NAME]}, pair)
-    found = []
-    for name, _ in networks.feature_maps(config):
-        mean, deviation = (fitted[key][name][None, None, None] for key in ("mean", "deviation"))
-        standard = (maps[name] - mean) / deviation
-        photo, repaired = standard.reshape(2, image.shape[0], *standard.shape[1:])
-        kinds = {"photo": [photo], "distance": [jnp.abs(photo - repaired)]}
-        kinds["both"] = kinds["distance"] + kinds["photo"]
-        found.append(jnp.concatenate(kinds[config.segmentation.compare], axis=-1))
-    return found
+
+    def standardised(picture: jax.Array) -> list[jax.Array]:
+        maps = network.apply({"params": fitted[backbone.NAME]}, gain * picture)
+        found = []
+        for name, _ in networks.feature_maps(config):
+            mean, deviation = (fitted[key][name][None, None, None] for key in ("mean", "deviation"))
+            found.append((maps[name] - mean) / deviation)
+        return found
+
+    photo = standardised(image)
+    if config.segmentation.compare == "photo":
+        return photo
+    repaired = standardised(reconstruction.reconstruction)
+    distance = [jnp.abs(a - b) for a, b in zip(photo, repaired, strict=True)]
+    if config.segmentation.compare == "distance":
+        return distance
+    return [jnp.concatenate(both, axis=-1) for both in zip(distance, photo, strict=True)]
 
 
 def _moments(weights: Weights, images: jax.Array, *, config: Config) -> dict:

@@ -20,6 +20,7 @@ from diffad_jax.config.fields import (
     section,
 )
 from diffad_jax.errors import ConfigError
+from diffad_jax.methods.diffad import networks
 from diffad_jax.methods.diffad.conditions import sampled_timesteps
 from diffad_jax.methods.diffad.ddim import sampling_timesteps
 from diffad_jax.models.layers import reduction
@@ -172,6 +173,11 @@ FEATURES = section(
         place=True,
     ),
 )
+MEMORY = section(
+    "memory",
+    "Distances of features to those of normal photos, added to the map; not in the paper, and off.",
+    patches=Field(0, "of normal photos that the photo's are compared with; 0: none", NATURAL),
+)
 NORMAL_LEVEL = section(
     "normal_level",
     "Maps relative to how high they rise on normal photos; not in the paper, and off.",
@@ -197,6 +203,11 @@ def check(config: Config) -> None:
         raise ConfigError(
             "config.autoencoder.perceptual = 'lpips' needs two files: VGG16's in "
             "config.autoencoder.perceptual_file, the heads' in config.autoencoder.perceptual_heads"
+        )
+    if config.memory.patches and not networks.memory_layers(config):
+        raise ConfigError(
+            f"config.memory.patches = {config.memory.patches}: needs config.segmentation.features, "
+            "and a level of the segmenter 4 times smaller than the photo; memory.patches = 0: none"
         )
     width = reduction(c.patch_size, len(c.multipliers))
     if c.linear_skip and c.latent_channels > 3 * width**2:

@@ -7,7 +7,7 @@ import ml_collections
 from diffad_jax.config import common
 from diffad_jax.methods import filters
 from diffad_jax.methods.contract import Method, Stage
-from diffad_jax.methods.diffad import STAGES, brightness, features, fields, normal_level
+from diffad_jax.methods.diffad import STAGES, brightness, features, fields, memory, normal_level
 from diffad_jax.methods.diffad.reconstruct import (
     Reconstruction,
     decode,
@@ -26,13 +26,14 @@ def stages(config: Config) -> tuple[Stage, ...]:
     *generative, segmenter = STAGES
     light = (brightness.STAGE,) if config.autoencoder.exposure else ()
     seen = (features.STAGE,) if config.segmentation.features != "none" else ()
+    compared = (memory.STAGE,) if config.memory.patches else ()
     relative = (normal_level.STAGE,) if _is_relative(config) else ()
-    return (*light, *generative, *seen, segmenter, *relative)
+    return (*light, *generative, *seen, segmenter, *compared, *relative)
 
 
 def map_range(config: Config) -> tuple[float, float] | None:
-    """See ``contract.Method``: that of probabilities, which relative maps are not."""
-    return None if _is_relative(config) else (0.0, 1.0)
+    """See ``contract.Method``: that of probabilities, where maps are no others."""
+    return None if _is_relative(config) or config.memory.patches else (0.0, 1.0)
 
 
 def predict(
@@ -54,6 +55,10 @@ def judge(
     anomaly_map = probabilities(weights, reconstruction, image, config=config)
     if _is_relative(config):
         anomaly_map = normal_level.relative(anomaly_map, weights[normal_level.NAME], config=config)
+    if config.memory.patches:
+        share = config.normal_level.floor if _is_relative(config) else 1.0  # at most 1 again
+        distances = memory.distances(weights, image, config=config)
+        anomaly_map = memory.PROBABILITY * share * anomaly_map + distances
     c = config.evaluation
     return Prediction(
         score=filters.image_score(anomaly_map, c.smoothing, c.smoothing_power),
@@ -105,9 +110,17 @@ def whole_photos(config: Config) -> str:
 def describe(config: Config) -> dict[str, str]:
     """What a reader of a report must know of the method."""
     c, e = config.reconstruction, config.evaluation
-    level = f"the level of normal photos at that place + {config.normal_level.floor:g}"
+    floor, parts = config.normal_level.floor, ["probability"]
+    if _is_relative(config):
+        parts[0] += f" over (the level of normal photos at that place + {floor:g})"
+    if config.memory.patches:
+        share = floor if _is_relative(config) else 1.0
+        parts[0] = f"{memory.PROBABILITY * share:g} x {parts[0]}"
+        parts.append(
+            "the distance of features to those of normal photos, 1 where one just exceeds it"
+        )
     return {
-        "map": f"probability over {level}" if _is_relative(config) else "probability",
+        "map": " + ".join(parts),
         "score": filters.describe(e.smoothing, e.smoothing_power),
         "reconstruction": f"{c.test_steps} DDIM steps, {c.spacing}, {c.condition} condition",
     }
@@ -126,6 +139,7 @@ METHOD = Method(
         fields.RECONSTRUCTION,
         fields.SEGMENTATION,
         fields.FEATURES,
+        fields.MEMORY,
         fields.NORMAL_LEVEL,
         common.SMOOTHING,
         common.SMOOTHING_POWER,

@@ -86,6 +86,16 @@ def feature_maps(config: Config) -> tuple[tuple[str, int], ...]:
     return tuple(_FEATURE_MAPS[size] for size in sizes if size in _FEATURE_MAPS)
 
 
+def memory_layers(config: Config) -> tuple[str, ...]:
+    """Of ``feature_maps`` those whose patches are compared with normal ones, the largest first.
+
+    Of those at least four times smaller than the photo the first and the last, as in
+    ``configs/patchcore.py``; none where there is none.
+    """
+    coarse = [name for name, _ in feature_maps(config) if name != _FEATURE_MAPS[2][0]]
+    return tuple(dict.fromkeys(coarse[:1] + coarse[-1:]))
+
+
 def feature_network(config: Config) -> backbone.Backbone:
     """The trained network, up to the deepest layer that the segmenter sees."""
     names = tuple(layer for layer, _ in feature_maps(config))

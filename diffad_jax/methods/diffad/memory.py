@@ -1,0 +1,91 @@
+"""How far a photo's features are from those of normal photos, beside the segmenter's map.
+
+Not in the paper. A denoiser of few steps rebuilds what it has not seen (a part in the wrong place,
+another surface) half as the photo shows it, half as normal photos do, and its segmenter knows drawn
+anomalies alone. Distances to patches of normal photos (PatchCore, Roth et al., CVPR 2022) see such
+defects, though coarsely. The map is the sum of both.
+"""
+
+import itertools
+from collections.abc import Iterator
+
+import jax
+import ml_collections
+import numpy as np
+
+from diffad_jax.methods import backbone, patch_bank
+from diffad_jax.methods.contract import Stage
+from diffad_jax.methods.coreset import Candidates, coreset
+from diffad_jax.methods.diffad import brightness, features, fields, networks
+from diffad_jax.methods.train_state import Params, Weights
+from diffad_jax.runtime.sharding import over_photos
+from diffad_jax.types import height_width, to_float
+
+NAME = "memory"
+Config = ml_collections.FrozenConfigDict
+_MAX_CANDIDATES = 50_000  # patches that the bank is chosen from, a uniform sample of all
+_PROJECTION = 128  # dimensions that distances are compared in while choosing
+PROBABILITY = 3.0  # so much of the segmenter's map counts beside distances, see docs/recipe.md
+_ENLARGED = 2  # the network learned from photos of 224 x 224, and small ones hold small defects
+_ASIDE = 8  # one photo of so many is not in the bank, but says how far normal patches are from it
+_MAX_ASIDE = 32
+_SMALLEST_SCALE = np.float32(1e-6)  # where all photos are alike
+_SIGMA = 0.5  # of the Gaussian filter over distances, in patches
+
+
+def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) -> Params:
+    """See ``contract.Stage``: {"bank": [k, c] float16, "scale": [] float32}.
+
+    ``scale`` is how far the farthest patch of a normal photo is from the bank, in the median of
+    photos that the bank does not hold: of every eighth one. Of fewer than eight all are in the
+    bank, and measured.
+    """
+    candidates, aside, number = None, [], itertools.count(1)
+    for found in over_photos(_patches, earlier_weights, photos, config):
+        rows = np.asarray(found).reshape(len(found), -1, found.shape[-1])
+        candidates = candidates or Candidates(_MAX_CANDIDATES, rows.shape[-1], config.seed)
+        for photo in rows:
+            if next(number) % _ASIDE == 0 and len(aside) < _MAX_ASIDE:
+                aside.append(photo)
+            else:
+                candidates.add(photo)
+    rows = candidates.features()
+    # At most half of all, so that the bank's own photos are not all at distance zero.
+    bank = coreset(
+        rows, max(1, min(config.memory.patches, len(rows) // 2)), _PROJECTION, config.seed
+    )
+    farthest = jax.jit(lambda patches, bank: patch_bank.nearest(patches, bank)[0].max())
+    scale = np.median([farthest(np.float32(photo), bank) for photo in aside or [rows]])
+    return {"bank": bank, "scale": np.maximum(np.float32(scale), _SMALLEST_SCALE)}
+
+
+def distances(weights: Weights, image: jax.Array, *, config: Config) -> jax.Array:
+    """[b, h, w, 3] in [0, 1] -> [b, h, w]: in units in which a normal photo just exceeds 1."""
+    fitted = weights[NAME]
+    gain = brightness.gain(weights, image, config=config)
+    network = weights[features.NAME][backbone.NAME]
+    found = _joined(network, gain * image, config=config)
+    b, h, w, channels = found.shape
+    distance, _ = patch_bank.nearest(found.reshape(-1, channels), fitted["bank"])
+    size = height_width(config.image_size)
+    return backbone.upsampled_and_smoothed(
+        distance.reshape(b, h, w) / fitted["scale"], size, _SIGMA * size[0] / h
+    )
+
+
+def _joined(network: Params, seen: jax.Array, *, config: Config) -> jax.Array:
+    """The patches [b, h, w, c] of pictures in the light in which the networks see them."""
+    b, height, width, channels = seen.shape
+    size = (b, _ENLARGED * height, _ENLARGED * width, channels)
+    enlarged = jax.image.resize(seen, size, "linear", antialias=False)
+    maps = networks.feature_network(config).apply({"params": network}, enlarged)
+    return patch_bank.joined([maps[name] for name in networks.memory_layers(config)])
+
+
+def _patches(weights: Weights, images: jax.Array, *, config: Config) -> jax.Array:
+    image = to_float(images)
+    seen = brightness.gain(weights, image, config=config) * image
+    return _joined(weights[features.NAME][backbone.NAME], seen, config=config)
+
+
+STAGE = Stage(name=NAME, sections=(fields.FEATURES, fields.MEMORY), fit=fit)
