@@ -45,7 +45,7 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config.diffusion.multipliers = (1, 2)
     config.diffusion.num_res_blocks = 1
     config.diffusion.attention_downsampling = (2,)
-    config.diffusion.steps = 8_000
+    config.diffusion.steps = 4_000
     config.diffusion.batch_size = 8
     config.diffusion.learning_rate = 1e-3
     config.diffusion.warmup_steps = 100
@@ -55,7 +55,7 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config.segmentation.channels = 16
     config.segmentation.multipliers = (1, 2, 4, 8, 8)
     config.segmentation.patch_size = 2
-    config.segmentation.steps = 8_000
+    config.segmentation.steps = 1_500
     config.segmentation.batch_size = 8
     config.segmentation.warmup_steps = 50
     return config
@@ -102,6 +102,9 @@ def few_steps(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.reconstruction.clip = True
 
     config.segmentation.input = "differences"
+    # What differs, and what no normal photo has, in the features of a network that others trained.
+    config.segmentation.features = "efficientnet_lite0"
+    config.memory.patches = 1000
     config.segmentation.decay = "cosine"
 
     # Where normal photos differ, few steps suspect all of them.

@@ -67,6 +67,8 @@ TINY = {
     "segmentation.multipliers": (1,),
     "segmentation.steps": 4,
     "segmentation.batch_size": 8,
+    "segmentation.features": "none",
+    "memory.patches": 0,
     "evaluation.batch_size": 4,
     "evaluation.smoothing": 3,
     "training.log_every": 1,

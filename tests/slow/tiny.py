@@ -27,6 +27,8 @@ SETTINGS = {
     "segmentation.channels": 4,
     "segmentation.patch_size": 2,
     "segmentation.multipliers": "(1,)",
+    "segmentation.features": "none",
+    "memory.patches": 0,
     "evaluation.batch_size": 4,
     "evaluation.smoothing": 3,
     "training.log_every": 1,
