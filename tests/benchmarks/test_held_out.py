@@ -159,7 +159,7 @@ def test_false_alarms_are_those_of_the_light(tiny_config, bad, good, score):
     assert found[bad] > found[good] == 0.0
 
 
-@pytest.mark.parametrize("name", ["held_out", "ablations", "export"])
+@pytest.mark.parametrize("name", ["held_out", "ablations"])
 def test_what_a_user_can_put_right_ends_without_a_traceback(name, tmp_path):
     command = [sys.executable, "-m", f"benchmarks.{name}", "--config=configs/demo.py"]
     command += [f"--workdir={tmp_path}", "--config.image_size=0"]
@@ -167,3 +167,10 @@ def test_what_a_user_can_put_right_ends_without_a_traceback(name, tmp_path):
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1] == "error: config.image_size = 0: must be 1 or more"
     assert "Traceback" not in ended.stderr
+
+
+def test_a_folder_without_a_training_is_named(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.export", f"--workdir={tmp_path}"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert f"no category was trained in {tmp_path}" in ended.stderr.splitlines()[-1]

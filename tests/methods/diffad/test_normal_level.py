@@ -61,7 +61,7 @@ def test_a_pixel_counts_by_the_level_of_its_place(config):
 def test_without_a_floor_maps_are_probabilities_and_nothing_is_fitted(tiny_config):
     assert [s.name for s in method.stages(tiny_config)][3:] == ["normal_level"]
     assert method.map_range(tiny_config) is None
-    assert "over the level" in method.describe(tiny_config)["map"]
+    assert "over (the level" in method.describe(tiny_config)["map"]
     tiny_config.normal_level.floor = 0.0
     assert method.stages(tiny_config) == STAGES
     assert method.map_range(tiny_config) == (0.0, 1.0)
