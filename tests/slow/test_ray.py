@@ -1,5 +1,6 @@
 """Ray's rows are those of --mode=predict, though a worker or the driver is killed on the way."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -93,18 +94,32 @@ def assert_as_predicted(output, wanted):
         assert (row["regions"] or []) == (plain.get("regions") or [])
 
 
-def test_a_worker_is_killed(scored, start, tmp_path):
+@pytest.mark.parametrize("kills", [1, 10])
+def test_workers_are_killed(scored, start, tmp_path, kills):
     folder, rows = scored
     process = start(tmp_path / "out", folder / "in")
-    wait_for_rows(process, tmp_path / "out")
-    of_ray = psutil.Process(process.pid).children(recursive=True)
-    workers = [p for p in of_ray if "MapWorker" in " ".join(p.cmdline())]
-    assert len(workers) == 2
-    workers[0].kill()
-    out, err = process.communicate(timeout=300)
+    if kills == 1:  # in the middle; the others come as soon as there is somebody to kill
+        wait_for_rows(process, tmp_path / "out")
+    killed: set[int] = set()
+    while len(killed) < kills:
+        assert process.poll() is None, process.communicate()[1]
+        for worker in workers(process.pid):
+            if worker.pid not in killed and len(killed) < kills:
+                worker.kill()
+                killed.add(worker.pid)
+                time.sleep(0.5)
+        time.sleep(0.5)
+    out, err = process.communicate(timeout=500)
     assert process.returncode == 3, err
     assert f"{NUM + 1} photos in" in out and "1 could not be read" in out
     assert_as_predicted(tmp_path / "out", rows)
+
+
+def workers(driver: int) -> list[psutil.Process]:
+    of_ray = psutil.Process(driver).children(recursive=True)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [p for p in of_ray if "MapWorker" in " ".join(p.cmdline())]
+    return []  # one was gone before it was asked
 
 
 def test_the_driver_is_killed_and_goes_on_from_a_table(scored, start, tmp_path):
