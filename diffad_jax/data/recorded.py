@@ -26,7 +26,7 @@ from PIL import Image, WebPImagePlugin
 from diffad_jax.data import bit_depth
 from diffad_jax.data.split import Split
 from diffad_jax.errors import UserError
-from diffad_jax.runtime import files, zips
+from diffad_jax.runtime import files, storage, zips
 from diffad_jax.runtime.batches import map_ahead
 from diffad_jax.runtime.regular import MOST_JSON, open_regular, parsed_json
 from diffad_jax.types import Batch, height_width
@@ -132,6 +132,11 @@ class Recording:
     """
 
     def __init__(self, path: str | Path, cache_mib: int = 0):
+        if storage.is_remote(str(path)):
+            raise RecordingError(
+                f"config.data.recorded: {path} is read here and there for each batch, so it must "
+                "lie on this machine: copy it"
+            )
         self.path = Path(path)
         try:
             self._archive = zips.open_zip(lambda: open_regular(self.path), _MOST_DIRECTORY)

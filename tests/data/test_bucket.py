@@ -8,11 +8,12 @@ from absl import flags
 from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
 
-from diffad_jax.commands import modes, train  # noqa: F401 (modes defines the flags)
+from diffad_jax.commands import modes, train
 from diffad_jax.commands.predict import UnreadableError
-from diffad_jax.data import images, layouts, listing
+from diffad_jax.data import images, layouts, listing, recorded
 from diffad_jax.data.anomaly_folder import AnomalyFolderConfig
 from diffad_jax.data.listing import DataError
+from diffad_jax.errors import UserError
 from diffad_jax.runtime import storage
 from diffad_jax.training.fingerprint import describe_photos
 
@@ -147,3 +148,7 @@ def test_what_must_lie_on_this_machine_says_so():
         ):
             flags.FLAGS[flag].parse("gs://bucket/runs")
         flags.FLAGS[flag].value = None
+    with pytest.raises(recorded.RecordingError, match="gs://bucket/a.zip is read .* copy it"):
+        recorded.Recording("gs://bucket/a.zip")
+    with pytest.raises(UserError, match="--input=s3://b/a.pth: --mode=import reads files of this"):
+        modes._import(None, None, "s3://b/a.pth")
