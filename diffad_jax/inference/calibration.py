@@ -61,11 +61,11 @@ class Calibration:
     def why_no_threshold(self) -> str:
         """Where there is none: one sentence on the cause and the remedy."""
         if not self.num_held_out_normal:
-            return f"{_NONE_HELD_OUT}: judge by --threshold=X"
+            return f"{_NONE_HELD_OUT}: judge by --threshold=X of --mode=predict"
         return (
             f"{self.num_held_out_normal} held-out normal photos are too few for a threshold, which "
             f"takes {LEAST_HELD_OUT}: put in {LEAST_PHOTOS} good photos or more and --retrain, or "
-            "judge by --threshold=X"
+            "judge by --threshold=X of --mode=predict"
         )
 
     @property
