@@ -26,7 +26,7 @@ Config = ml_collections.FrozenConfigDict
 _MAX_CANDIDATES = 50_000  # patches that the bank is chosen from, a uniform sample of all
 _PROJECTION = 128  # dimensions that distances are compared in while choosing
 PROBABILITY = 3.0  # so much of the segmenter's map counts beside distances, see docs/recipe.md
-_ENLARGED = 2  # the network learned from photos of 224 x 224, and small ones hold small defects
+_SEEN = 224  # pixels, the side of what the network learned from; smaller photos are enlarged twice
 _ASIDE = 8  # one photo of so many is not in the bank, but says how far normal patches are from it
 _MAX_ASIDE = 32
 _SMALLEST_SCALE = np.float32(1e-6)  # where all photos are alike
@@ -76,9 +76,11 @@ def distances(weights: Weights, image: jax.Array, *, config: Config) -> jax.Arra
 def _joined(network: Params, seen: jax.Array, *, config: Config) -> jax.Array:
     """The patches [b, h, w, c] of pictures in the light in which the networks see them."""
     b, height, width, channels = seen.shape
-    size = (b, _ENLARGED * height, _ENLARGED * width, channels)
-    enlarged = jax.image.resize(seen, size, "linear", antialias=False)
-    maps = networks.feature_network(config).apply({"params": network}, enlarged)
+    if min(height, width) < _SEEN:
+        seen = jax.image.resize(
+            seen, (b, 2 * height, 2 * width, channels), "linear", antialias=False
+        )
+    maps = networks.feature_network(config).apply({"params": network}, seen)
     return patch_bank.joined([maps[name] for name in networks.memory_layers(config)])
 
 

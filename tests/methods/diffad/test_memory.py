@@ -1,5 +1,7 @@
 """Distances to normal photos' features beside the segmenter's map."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -45,8 +47,16 @@ def weights(config, earlier):
 
 
 def test_the_bank_holds_patches_of_the_coarse_layers(weights):
-    assert weights["memory"]["bank"].shape == (40, 24)  # stage2, a quarter of the photo's side
+    assert weights["memory"]["bank"].shape == (40, 24)  # stage2, half of the photo's side
     assert weights["memory"]["bank"].dtype == np.float16
+
+
+def test_small_photos_are_enlarged_for_the_network(config, weights):
+    network = weights["features"]["backbone"]
+    for side, patches in ((64, 32), (224, 56)):
+        seen = jax.ShapeDtypeStruct((2, side, side, 3), np.float32)
+        found = jax.eval_shape(functools.partial(memory._joined, config=config), network, seen)
+        assert found.shape == (2, patches, patches, 24)
 
 
 def test_the_scale_is_how_far_a_photo_outside_the_bank_reaches(config, weights):
