@@ -26,27 +26,23 @@ from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.registry import check_config
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Of one trained category.", required=True)
-_PHOTOS = flags.DEFINE_integer("photos", 50, "Test photos, evenly spaced.")
-_ROUNDS = flags.DEFINE_integer("rounds", 10, "Of timing.")
-_BATCH = flags.DEFINE_integer("batch", 8, "Photos of the larger batch that is timed.")
 FORMATS = ("stablehlo", "saved_model", "onnx", "openvino")
 
 
 def main(_) -> None:
     logging.set_verbosity(logging.WARNING)
-    workdir = Path(_WORKDIR.value)
+    workdir = Path(flags.FLAGS.workdir)
     config = stored.of_workdir(workdir, [])
     check_config(config)
     category = config.categories[0]
     records = layouts.read_category(config.data.root, category, config.data.layout)
     files = [r.file for r in records if r.split == "test"]
-    chosen = np.linspace(0, len(files) - 1, _PHOTOS.value).astype(int)
+    chosen = np.linspace(0, len(files) - 1, flags.FLAGS.photos).astype(int)
     files = [files[i] for i in dict.fromkeys(chosen.tolist())]
     photos, _, _ = images.read_images(files, config.image_size, images.rules(config.data))
     detector = Detector.from_workdir(config, workdir, category)
     limit = load_or_choose(config, workdir, category, detector).threshold
-    wanted = detector.predict_all(photos, _BATCH.value)
+    wanted = detector.predict_all(photos, flags.FLAGS.batch)
     report = {"photos": len(files), "threshold": limit}
     report["largest_score"] = float(wanted.score.max())
     report["anomalous"] = int((wanted.score > limit).sum())
@@ -56,14 +52,17 @@ def main(_) -> None:
         for name in FORMATS:
             report[name], run = _export(config, workdir, Path(root) / name, name)
             detect[name] = lambda image, run=run: run(image)["score"]
-            found = [run(photos[i : i + _BATCH.value]) for i in range(0, len(files), _BATCH.value)]
+            found = [
+                run(photos[i : i + flags.FLAGS.batch])
+                for i in range(0, len(files), flags.FLAGS.batch)
+            ]
             report[name] |= _differences(wanted, limit, found, report[name]["threshold"])
             if name == "saved_model":
                 folder = Path(root) / name / category
                 report["saved_model_bytes"] = _from_bytes(folder, files, wanted, limit)
         exporter.export(config, workdir, Path(root) / "safetensors", "safetensors")
         report["safetensors"] = {"mib": _mib(Path(root) / "safetensors" / category)}
-    for size in (1, _BATCH.value):
+    for size in (1, flags.FLAGS.batch):
         timed = _time(detect, photos[:size])
         for name, seconds in timed.items():
             metrics = report.setdefault(name, {})
@@ -121,7 +120,7 @@ def _time(detect: dict[str, Callable], image: np.ndarray) -> dict[str, list[tupl
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in detect}
     for run in detect.values():
         run(image)
-    for _ in range(_ROUNDS.value):
+    for _ in range(flags.FLAGS.rounds):
         for name, run in detect.items():
             started, busy = time.perf_counter(), time.process_time()
             run(image)
@@ -130,4 +129,8 @@ def _time(detect: dict[str, Callable], image: np.ndarray) -> dict[str, list[tupl
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "Of one trained category.", required=True)
+    flags.DEFINE_integer("photos", 50, "Test photos, evenly spaced.")
+    flags.DEFINE_integer("rounds", 10, "Of timing.")
+    flags.DEFINE_integer("batch", 8, "Photos of the larger batch that is timed.")
     last_line.run(main)

@@ -28,9 +28,6 @@ from absl import flags
 
 from benchmarks import last_line
 
-_PEER = flags.DEFINE_string("peer", None, "The Python that has anomalib.", required=True)
-_PHOTOS = flags.DEFINE_integer("photos", 32, "Fitted on.")
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Of each; of fits 3.")
 _FIT_ROUNDS = 3
 _SIZE, _BATCH = 256, 16
 _LAYERS = {"padim": ("layer1", "layer2", "layer3"), "patchcore": ("layer2", "layer3")}
@@ -42,10 +39,10 @@ def main(_) -> None:
     report: dict = {}
     with tempfile.TemporaryDirectory() as folder:
         photos = np.random.default_rng(0).integers(
-            0, 256, (_PHOTOS.value, _SIZE, _SIZE, 3), np.uint8
+            0, 256, (flags.FLAGS.photos, _SIZE, _SIZE, 3), np.uint8
         )
         np.save(Path(folder) / "photos.npy", photos)
-        peer = _Peer(_PEER.value, Path(folder))
+        peer = _Peer(flags.FLAGS.peer, Path(folder))
         report["versions"] = peer("versions")
         for method in ("padim", "patchcore", "draem"):
             peer("make", method, _NETWORKS.get(method, ""), *_LAYERS.get(method, ()))
@@ -54,7 +51,7 @@ def main(_) -> None:
             if method in _NETWORKS:
                 found[f"fit_{len(photos)}"] = _in_turns(sides, "fit", _FIT_ROUNDS)
             for size in (1, _BATCH) if method in _NETWORKS else (1,):
-                found[f"predict_{size}"] = _in_turns(sides, f"predict_{size}", _ROUNDS.value)
+                found[f"predict_{size}"] = _in_turns(sides, f"predict_{size}", flags.FLAGS.rounds)
             for what, row in found.items():
                 print(f"{method:10} {what:10} " + ", ".join(f"{k} {v:.3f}" for k, v in row.items()))
         peer.end()
@@ -144,4 +141,7 @@ def _ours(method: str, folder: Path, photos: np.ndarray) -> Callable[[str], floa
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string("peer", None, "The Python that has anomalib.", required=True)
+    flags.DEFINE_integer("photos", 32, "Fitted on.")
+    flags.DEFINE_integer("rounds", 5, "Of each; of fits 3.")
     last_line.run(main)

@@ -26,21 +26,15 @@ from diffad_jax.inference import batching
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.registry import check_config
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Of trained detectors.", required=True)
-_CATEGORY = flags.DEFINE_string("category", None, "One of them.", required=True)
-_CLIENTS = flags.DEFINE_list("clients", ["1", "8", "64"], "At the same time.")
-_PHOTOS = flags.DEFINE_integer("photos", 256, "Of each measurement.", 1)
-_JSON = flags.DEFINE_string("json", None, "Writes the metrics there as well.")
-
 
 def main(argv: list[str]) -> None:
     del argv
-    workdir, category = Path(_WORKDIR.value), _CATEGORY.value
+    workdir, category = Path(flags.FLAGS.workdir), flags.FLAGS.category
     config = stored.read(workdir / category)
     check_config(config)
     records = layouts.read_category(config.data.root, category, config.data.layout)
     files = [r.file for r in records if r.split == "test"]
-    files = (files * (_PHOTOS.value // len(files) + 1))[: _PHOTOS.value]
+    files = (files * (flags.FLAGS.photos // len(files) + 1))[: flags.FLAGS.photos]
     detector = Detector.from_workdir(config, workdir, category)
     alone(detector, files[: config.evaluation.batch_size])
     found = {"predict_photos_per_second": [alone(detector, files)]}
@@ -50,7 +44,7 @@ def main(argv: list[str]) -> None:
     ) as server:  # fmt: skip
         port = int(server.stdout.readline().rstrip("/\n").rpartition(":")[2])
         bodies = [Path(file).read_bytes() for file in files]
-        for clients in map(int, _CLIENTS.value):
+        for clients in map(int, flags.FLAGS.clients):
             before = memory_mib(server.pid)
             found[f"clients_{clients}"] = through(port, bodies, clients) | {
                 "memory_mib_before": before,
@@ -60,8 +54,8 @@ def main(argv: list[str]) -> None:
         server.terminate()
     found["predict_photos_per_second"].append(alone(detector, files))
     best = max(found["predict_photos_per_second"])
-    last = found[f"clients_{_CLIENTS.value[-1]}"]["photos_per_second"]
-    last_line.finish(found | {"ratio": last / best}, _JSON.value)
+    last = found[f"clients_{flags.FLAGS.clients[-1]}"]["photos_per_second"]
+    last_line.finish(found | {"ratio": last / best}, flags.FLAGS.json)
 
 
 def alone(detector: Detector, files: list[str]) -> float:
@@ -108,4 +102,9 @@ def memory_mib(pid: int) -> float:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "Of trained detectors.", required=True)
+    flags.DEFINE_string("category", None, "One of them.", required=True)
+    flags.DEFINE_list("clients", ["1", "8", "64"], "At the same time.")
+    flags.DEFINE_integer("photos", 256, "Of each measurement.", 1)
+    flags.DEFINE_string("json", None, "Writes the metrics there as well.")
     last_line.run(main)

@@ -23,28 +23,24 @@ from diffad_jax.inference.detector import Detector
 from diffad_jax.inference.thresholds import threshold_at_rate
 from diffad_jax.methods.registry import check_config, get_method
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Of the method and the photos.")
-_COUNTS = flags.DEFINE_list("counts", ["10", "20", "40"], "Good photos to draw.")
-_DRAWS = flags.DEFINE_integer("draws", 5, "Of each.", 1)
-_JSON = flags.DEFINE_string("json", None, "Writes the metrics there as well.")
 _MOST_GOOD = 60  # that are judged: those of the test first, then training photos not drawn
 _FOLDS = 5
 
 
 def main(argv: list[str]) -> None:
     del argv
-    config = _CONFIG.value
+    config = flags.FLAGS.config
     check_config(config)
     found = {}
     for category in config.categories:
-        for count in map(int, _COUNTS.value):
+        for count in map(int, flags.FLAGS.counts):
             found[f"{category}, {count} photos"] = rows = measure(
-                config, category, count, _DRAWS.value
+                config, category, count, flags.FLAGS.draws
             )
             for way, (alarms, finds) in rows.items():
                 print(f"{category}, {count} photos, {way}: false alarms {100 * alarms:.0f} %, "
                       f"defects found {100 * finds:.0f} %")  # fmt: skip
-    last_line.finish(found, _JSON.value)
+    last_line.finish(found, flags.FLAGS.json)
 
 
 def measure(
@@ -119,4 +115,9 @@ def _read(config: ml_collections.ConfigDict, records: Sequence[layouts.Record]) 
 
 
 if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", None, "Of the method and the photos.")
+    flags.mark_flag_as_required("config")
+    flags.DEFINE_list("counts", ["10", "20", "40"], "Good photos to draw.")
+    flags.DEFINE_integer("draws", 5, "Of each.", 1)
+    flags.DEFINE_string("json", None, "Writes the metrics there as well.")
     last_line.run(main)

@@ -142,6 +142,14 @@ def test_what_is_printed_goes_through_the_console():
         assert "print" not in names, path
 
 
+def test_benchmarks_define_their_flags_only_where_they_run():
+    """A required flag of an imported one would be missing in all else that parses flags."""
+    for path in (ROOT / "benchmarks").glob("*.py"):
+        body = ast.parse(path.read_text()).body
+        at_import = [n for n in body if not isinstance(n, (ast.FunctionDef, ast.If))]
+        assert not [n.lineno for n in at_import if ".DEFINE_" in ast.unparse(n)], path.name
+
+
 def test_files_are_short():
     for path in FILES:
         assert len(path.read_text().splitlines()) <= 400, path
