@@ -3,11 +3,9 @@
 Command:   make demo, or
            python -m diffad_jax.main --config=configs/demo.py --workdir=runs/demo
 Hardware:  2 CPU cores
-Minutes:   not measured on idle cores; with 1,000 steps of the denoiser and 600 of the segmenter
-           885 s of the processor, without installation
-Memory:    2.1 GB
-Result:    not measured; with those steps image AUROC 1.000, pixel AUROC 0.985, pixel AP 0.790,
-           40 of 40 defects found, 0 of 20 false alarms (seed 0)
+Minutes:   11.8 with the installation, 796 s of the processor
+Memory:    3.5 GB
+Result:    docs/results.md
 """
 
 import ml_collections
