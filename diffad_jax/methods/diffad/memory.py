@@ -41,7 +41,7 @@ def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) 
     bank, and measured.
     """
     candidates, aside, number = None, [], itertools.count(1)
-    for found in over_photos(_patches, earlier_weights, photos, config):
+    for found in over_photos(_of_pixels, earlier_weights, photos, config):
         rows = np.asarray(found).reshape(len(found), -1, found.shape[-1])
         candidates = candidates or Candidates(_MAX_CANDIDATES, rows.shape[-1], config.seed)
         for photo in rows:
@@ -61,10 +61,7 @@ def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) 
 
 def distances(weights: Weights, image: jax.Array, *, config: Config) -> jax.Array:
     """[b, h, w, 3] in [0, 1] -> [b, h, w]: in units in which a normal photo just exceeds 1."""
-    fitted = weights[NAME]
-    gain = brightness.gain(weights, image, config=config)
-    network = weights[features.NAME][backbone.NAME]
-    found = _joined(network, gain * image, config=config)
+    fitted, found = weights[NAME], _patches(weights, image, config=config)
     b, h, w, channels = found.shape
     distance, _ = patch_bank.nearest(found.reshape(-1, channels), fitted["bank"])
     size = height_width(config.image_size)
@@ -73,21 +70,21 @@ def distances(weights: Weights, image: jax.Array, *, config: Config) -> jax.Arra
     )
 
 
-def _joined(network: Params, seen: jax.Array, *, config: Config) -> jax.Array:
-    """The patches [b, h, w, c] of pictures in the light in which the networks see them."""
+def _patches(weights: Weights, image: jax.Array, *, config: Config) -> jax.Array:
+    """[b, h, w, 3] in [0, 1] -> [b, h', w', c], in the light in which the networks see photos."""
+    seen = brightness.gain(weights, image, config=config) * image
     b, height, width, channels = seen.shape
     if min(height, width) < _SEEN:
         seen = jax.image.resize(
             seen, (b, 2 * height, 2 * width, channels), "linear", antialias=False
         )
-    maps = networks.feature_network(config).apply({"params": network}, seen)
+    params = {"params": weights[features.NAME][backbone.NAME]}
+    maps = networks.feature_network(config).apply(params, seen)
     return patch_bank.joined([maps[name] for name in networks.memory_layers(config)])
 
 
-def _patches(weights: Weights, images: jax.Array, *, config: Config) -> jax.Array:
-    image = to_float(images)
-    seen = brightness.gain(weights, image, config=config) * image
-    return _joined(weights[features.NAME][backbone.NAME], seen, config=config)
+def _of_pixels(weights: Weights, images: jax.Array, *, config: Config) -> jax.Array:
+    return _patches(weights, to_float(images), config=config)
 
 
 STAGE = Stage(name=NAME, sections=(fields.FEATURES, fields.MEMORY), fit=fit)

@@ -56,9 +56,8 @@ def judge(
     if _is_relative(config):
         anomaly_map = normal_level.relative(anomaly_map, weights[normal_level.NAME], config=config)
     if config.memory.patches:
-        share = config.normal_level.floor if _is_relative(config) else 1.0  # at most 1 again
         distances = memory.distances(weights, image, config=config)
-        anomaly_map = memory.PROBABILITY * share * anomaly_map + distances
+        anomaly_map = _beside_distances(config) * anomaly_map + distances
     c = config.evaluation
     return Prediction(
         score=filters.image_score(anomaly_map, c.smoothing, c.smoothing_power),
@@ -114,8 +113,7 @@ def describe(config: Config) -> dict[str, str]:
     if _is_relative(config):
         parts[0] += f" over (the level of normal photos at that place + {floor:g})"
     if config.memory.patches:
-        share = floor if _is_relative(config) else 1.0
-        parts[0] = f"{memory.PROBABILITY * share:g} x {parts[0]}"
+        parts[0] = f"{_beside_distances(config):g} x {parts[0]}"
         parts.append(
             "the distance of features to those of normal photos, 1 where one just exceeds it"
         )
@@ -128,6 +126,11 @@ def describe(config: Config) -> dict[str, str]:
 
 def _is_relative(config: Config) -> bool:
     return config.normal_level.floor > 0.0
+
+
+def _beside_distances(config: Config) -> float:
+    """What the segmenter's map is multiplied by, of which relative ones reach 1 / floor."""
+    return memory.PROBABILITY * (config.normal_level.floor if _is_relative(config) else 1.0)
 
 
 METHOD = Method(
