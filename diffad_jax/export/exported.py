@@ -29,6 +29,10 @@ class ExportedDetector:
         self.weights_hash = hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
         self.detect = load(folder, {"files": [*sums], "inputs": {}})
 
+    @property
+    def trained(self) -> "ExportedDetector":
+        return self
+
     def predict_all(self, images: np.ndarray, batch_size: int) -> Prediction:
         """See ``Detector.predict_all``.
 

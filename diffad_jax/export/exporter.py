@@ -76,7 +76,7 @@ def _export(
     max_changed: float,
 ) -> None:
     chosen, variant = FORMATS[name], ""
-    detector = Detector.from_workdir(config, workdir, category)
+    detector = inspected = Detector.from_workdir(config, workdir, category)
     if chosen.dtype and chosen.dtype != compute_dtype(config):
         # Scores differ, so the threshold is chosen again.
         config, variant = computing_in(config, chosen.dtype), chosen.dtype
@@ -93,6 +93,9 @@ def _export(
         judge = ExportedDetector(detector, chosen.load, folder)
         of_graph = f"{name}_{quantize}" if quantize else name
     calibration = load_or_choose(config, workdir, category, judge, variant=of_graph)
+    if inspected.taken:  # no inspector has seen what the graph makes of accepted photos
+        counts = load_or_choose(inspected.config, workdir, category, inspected)
+        calibration = calibration.at_least(counts)
     content = card.make(model, name, chosen, detector.weights_hash, calibration)
     content |= {"files": files, "quantization": None}
     if quantize:

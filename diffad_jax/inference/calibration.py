@@ -75,6 +75,17 @@ class Calibration:
             return None
         return thresholds.false_alarms(self.held_out_scores, self.threshold)
 
+    def at_least(self, other: "Calibration") -> "Calibration":
+        """This one, with neither threshold below ``other``'s, where both have some."""
+        if self.threshold is None or other.threshold is None:
+            return self
+        return dataclasses.replace(
+            self,
+            threshold=max(self.threshold, other.threshold),
+            pixel_threshold=max(self.pixel_threshold, other.pixel_threshold),
+            num_accepted=other.num_accepted,
+        )
+
     def describe_decider(self) -> str:
         """One clause on the held-out photo whose score is the threshold; empty where none is."""
         scored = zip(self.held_out_names, self.held_out_scores, strict=True)
@@ -135,6 +146,9 @@ def load_or_choose(
 
     Good photos that inspectors accepted (``--mode=serve``) count as held-out ones, for photos seen
     whole: those of ``detector.taken``, or ``accepted`` in their place, which is then not stored.
+    Held-out photos keep the scores that ``detector.trained`` gives them: a level of normal photos
+    that accepted ones have lifted lowers all scores, and more good photos would exceed a threshold
+    that followed them down.
 
     A ``threshold`` of the user's own takes the place of the chosen one; the pixel threshold stays.
     Then the photos may be gone: there is no pixel threshold, and the map's range of distances is
@@ -147,7 +161,7 @@ def load_or_choose(
     """
     if threshold is not None:
         return _with_threshold(config, workdir, category, detector, tile, threshold)
-    method, directory = get_method(config), workdir / category
+    method, directory, trained = get_method(config), workdir / category, detector.trained
     names = ["threshold", *(["tile"] if tile else []), *([variant] if variant else [])]
     path = directory / f"{'_'.join(names)}.json"
     photos = load_split(config, directory, category)
@@ -156,7 +170,7 @@ def load_or_choose(
         return Calibration(None, fixed, config.evaluation.false_alarm_rate, 0, 1)
     looked_at = photos.held_out or dict([*photos.train.items()][:_MOST_TRAINING_PHOTOS])
     depends_on = {
-        "weights": detector.weights_hash,
+        "weights": trained.weights_hash,
         "settings": score_settings(config, tile),
         "photos": looked_at,
     }
@@ -164,7 +178,7 @@ def load_or_choose(
     predictions = _stored(stored, depends_on)
     is_new = predictions is None
     if is_new:
-        predictions = _predict(detector, split.paths(config, looked_at), sorted(looked_at), tile)
+        predictions = _predict(trained, split.paths(config, looked_at), sorted(looked_at), tile)
     if accepted is not None:
         return _calibrate(config, photos, predictions, accepted)
     counts = detector.taken and photos.held_out and not (tile or variant)

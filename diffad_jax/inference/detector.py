@@ -30,6 +30,7 @@ class Detector:
         self.weights_hash = fingerprint.weights_hash(weights)
         self.weights = jax.device_put(weights)
         self.taken: Taken | None = None  # the calibration that inspectors took
+        self._trained: Detector | None = None
         self._predict = jitted(get_method(config).predict, self.config, seed=self.config.seed)
 
     @classmethod
@@ -78,10 +79,11 @@ class Detector:
     def recalibrated(self, fitted: Weights, taken: Taken | None = None) -> "Detector":
         """A trained detector with the weights of some stages, by their names, in place of its own.
 
-        ``taken`` is the calibration that they belong to, once it has been taken.
+        ``taken`` is the calibration that they belong to, once it has been taken. ``trained`` of the
+        copy is this detector.
         """
         found = copy.copy(self)
-        found.taken = taken
+        found.taken, found._trained = taken, self.trained
         if fitted:
             found.weights = self.weights | jax.device_put(fitted)
             found.weights_hash = fingerprint.weights_hash(found.weights)
@@ -103,6 +105,11 @@ class Detector:
         earlier = {name: w for name, w in self.weights.items() if name != stage.name}
         fitted = self.weights[stage.name]
         return {stage.name: stage.extend(self.config, fitted, num_trained, photos, earlier)}
+
+    @property
+    def trained(self) -> "Detector":
+        """This detector as it was before any of its stages was fitted anew."""
+        return self._trained or self
 
     @property
     def mark(self) -> str:

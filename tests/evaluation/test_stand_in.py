@@ -23,6 +23,7 @@ class Unusual:
 
     weights_hash = "of no weights"
     taken = None
+    trained = property(lambda self: self)
     weights: dict = {}
 
     def __init__(self, config):

@@ -6,8 +6,10 @@ import json
 import pytest
 from serving import bright_config, lamps_detector, let_the_stage_extend, png, serving
 
+from diffad_jax.commands.train import train_category
 from diffad_jax.data import corrections
 from diffad_jax.data.layouts import DataError
+from diffad_jax.export.exporter import export
 from diffad_jax.serve.learning import present
 
 
@@ -178,3 +180,27 @@ def test_a_recalibration_fits_the_last_stage_anew_and_undo_takes_it_back(
     kept.write_bytes(b"changed")
     with pytest.raises(DataError, match=f"{kept.name} is gone or has changed"):
         from_disk()
+
+
+def test_a_level_fitted_anew_does_not_pull_the_threshold_down(config, tmp_path, monkeypatch):
+    """Good photos that nobody has seen yet would exceed it."""
+    let_the_stage_extend(monkeypatch)
+    with serving(config, tmp_path / "work") as (client, service):
+        correct(client, 0.41, "good")
+        threshold = client.get("/v1/recalibration").json()["threshold"]
+        # It scores less than before, and so do held-out photos, but not for the threshold.
+        assert threshold["after"] == threshold["before"] == service.model.calibration.threshold
+
+
+def test_what_is_exported_judges_by_the_calibration_that_was_taken(config, tmp_path, monkeypatch):
+    """Also where the graph rounds otherwise, and so has a threshold of its own."""
+    let_the_stage_extend(monkeypatch)
+    work, output = tmp_path / "work", tmp_path / "exported"
+    train_category(config, work / "lamps", "lamps", None)
+    with serving(config, work) as (client, _):
+        correct(client, 0.8, "good")
+        threshold = client.get("/v1/recalibration").json()["threshold"]["after"]
+        client.post("/v1/recalibration", params={"threshold": repr(threshold)})
+    export(config, work, output, "openvino")
+    card = json.loads((output / "lamps" / "model.json").read_text())
+    assert card["threshold"]["value"] == threshold == pytest.approx(0.8 * 10 / 11, abs=0.002)
