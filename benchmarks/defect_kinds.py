@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
+from scipy import ndimage
 
 SIZE = 256  # of the photos that they are drawn on
 _JUST_SEEN = 2  # of 255
@@ -92,6 +93,42 @@ def _paste(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, 
     return moved, _blob(random, size, (0.06, 0.15), softness=0.0)
 
 
+def _turned(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A part that lies askew: what an area shows, turned in place."""
+    size = len(photo)
+    area = _blob(random, size, (0.08, 0.2), softness=0.0)
+    middle = np.argwhere(area > 0.0).mean(0) if area.any() else _place(random, size)
+    angle = np.deg2rad(random.uniform(20.0, 60.0)) * random.choice([-1.0, 1.0])
+    y, x = np.indices(area.shape) - middle[:, None, None]
+    sine, cosine = np.sin(angle), np.cos(angle)
+    return _taken_from(
+        photo, middle[0] + cosine * y - sine * x, middle[1] + sine * y + cosine * x
+    ), area
+
+
+def _bent(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A part that is bent: an area pulled aside, most in its middle."""
+    size = len(photo)
+    area = _blob(random, size, (0.1, 0.25), softness=0.03)
+    aside = random.uniform(0.03, 0.08) * size
+    direction = random.uniform(0.0, 2.0 * np.pi)
+    y, x = np.indices(area.shape)
+    pulled = _taken_from(
+        photo, y + aside * area * np.sin(direction), x + aside * area * np.cos(direction)
+    )
+    return pulled, (area > 0.05).astype(np.float64)
+
+
+def _gone(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A part that is not there: an area shows what lies beside it."""
+    size = len(photo)
+    radius = random.uniform(0.06, 0.15)
+    direction = random.uniform(0.0, 2.0 * np.pi)
+    step = np.round(2.5 * radius * size * np.array([np.sin(direction), np.cos(direction)]))
+    y, x = np.indices((size, size))
+    return _taken_from(photo, y + step[0], x + step[1]), _blob(random, size, (radius, radius), 0.01)
+
+
 def _missing(random: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A piece broken off: black or white, with a faint grain."""
     size = len(photo)
@@ -111,7 +148,18 @@ KINDS: dict[str, Draw] = {
     "blur": _blur,
     "paste": _paste,
     "missing": _missing,
+    "turned": _turned,
+    "bent": _bent,
+    "gone": _gone,
 }
+
+
+def _taken_from(photo: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """[s, s, 3]: each pixel is what the photo shows at y and x, mirrored beyond its border."""
+    channels = [
+        ndimage.map_coordinates(photo[..., c], [y, x], order=1, mode="mirror") for c in range(3)
+    ]
+    return np.stack(channels, axis=-1)
 
 
 def _place(random: np.random.Generator, size: int) -> np.ndarray:
