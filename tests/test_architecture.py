@@ -97,6 +97,7 @@ def test_no_method_is_known_by_name_outside_its_room():
 def test_what_an_exported_model_carries_needs_none_of_us():
     names = ("export/run.py", "export/artifact.py", "runtime/checksums.py", "runtime/regular.py")
     names = (*names, "runtime/cells.py", "data/photo.py", "data/pictures.py")
+    names = (*names, "inference/regions.py")
     carried = {f"diffad_jax.{name.removesuffix('.py').replace('/', '.')}" for name in names}
     for name in names:
         used = {n for n in imports(PACKAGE / name) if n.startswith("diffad_jax")}

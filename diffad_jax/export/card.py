@@ -129,8 +129,9 @@ def _versions(packages: tuple[str, ...]) -> dict[str, str]:
 
 _HOW_TO_RUN = """    python run.py PHOTO_OR_FOLDER ...
 
-`run.py` prints a score and a verdict for each photo, and is meant to be read. Pillow reads image
-files; pixels in `.npy` files need none.
+`run.py` prints a score and a verdict for each photo, and is meant to be read. `--output=FOLDER`
+writes them to tables instead, with overlays and with the regions above the pixel threshold. Pillow
+reads image files; pixels in `.npy` files need none.
 """
 
 

@@ -14,6 +14,7 @@ from diffad_jax.export.errors import ExportError
 from diffad_jax.export.exported import ExportedDetector
 from diffad_jax.export.graph import Model, weights_by_name
 from diffad_jax.export.registry import FORMATS
+from diffad_jax.inference import regions
 from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.computing import compute_dtype
@@ -122,7 +123,7 @@ def computing_in(config: ml_collections.ConfigDict, dtype: str) -> ml_collection
 
 def _carry(folder: Path, load: Callable) -> None:
     """Writes ``run.py``, which ends in the format's ``load``, and what it imports."""
-    for module in (run, artifact, cells, checksums, photo, pictures, regular):
+    for module in (run, artifact, cells, checksums, photo, pictures, regions, regular):
         text = Path(module.__file__).read_text(encoding="utf-8")
         # There they lie side by side.
         text = re.sub(r"^( *)from diffad_jax\.\w+ import", r"\1import", text, flags=re.MULTILINE)

@@ -3,12 +3,16 @@
     python run.py PHOTO_OR_FOLDER ...
 
 A line for each photo: its file, its score, and whether the score is above the model's threshold.
+With --output the folder gets the same as predictions.csv, an overlay of each photo, and
+predictions.jsonl, which lists the regions above the pixel threshold: box, area, peak.
 Files of [height, width, 3] uint8 RGB pixels (.npy) are taken as well, and need no Pillow.
 """
 
 import argparse
 import contextlib
 import csv
+import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -21,9 +25,10 @@ except ImportError as missing:
     sys.exit(f"error: {missing}: see README.md beside this file")
 
 from diffad_jax.export import artifact
+from diffad_jax.inference import regions
 from diffad_jax.runtime import cells, regular
 
-_TABLE = "predictions.csv"
+_TABLE, _LINES = "predictions.csv", "predictions.jsonl"
 _VERDICTS = {True: "anomalous", False: "normal", None: "no threshold"}
 
 
@@ -36,6 +41,7 @@ class Scored(NamedTuple):
     score: float = float("nan")
     is_anomalous: bool | None = None  # None: the model has no threshold
     anomaly_map: np.ndarray | None = None  # [height, width] float32
+    photo: np.ndarray | None = None  # [h, w, 3] uint8, as large as the file holds it
 
 
 def find(places: Iterable[Path]) -> list[tuple[Path, Path]]:
@@ -64,14 +70,14 @@ def score(detect: artifact.Detect, card: dict, files: Iterable[tuple[Path, Path]
     rules, threshold = card["preprocessing"], card["threshold"]
     for file, shown in files:
         try:
-            pixels = _pixels(file, rules)
+            photo, pixels = _pixels(file, rules)
         except (OSError, ValueError) as error:  # a BadImage is one
             yield Scored(file, shown, str(error))
             continue
         found = detect(pixels[None], seed)
         value = float(found["score"][0])
         anomalous = value > threshold["value"] if threshold else None
-        yield Scored(file, shown, "", value, anomalous, found["anomaly_map"][0])
+        yield Scored(file, shown, "", value, anomalous, found["anomaly_map"][0], photo)
 
 
 def main(folder: Path, load: Callable[[Path, dict], artifact.Detect]) -> None:
@@ -93,34 +99,61 @@ def main(folder: Path, load: Callable[[Path, dict], artifact.Detect]) -> None:
         seed = artifact.seed(card, arguments.seed)
         found = score(detect, card, files, seed)
         counts = _write(found, card, arguments.output, arguments.overwrite)
+        limit = f"; threshold {card['threshold']['value']:.6g}" if card["threshold"] else ""
+        print(", ".join(f"{n} {name}" for name, n in counts.items()) + limit, file=sys.stderr)
+    except BrokenPipeError:  # such as | head, which has seen enough
+        nowhere = os.open(os.devnull, os.O_WRONLY)  # Python's own flush at the exit would fail too
+        os.dup2(nowhere, sys.stdout.fileno())
+        sys.exit(0)
     except ImportError as error:  # Pillow
         sys.exit(f"error: {error}: pip install {' '.join(card['runtime'])}")
     except (artifact.ArtifactError, OSError) as error:
         sys.exit(f"error: {error}")
-    limit = f"; threshold {card['threshold']['value']:.6g}" if card["threshold"] else ""
-    print(", ".join(f"{n} {name}" for name, n in counts.items()) + limit, file=sys.stderr)
     sys.exit(1 if counts.get("unreadable") else 0)
 
 
 def _write(
     results: Iterable[Scored], card: dict, output: Path | None, overwrite: bool
 ) -> dict[str, int]:
-    """Writes the table and the overlays; gives the number of photos of each verdict."""
+    """Writes the tables and the overlays; gives the number of photos of each verdict."""
     counts: dict[str, int] = {}
-    with _open_table(output, overwrite) as file:
-        rows = csv.writer(file, lineterminator="\n")
+    with contextlib.ExitStack() as stack:
+        table = stack.enter_context(_open_table(output, overwrite))
+        lines = output and stack.enter_context(_begin(output / _LINES, overwrite))
+        rows = csv.writer(table, lineterminator="\n")
         rows.writerow(["file", "score", "is_anomalous", "verdict"])
         for found in results:
             verdict = "unreadable" if found.error else _VERDICTS[found.is_anomalous]
             counts[verdict] = counts.get(verdict, 0) + 1
-            if found.error:
-                rows.writerow(cells.plain([found.file, "", "", f"{verdict}: {found.error}"]))
+            rows.writerow(cells.plain(_row(found, verdict)))
+            if output is None:
                 continue
-            flag = "" if found.is_anomalous is None else int(found.is_anomalous)
-            rows.writerow(cells.plain([found.file, f"{found.score:.6f}", flag, verdict]))
-            if output is not None and found.file.suffix != ".npy":
+            lines.write(json.dumps(_in_full(found, card)) + "\n")
+            if not found.error and found.file.suffix != ".npy":
                 _write_overlay(_overlay(output, found.shown), found, card)
     return counts
+
+
+def _row(found: Scored, verdict: str) -> list[object]:
+    if found.error:
+        return [found.file, "", "", f"{verdict}: {found.error}"]
+    flag = "" if found.is_anomalous is None else int(found.is_anomalous)
+    return [found.file, f"{found.score:.6f}", flag, verdict]
+
+
+def _in_full(found: Scored, card: dict) -> dict[str, object]:
+    """A line of predictions.jsonl, in pixels of the photo."""
+    if found.error:
+        return {"file": str(found.file), "score": None, "is_anomalous": None, "error": found.error}
+    height, width = found.photo.shape[:2]
+    pixel_threshold = _value(card["pixel_threshold"])
+    listed = regions.find(found.anomaly_map, pixel_threshold, (width, height))
+    return {
+        "file": str(found.file), "score": found.score, "is_anomalous": found.is_anomalous,
+        "threshold": _value(card["threshold"]), "pixel_threshold": pixel_threshold, "error": None,
+        "width": width, "height": height, "num_regions": len(listed),
+        "regions": [region._asdict() for region in listed[: regions.MOST_LISTED]],
+    }  # fmt: skip
 
 
 def _check_output(output: Path, files: Iterable[tuple[Path, Path]], overwrite: bool) -> None:
@@ -130,7 +163,7 @@ def _check_output(output: Path, files: Iterable[tuple[Path, Path]], overwrite: b
         raise artifact.ArtifactError(
             f"{twice[0]} would be of two photos: name the folder above theirs"
         )
-    there = [path for path in (output / _TABLE, *planned) if path.exists()]
+    there = [path for path in (output / _TABLE, output / _LINES, *planned) if path.exists()]
     if there and not overwrite:
         raise artifact.ArtifactError(
             f"{there[0]} is there already: choose another --output, or replace it with --overwrite"
@@ -142,20 +175,24 @@ def _overlay(output: Path, shown: Path) -> Path:
 
 
 def _open_table(output: Path | None, overwrite: bool) -> contextlib.AbstractContextManager[TextIO]:
-    """Raises ArtifactError where another call has begun one since the check."""
     if output is None:
         if hasattr(sys.stdout, "reconfigure"):  # a name may hold what the stream cannot show
-            sys.stdout.reconfigure(errors="backslashreplace")
+            sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
         return contextlib.nullcontext(sys.stdout)
     output.mkdir(parents=True, exist_ok=True)
+    return _begin(output / _TABLE, overwrite)
+
+
+def _begin(path: Path, overwrite: bool) -> TextIO:
+    """Raises ArtifactError where another call has begun the file since the check."""
     if overwrite:  # a new file: whoever still writes the old one does not meet it
-        (output / _TABLE).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     try:
         # File names may hold bytes that are no UTF-8: they pass through as they are.
-        return (output / _TABLE).open("x", encoding="utf-8", errors="surrogateescape", newline="")
+        return path.open("x", encoding="utf-8", errors="surrogateescape", newline="")
     except FileExistsError:
         raise artifact.ArtifactError(
-            f"{output / _TABLE} has been begun by another call: choose another --output"
+            f"{path} has been begun by another call: choose another --output"
         ) from None
 
 
@@ -164,11 +201,10 @@ def _write_overlay(path: Path, found: Scored, card: dict) -> None:
 
     from diffad_jax.data import pictures
 
-    original = _decoded(found.file, card["preprocessing"])
     scale = pictures.Scale(
         card["colours"]["low"], card["colours"]["high"], _value(card["pixel_threshold"])
     )
-    drawn = pictures.overlay(original, found.anomaly_map, scale)
+    drawn = pictures.overlay(found.photo, found.anomaly_map, scale)
     text = pictures.verdict(found.score, _value(card["threshold"]))
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pictures.legend(drawn, text, scale)).save(path)
@@ -198,15 +234,16 @@ def _photos(folder: Path) -> list[Path]:
     return files
 
 
-def _pixels(file: Path, rules: dict) -> np.ndarray:
-    """[height, width, 3] uint8."""
+def _pixels(file: Path, rules: dict) -> tuple[np.ndarray, np.ndarray]:
+    """The photo, [h, w, 3] uint8, and the same at the model's size."""
     height, width = rules["size"]
     if file.suffix != ".npy":
         from diffad_jax.data import photo
 
-        return photo.resized(_decoded(file, rules), (height, width), rules["resize"])
+        decoded = _decoded(file, rules)
+        return decoded, photo.resized(decoded, (height, width), rules["resize"])
     with regular.open_regular(file, height * width * 3 + 2**16) as opened:
         pixels = np.load(opened, allow_pickle=False)
     if pixels.dtype != np.uint8 or pixels.shape != (height, width, 3):
         raise ValueError(f"holds {pixels.dtype} {pixels.shape}, not uint8 [{height}, {width}, 3]")
-    return pixels
+    return pixels, pixels

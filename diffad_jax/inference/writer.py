@@ -24,7 +24,6 @@ _LINES, _TABLE = "predictions.jsonl", "predictions.csv"
 PICTURES = ("overlay", "heat_map", "reconstruction", "mask")
 _MOST_BYTES, _MOST_LINE = 2**36, 2**20  # of the JSONL, which is read line by line
 _THUMBNAILS, _THUMBNAIL = "thumbnails", 240  # their folder, and pixels of their longer side
-_MOST_REGIONS = 100  # of a photo in the table: noise has no end of them
 Row = dict[str, Any]
 
 
@@ -290,7 +289,7 @@ def to_row(
         "windows": result.num_windows,
         "pictures_reduced": result.reduction,
         "num_regions": len(found_regions),
-        "regions": [region._asdict() for region in found_regions[:_MOST_REGIONS]],
+        "regions": [region._asdict() for region in found_regions[: regions.MOST_LISTED]],
     }
 
 

@@ -22,7 +22,6 @@ from diffad_jax.serve.limits import Gate, Limits, Upload
 from diffad_jax.serve.model import Model
 
 PICTURES = ("photo", "overlay", "heat_map", "reconstruction")
-_MOST_REGIONS = 100  # of a photo: noise has no end of them
 _SIDE = 512  # pixels: the longer side of pictures
 Answer = dict[str, Any]
 
@@ -104,7 +103,7 @@ class Service:
             "is_anomalous": anomalous,
             "threshold": threshold,
             "num_regions": len(found),
-            "regions": [region._asdict() for region in found[:_MOST_REGIONS]],
+            "regions": [region._asdict() for region in found[: regions.MOST_LISTED]],
             **({"pictures": drawn} if wanted else {}),
         }
 

@@ -1,6 +1,7 @@
 """``run.py`` of an exported folder: its table, and what it does not replace."""
 
 import csv
+import json
 import os
 import sys
 from pathlib import Path
@@ -28,9 +29,10 @@ def photo(path: Path) -> None:
     Image.new("RGB", (16, 16)).save(path, "PNG")
 
 
-def call(monkeypatch, *arguments) -> object:
+def call(monkeypatch, *arguments, anomaly_map=None) -> object:
     """The command; gives its exit status."""
-    found = {"score": np.array([0.7]), "anomaly_map": np.zeros((1, 16, 16), np.float32)}
+    maps = np.zeros((1, 16, 16), np.float32) if anomaly_map is None else anomaly_map[None]
+    found = {"score": np.array([0.7]), "anomaly_map": maps}
     monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
         run.main(Path("model"), lambda *_: lambda pixels, seed: found)
@@ -64,7 +66,8 @@ def test_nothing_is_replaced_unasked(place, monkeypatch):
     there = str(call(monkeypatch, "b.png", "--output=out"))
     assert "out/predictions.csv is there already" in there and "--overwrite" in there
     assert Path("out/predictions.csv").read_bytes() == table
-    Path("out/predictions.csv").unlink()
+    for name in ("csv", "jsonl"):
+        Path(f"out/predictions.{name}").unlink()
     assert "out/a.png.overlay.png is there already" in call(monkeypatch, "a.png", "--output=out")
     assert call(monkeypatch, "a.png", "b.png", "--output=out", "--overwrite") == 0
     assert len(Path("out/predictions.csv").read_text().splitlines()) == 3
@@ -98,3 +101,36 @@ def test_two_photos_have_two_overlays(place, monkeypatch):
     assert "out/a.png.overlay.png would be of two photos" in said
     assert not Path("out").exists()
     assert call(monkeypatch, "one", "two") == 0
+
+
+def test_regions_are_in_pixels_of_the_photo(place, monkeypatch):
+    Image.new("RGB", (32, 64)).save("a.png")
+    Path("b.png").write_bytes(b"")
+    anomaly_map = np.zeros((16, 16), np.float32)
+    anomaly_map[2:4, 3:7] = 0.75
+    anomaly_map[3, 5] = 0.875
+    anomaly_map[10, 10] = 0.625
+    call(monkeypatch, "a.png", "b.png", "--output=out", anomaly_map=anomaly_map)
+    photo, unreadable = map(json.loads, Path("out/predictions.jsonl").read_text().splitlines())
+    assert (photo["file"], photo["score"], photo["is_anomalous"]) == ("a.png", 0.7, True)
+    assert (photo["pixel_threshold"], photo["width"], photo["height"]) == (0.6, 32, 64)
+    assert photo["num_regions"] == 2 and photo["error"] is None
+    assert photo["regions"] == [
+        {"box": [6, 8, 8, 8], "area": 64, "peak": 0.875, "peak_at": [11, 14]},
+        {"box": [20, 40, 2, 4], "area": 8, "peak": 0.625, "peak_at": [21, 42]},
+    ]
+    assert unreadable["score"] is None and "b.png" in unreadable["error"] + unreadable["file"]
+    Path("out/predictions.csv").unlink()
+    assert "out/predictions.jsonl is there already" in call(monkeypatch, "a.png", "--output=out")
+
+
+def test_a_reader_that_has_seen_enough_ends_it(place, monkeypatch, capfd):
+    for name in ("a.png", "b.png"):
+        photo(Path(name))
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert call(monkeypatch, "a.png", "b.png") == 0
+        stream.write("what Python flushes at the exit")
+    assert capfd.readouterr().err == ""
