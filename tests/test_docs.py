@@ -16,7 +16,7 @@ PAGES = sorted(
 )
 PROSE = [
     ROOT / "README.md",
-    *(p for p in PAGES if p.parent.name == "docs" and p.name != "recipe.md"),
+    *(p for p in PAGES if p.parent.name == "docs"),
 ]
 
 
