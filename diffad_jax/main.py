@@ -1,71 +1,29 @@
-"""Flags only: ``python -m diffad_jax.main --config=configs/mvtec.py:bottle --workdir=runs/a``."""
+"""The command: ``python -m diffad_jax.main --config=configs/mvtec.py:bottle --workdir=runs/a``."""
 
+import os
 import signal
-import sys
+import threading
 from collections.abc import Sequence
+from types import FrameType
 
-from absl import flags, logging
-
-from diffad_jax.commands import command_line
-from diffad_jax.commands.modes import MODES
-from diffad_jax.errors import UserError, quieten_storage
-from diffad_jax.methods.registry import check_config
-from diffad_jax.runtime import console, machine, processes
-from diffad_jax.runtime.compilation import keep_compiled
-from diffad_jax.runtime.signals import Stopped
-
-_EXTRAS = {  # what pip installs them with, by the package that is missing
-    "tensorflow": "data",
-    "tensorflow_datasets": "data",
-    "flatbuffers": "export",
-    "onnx": "export",
-    "onnxruntime": "export",
-    "tensorboardX": "tensorboard",
-    **dict.fromkeys(("prometheus_client", "starlette", "uvicorn"), "serve"),
-}
+from diffad_jax.runtime import console
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the mode that the command line asks for."""
-    # Orbax reports every file at level INFO.
-    logging.set_verbosity(logging.WARNING)
-    logging.use_absl_handler()
-    logging.get_absl_handler().setFormatter(None)  # a warning is its sentence, without a prefix
-    quieten_storage()
-    try:
-        config, mode = command_line.parse(sys.argv if argv is None else argv)
-    except (UserError, flags.Error) as error:
-        console.note(f"error: {error}")
-        sys.exit(1)
-    keep_compiled()
-    processes.start()
-    with processes.exit_together_on_failure():
-        try:
-            check_config(config)
-            MODES[mode](config, mode)
-        except UserError as error:
-            _end(str(error), error.exit_status)
-        except Stopped:
-            for number in (signal.SIGINT, signal.SIGTERM):  # it is on its way out
-                signal.signal(number, signal.SIG_IGN)
-            raise
-        except ModuleNotFoundError as error:
-            if error.name not in _EXTRAS:
-                raise
-            _end(
-                f"--mode={mode} needs {error.name}, which is not installed: "
-                f"pip install 'diffad_jax[{_EXTRAS[error.name]}]'"
-            )
-        except (OSError, RuntimeError, ValueError, AssertionError) as error:
-            said = machine.describe(error, flags.FLAGS.output or flags.FLAGS.workdir)
-            if said is None:
-                raise
-            _end(said)
+    listens = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, _end) if listens else None
+    from diffad_jax.commands import program  # JAX comes with it, which takes seconds
+
+    if listens:
+        signal.signal(signal.SIGINT, before)
+    program.run(argv)
 
 
-def _end(message: str, status: int = 1) -> None:
-    console.note(f"error: {message}")
-    processes.end(status)
+def _end(number: int, frame: FrameType | None) -> None:
+    """Nothing has begun: it ends at once, since an import may take an exception for its own."""
+    console.note("stopped")
+    os._exit(128 + number)
 
 
 if __name__ == "__main__":
