@@ -25,10 +25,12 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # else the one cache of all workers
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE.name)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
+import fsspec
 import jax
 import ml_collections
 import numpy as np
 import pytest
+from etils.epath import backend
 from PIL import Image
 
 from configs import mvtec_small
@@ -37,6 +39,7 @@ from diffad_jax.convert import torch_file
 from diffad_jax.convert.backbone import torch_names
 from diffad_jax.models.resnet import resnet18
 from diffad_jax.types import Prediction
+from tests.bucket import Bucket
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -281,3 +284,18 @@ def compilations() -> Iterator[list[str]]:
     jax.monitoring.register_event_duration_secs_listener(note)
     yield found
     jax.monitoring.unregister_event_duration_listener(note)
+
+
+@pytest.fixture
+def bucket(photos):
+    """gs://bucket/photos with the content of ``photos``."""
+    for name in ("gcs", "gs"):
+        fsspec.register_implementation(name, Bucket, clobber=True)
+    backend.fsspec_backend._get_filesystem.cache_clear()
+    storage = Bucket(finalize_on_close=True)
+    for file in Path(photos).rglob("*.png"):
+        storage.pipe(f"gs://bucket/photos/{file.relative_to(photos)}", file.read_bytes())
+    yield storage
+    storage.store.clear()
+    storage.pseudo_dirs[:] = [""]
+    backend.fsspec_backend._get_filesystem.cache_clear()

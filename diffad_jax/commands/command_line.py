@@ -12,12 +12,13 @@ from absl import flags
 from ml_collections import config_flags
 
 import diffad_jax
-from diffad_jax.commands.modes import MODES
+from diffad_jax.commands.modes import MODES, bring_here
 from diffad_jax.config import recipes, stored
 from diffad_jax.errors import ConfigError
 from diffad_jax.export import artifact
 from diffad_jax.methods.registry import get_method, sections
 from diffad_jax.runtime import console
+from diffad_jax.runtime.mirror import Mirrors
 
 _MODE = flags.DEFINE_enum("mode", "train", list(MODES), "what to do, see above")
 _HELP = """diffad: finds defects on photos of surfaces.
@@ -40,13 +41,17 @@ The fields of --config={name}, with their values (other recipes: --help --config
 {fields}"""
 
 
-def parse(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, str]:
+def parse(
+    argv: Sequence[str], mirrors: Mirrors | None = None
+) -> tuple[ml_collections.ConfigDict, str]:
     """The config and the mode that a command line asks for; sets absl's flags.
 
-    Prints and ends the program for --help and --version.
+    Prints and ends the program for --help and --version. Where a work directory or an output is in
+    object storage, ``mirrors`` gets it, and the flag becomes the local copy.
 
     Raises:
       ConfigError: the config is nowhere, or a field does not exist.
+      MirrorError: the storage cannot be reached, or refuses.
       flags.Error: a flag does not exist, or cannot have its value.
     """
     argv = flags.FLAGS.read_flags_from_files(list(argv), force_gnu=False)
@@ -62,6 +67,8 @@ def parse(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, str]:
     left = flags.FLAGS(rest)
     if len(left) > 1:
         raise ConfigError(f"unknown argument {left[1]!r}; every option begins with --")
+    if mirrors is not None:
+        bring_here(mirrors, _MODE.value)
     names = _names(values.pop("config.categories", ""))
     if name := values.pop("config", ""):
         config = recipes.load(name, method)

@@ -22,7 +22,7 @@ from diffad_jax.errors import ConfigError
 from diffad_jax.export import artifact, exporter
 from diffad_jax.inference import shards
 from diffad_jax.methods.registry import get_method, sections
-from diffad_jax.runtime import console, storage
+from diffad_jax.runtime import console, mirror, storage
 from diffad_jax.training.profiling import parse_steps
 
 
@@ -95,11 +95,7 @@ def _define_path(name: str, text: str) -> flags.FlagHolder[Path]:
 
 def _path(text: str) -> Path:
     if storage.is_remote(text):
-        scheme = text.partition("://")[0]
-        raise ValueError(
-            f"it must be a folder of this machine, where files are locked and renamed: mount the "
-            f"bucket (gcsfuse, mount-s3), or copy the results to {scheme}://… afterwards"
-        )
+        raise ValueError("it must be a folder of this machine: copy what the bucket holds")
     path = os.path.expanduser(text)
     if path.startswith("~"):
         raise ValueError("no home folder is known for it: name the whole path")
@@ -110,16 +106,19 @@ def _source(text: str) -> Path | str:
     return text if storage.is_remote(text) else _path(text)
 
 
-def _workdir(text: str) -> Path:
+def _workdir(text: str) -> Path | str:
     try:
         text.encode()
     except UnicodeEncodeError:
         raise ValueError("it is no UTF-8, which checkpoints need: choose another name") from None
-    return _path(text)
+    return _source(text)
 
 
 _WORKDIR = flags.DEFINE(
-    _Parser(_workdir), "workdir", None, "Checkpoints, metrics and pictures go here."
+    _Parser(_workdir),
+    "workdir",
+    None,
+    "Checkpoints, metrics and pictures go here: a folder, also in gs:// or s3://.",
 )
 _INPUT = flags.DEFINE(
     _Parser(_source),
@@ -129,7 +128,9 @@ _INPUT = flags.DEFINE(
     "a file.",
 )
 _SECOND_INPUT = _define_path("second_input", "import: the other one of DRAEM's two files.")
-_OUTPUT = _define_path("output", "record: a file; else a folder.")
+_OUTPUT = flags.DEFINE(
+    _Parser(_source), "output", None, "record: a file; else a folder; also in gs:// or s3://."
+)
 _NUM = flags.DEFINE_integer("num_examples", 1000, "record: how many.", lower_bound=1)
 _RUNS = flags.DEFINE_integer("num_runs", 50, "benchmark: timed calls.", lower_bound=1)
 _FORMAT = flags.DEFINE_enum("format", None, exporter.NAMES, "export: as what.")
@@ -225,6 +226,23 @@ MODES = {
         "to run elsewhere",
     ),
 }
+
+
+def bring_here(mirrors: mirror.Mirrors, mode: str) -> None:
+    """Puts local copies in the place of the flags' folders in object storage.
+
+    Raises:
+      ConfigError: the mode has no use for a copy.
+      mirror.MirrorError: the storage cannot be reached, or refuses.
+    """
+    for flag in (_WORKDIR, _OUTPUT):
+        if storage.is_remote(str(flag.value)):
+            if mode == "serve":
+                raise ConfigError(
+                    f"--{flag.name}={flag.value}: --mode=serve keeps corrections as they come, in "
+                    "a folder of this machine: copy it"
+                )
+            flags.FLAGS[flag.name].value = mirrors.local_copy(flag.value)
 
 
 def _given(flag: flags.FlagHolder, mode: str) -> Any:

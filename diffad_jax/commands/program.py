@@ -12,6 +12,7 @@ from diffad_jax.errors import UserError, quieten_storage
 from diffad_jax.methods.registry import check_config
 from diffad_jax.runtime import console, machine, processes
 from diffad_jax.runtime.compilation import keep_compiled
+from diffad_jax.runtime.mirror import Mirrors
 from diffad_jax.runtime.signals import ENDED, INTERRUPTED, Interruptible, Stopped
 
 _EXTRAS = {  # what pip installs them with, by the package that is missing
@@ -41,9 +42,11 @@ def _run(argv: Sequence[str]) -> None:
     logging.use_absl_handler()
     logging.get_absl_handler().setFormatter(None)  # a warning is its sentence, without a prefix
     quieten_storage()
+    mirrors = Mirrors()
     try:
-        config, mode = command_line.parse(argv)
+        config, mode = command_line.parse(argv, mirrors)
     except (UserError, flags.Error) as error:
+        mirrors.forget()
         console.note(f"error: {error}")
         sys.exit(1)
     keep_compiled()
@@ -51,7 +54,8 @@ def _run(argv: Sequence[str]) -> None:
     with processes.exit_together_on_failure():
         try:
             check_config(config)
-            MODES[mode](config, mode)
+            with mirrors.kept():
+                MODES[mode](config, mode)
         except UserError as error:
             _end(str(error), error.exit_status)
         except Stopped:

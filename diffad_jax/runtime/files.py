@@ -17,6 +17,7 @@ from diffad_jax.runtime import regular
 
 logger = logging.getLogger(__name__)
 _TEMPORARY = re.compile(r"\..*\.(.*)-([0-9]{1,9})-[0-9a-f]{8}\.tmp")
+HALF_CHECKPOINT = ".orbax-checkpoint-tmp"  # follows the step in the name of one being written
 _LONG_AGO = 24 * 3600  # seconds
 
 
@@ -67,6 +68,11 @@ def remove_leftovers(folder: Path, *, below: bool = False) -> None:
                 )
         if not below:
             return
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder is one that ``whole`` writes to."""
+    return bool(_TEMPORARY.fullmatch(name))
 
 
 def _is_left(path: Path, machine: str, process: str) -> bool:

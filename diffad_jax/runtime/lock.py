@@ -20,7 +20,7 @@ from diffad_jax.errors import UserError
 from diffad_jax.runtime import console, files, regular
 
 logger = logging.getLogger(__name__)
-_NAME = ".lock"  # stays when its holder has ended: to delete it would let two hold it at once
+NAME = ".lock"  # stays when its holder has ended: to delete it would let two hold it at once
 _MOST_TEXT = 2**10  # bytes
 _PAUSE = 0.2  # seconds between two looks at whether it is free
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -48,7 +48,7 @@ def hold(folder: Path, *, waits: bool = False) -> Iterator[None]:
       OSError: no lock can be there.
     """
     files.make_folder(folder)
-    path = folder / _NAME
+    path = folder / NAME
     with contextlib.ExitStack() as stack:
         holder = ""
         if jax.process_index() == 0:
@@ -78,7 +78,7 @@ def wait(folder: Path) -> Iterator[None]:
       OSError: no lock can be there.
     """
     files.make_folder(folder)
-    path = folder / _NAME
+    path = folder / NAME
     with _opened(path) as file:
         _wait_for(file.fileno(), path)
         try:

@@ -34,7 +34,6 @@ EARLIER = "earlier"  # folder of the stages whose weights training begins from, 
 _ITEMS = ("state", "weights", "fingerprint", "plan", "held_out")
 _ALWAYS = {"weights", "fingerprint", "plan"}
 _CHECKSUMS = "checksums.json"
-_HALF = ".orbax-checkpoint-tmp"  # follows the step in the name of what is being written
 _BEST = "best by"  # the metric that checkpoints are compared by
 
 
@@ -80,7 +79,7 @@ class Checkpoints:
         self.directory = directory.absolute()
         if writes and jax.process_index() == 0:
             files.make_folder(self.directory)
-            for half in self.directory.glob(f"*{_HALF}*"):
+            for half in self.directory.glob(f"*{files.HALF_CHECKPOINT}*"):
                 shutil.rmtree(half)
         self._saving = 0  # the step that is being written
         self._scores: dict[int, float] = {}
@@ -241,7 +240,7 @@ class Checkpoints:
 
     def _write_checksums(self) -> None:
         """Orbax calls it in the background, in process 0, before it renames the folder."""
-        (folder,) = self.directory.glob(f"{self._saving}{_HALF}*")
+        (folder,) = self.directory.glob(f"{self._saving}{files.HALF_CHECKPOINT}*")
         sums = checksums.of_folder(folder)
         # What Orbax still changes there, and does not need: when it was committed.
         sums.pop("_CHECKPOINT_METADATA", None)

@@ -51,14 +51,15 @@ class Server:
                 if not probe.connect_ex(("127.0.0.1", self._port)):
                     break
             time.sleep(0.1)
-        storage = s3fs.S3FileSystem(
+        self.storage = s3fs.S3FileSystem(
             key="test",
             secret="test",
             endpoint_url=self.environment["FSSPEC_S3_ENDPOINT_URL"],
             skip_instance_cache=True,
         )
-        storage.mkdir("photos")
-        storage.put(f"{self._photos}/", "photos/", recursive=True)
+        self.storage.mkdir("photos")
+        self.storage.mkdir("runs")
+        self.storage.put(f"{self._photos}/", "photos/", recursive=True)
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
@@ -70,6 +71,26 @@ def server(photos):
     found = Server(photos)
     yield found
     found.kill()
+
+
+def test_a_work_directory_and_an_output_in_the_bucket(server, photos, weights_file, tmp_path):
+    """The same table as of folders; a second training finds the first one's weights."""
+    flags = [f"--config.{k}={v}".replace(" ", "") for k, v in SETTINGS.items()]
+    flags += ["--config=configs/padim.py:tiles", f"--config.backbone.weights={weights_file}"]
+    flags += ["--config.data.root=s3://photos"]
+    for workdir, output in ((tmp_path / "a", tmp_path / "b"), ("s3://runs/a", "s3://runs/b")):
+        for arguments in (
+            (*flags, f"--workdir={workdir}"),
+            (*flags, f"--workdir={workdir}"),
+            ("--mode=predict", f"--workdir={workdir}", "--input=s3://photos/tiles/test",
+             f"--output={output}"),
+        ):  # fmt: skip
+            done = run(server, *arguments)
+            assert done.returncode == 0, done.stderr
+        assert (done.stderr.count("files fetched to") == 2) == isinstance(workdir, str)
+    here = (tmp_path / "b" / "predictions.csv").read_bytes()
+    assert server.storage.cat("runs/b/predictions.csv") == here and here.count(b"\n") == 7
+    assert server.storage.exists("runs/a/tiles/report.html")
 
 
 def run(server, *arguments) -> subprocess.CompletedProcess:
