@@ -2,9 +2,7 @@
 
 import io
 import json
-import os
 import re
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +12,9 @@ from PIL import Image
 from diffad_jax.commands.predict import UnreadableError
 from diffad_jax.data.layouts import DataError
 from diffad_jax.errors import ConfigError
-from diffad_jax.inference import batching, sources
+from diffad_jax.inference import batching
 from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.writer import PICTURES
-from diffad_jax.runtime import lock
-from diffad_jax.runtime.lock import LockedError
 
 
 def pixels(path):
@@ -75,140 +71,6 @@ def test_batches_have_one_size_and_the_order_is_that_of_the_files(line):
     assert line.detector.seen[-10:] == [20 * i for i in range(11) if i != 5]
     scored = [r["name"] for r in line.rows().values() if r["error"] is None]
     assert scored == [f"{i:02d}.png" for i in range(11) if i != 5]
-
-
-def test_called_again_it_scores_what_is_new_changed_or_failed(line, capsys):
-    for name in ("kept.png", "changed.png", "repaired.png", "lost_overlay.png"):
-        line.add(name)
-    (line.source / "repaired.png").write_bytes(b"")
-    with pytest.raises(UnreadableError) as caught:
-        line()
-    assert caught.value.exit_status == 3 and "repaired.png is an empty file" in str(caught.value)
-    before = line.rows()
-    assert before["repaired.png"]["score"] is None
-    assert line.table()[-1]["error"] or line.table()[2]["error"]
-    line.add("changed.png", 222)
-    line.add("repaired.png", 233)
-    line.add("new.png", 244)
-    (line.output / before["lost_overlay.png"]["overlay"]).unlink()
-    with pytest.raises(DataError, match="of photos that have changed since: changed.png. Choose"):
-        line()
-    assert line.rows() == before
-    line(overwrite=True)
-    assert sorted(line.detector.seen) == [100, 222, 233, 244]
-    rows = line.rows()
-    assert rows["kept.png"] == before["kept.png"] and len(rows) == len(line.table()) == 5
-    assert all(row["error"] is None for row in rows.values())
-    line()
-    assert not line.detector.seen and line.rows() == rows
-    assert "5 photos had been scored before" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("cut", [1, 30])
-def test_a_half_written_line_is_scored_again(line, capsys, cut):
-    line.add("a.png", 50)
-    line.add("b.png", 60)
-    line()
-    whole = line.rows()
-    path = line.output / "predictions.jsonl"
-    path.write_bytes(path.read_bytes()[:-cut])
-    (line.output / "predictions.csv").write_text("file,sco")
-    line()
-    assert line.detector.seen == [60] and line.rows() == whole
-    assert [row["score"] for row in line.table()] == [f"{50 / 255:.6f}", f"{60 / 255:.6f}"]
-    assert "a broken line is dropped" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        (
-            lambda line: setattr(line.detector, "weights_hash", "second"),
-            "weights: first there, second",
-        ),
-        (lambda line: line.config.evaluation.update(smoothing=5), "evaluation.smoothing: 3 there"),
-        (
-            lambda line: line.config.evaluation.update(smoothing_power=2.0),
-            "evaluation.smoothing_power: 6.0 there",
-        ),
-        (
-            lambda line: line.config.evaluation.update(false_alarm_rate=1.0),
-            "a.png. Choose another --output",
-        ),
-    ],
-)
-def test_rows_of_other_weights_or_settings_are_replaced_only_if_asked(line, change, reason):
-    line.add("a.png", 50)
-    line()
-    before = line.rows()
-    change(line)
-    with pytest.raises(DataError, match="holds results that would be replaced") as caught:
-        line()
-    assert reason in str(caught.value) and line.rows() == before
-    line.add("b.png", 60)
-    line(source=line.source / "b.png")
-    rows = line.rows()
-    assert rows["a.png"] == before["a.png"] and len(rows) == len(line.table()) == 2
-    kinds = {(r["detector"], r["threshold"]) for r in line.table()}
-    assert len(kinds) == 2  # each row says what it is of
-    line(overwrite=True)
-    assert line.detector.seen == [50] and len({r["detector"] for r in line.table()}) == 1
-    assert len({r["threshold"] for r in line.table()}) == 1
-
-
-def test_settings_that_are_lost_lose_no_rows(line):
-    line.add("a.png", 50)
-    line()
-    before = line.rows()
-    (line.output / "settings.json").write_text("{")
-    line()
-    assert line.rows() == before and not line.detector.seen
-    assert [*json.loads((line.output / "settings.json").read_text())] == [
-        before["a.png"]["detector"]
-    ]
-
-
-def test_results_of_another_input_stay(line, tmp_path):
-    for folder, brightness in (("monday", 250), ("tuesday", 40)):
-        line.source = tmp_path / folder
-        line.add("1.png", brightness)
-        line.add("deep/2.png", brightness)
-        line()
-        line()
-        assert not line.detector.seen
-    lines = (line.output / "predictions.jsonl").read_text().splitlines()
-    rows = {(Path(r["root"]).name, r["name"]): r for r in map(json.loads, lines)}
-    assert len(rows) == len(lines) == len(line.table()) == 4
-    shown = {key: pixels(line.output / row["overlay"])[:20, :24] for key, row in rows.items()}
-    assert rows["monday", "1.png"]["overlay"] == "1.png.overlay.png"
-    assert len({row["overlay"] for row in rows.values()}) == 4
-    assert shown["monday", "1.png"].mean() > 150 > 80 > shown["tuesday", "1.png"].mean()
-
-
-def test_more_pictures_of_the_same_photos_join_those_that_are_there(line):
-    line.add("a.png", 50)
-    line(save=["overlay"])
-    line(save=["heat_map"])
-    row = line.rows()["a.png"]
-    assert (line.output / row["overlay"]).exists() and (line.output / row["heat_map"]).exists()
-    assert len(line.table()) == 1 and line.table()[0]["overlay"] and line.table()[0]["heat_map"]
-
-
-def test_a_table_of_somebody_else_is_not_replaced(line):
-    line.add("a.png")
-    line.output.mkdir()
-    (line.output / "predictions.csv").write_text("mine\n")
-    with pytest.raises(DataError, match="is not of this program: choose another --output"):
-        line()
-    assert (line.output / "predictions.csv").read_text() == "mine\n"
-    line(overwrite=True)
-    assert len(line.table()) == 1
-
-
-def test_two_predictions_into_one_output_are_refused(line):
-    line.add("a.png")
-    with lock.hold(line.output), pytest.raises(LockedError, match="is writing here"):
-        line()
 
 
 @pytest.mark.parametrize("name", ["=1+2.png", "+a.png", "-a.png", "@a.png", "\ta.png", "a;=b.png"])
@@ -281,38 +143,6 @@ def test_photos_in_memory_do_not_grow_with_cores(line, monkeypatch):
     assert max(line.detector.batches) == 4
 
 
-def test_a_signal_ends_it_after_the_batch_and_the_next_call_goes_on(line, capsys):
-    for i in range(12):
-        line.add(f"{i:02d}.png", 20 * i)
-    line(save=(), source=line.source / "00.png")  # chooses the threshold
-    line.detector.after_batch = lambda: os.kill(os.getpid(), signal.SIGTERM)
-    with pytest.raises(SystemExit) as caught:
-        line()
-    assert caught.value.code == 75
-    assert len(line.rows()) == len(line.table()) == 4
-    assert "stopped after 4 of 12 photos" in capsys.readouterr().err
-    line.detector.after_batch = lambda: None
-    line()
-    assert line.detector.seen == [20 * i for i in range(4, 12)]
-    assert list(line.rows()) == [f"{i:02d}.png" for i in range(12)]
-
-
-def test_rows_of_finished_batches_are_there_when_the_program_dies(line):
-    for i in range(12):
-        line.add(f"{i:02d}.png", 20 * i)
-    line(source=line.source / "00.png")
-
-    def die_in_the_third():
-        if len(line.detector.batches) == 3:
-            raise RuntimeError("killed")
-
-    line.detector.after_batch = die_in_the_third
-    with pytest.raises(RuntimeError):
-        line()
-    # The second batch is predicted, and its pictures were on their way.
-    assert len(line.rows()) == len(line.table()) == 1 + 4
-
-
 def test_without_held_out_photos_there_is_no_verdict_and_no_mask(line, capsys):
     line.config.data.validation_share = 0.0
     line.add("a.png")
@@ -380,113 +210,6 @@ def test_a_held_out_photo_that_is_damaged_stops_unless_skipped(line, tmp_path):
     line.config.data.on_bad_image = "skip"
     with pytest.raises(ValueError, match="none of 12 normal photos could be read"):
         load_or_choose(line.config, line.workdir, "tiles", line.detector)
-
-
-def names(listing):
-    return [photo.name for photo in listing.photos]
-
-
-def test_a_folder_without_what_lies_in_the_output(line):
-    for name in ("b.png", "a/b.png", "out/a/b.png.overlay.png", ".hidden.png", "note.txt.png"):
-        line.add(name)
-    listing = sources.list_photos(line.source, line.source / "out")
-    assert names(listing) == ["a/b.png", "b.png", "note.txt.png"]
-    assert listing.root == str(line.source)
-    assert names(sources.list_photos(line.source / "a", line.source)) == ["b.png"]
-    with pytest.raises(DataError, match="holds the photos themselves"):
-        sources.list_photos(line.source, line.source)
-
-
-def test_globs(line, monkeypatch):
-    for name in ("x/1.png", "x/2.jpg", "y/deep/1.png", "y/1.JPG"):
-        line.add(name)
-    (line.source / "x" / "notes.txt").write_text("")
-    for pattern, found in {
-        "*/1.*": ["x/1.png", "y/1.JPG"],
-        "**/*": ["x/1.png", "x/2.jpg", "y/1.JPG", "y/deep/1.png"],
-        "x/[12].png": ["x/1.png"],
-    }.items():
-        listing = sources.list_photos(line.source / pattern, line.output)
-        root = Path(listing.root)
-        assert [str((root / n).relative_to(line.source)) for n in names(listing)] == found
-    assert names(sources.list_photos(line.source / "x/2.jpg", line.output)) == ["2.jpg"]
-    monkeypatch.chdir(line.source / "x")
-    assert names(sources.list_photos(Path("*.png"), line.output)) == ["1.png"]
-    with pytest.raises(DataError, match=r"no photo in .*none\*: --input must be a folder"):
-        sources.list_photos(line.source / "none*", line.output)
-
-
-def list_stdin(monkeypatch, text, output):
-    stdin = io.TextIOWrapper(io.BytesIO(text), encoding="utf-8")
-    monkeypatch.setattr("sys.stdin", stdin)
-    return sources.list_photos(Path("-"), output)
-
-
-def test_a_list_on_stdin(line, monkeypatch):
-    inside = [line.add(name) for name in ("a.png", "b/a.png")]
-    monkeypatch.chdir(line.source)
-    text = f"a.png\r\n\n  \nb/../b/a.png\n{inside[0]}\nmissing.png\nb\xff.png".encode("latin-1")
-    listing = list_stdin(monkeypatch, text, line.output)
-    assert listing.root == str(line.source)
-    assert names(listing) == ["a.png", "b/a.png", "missing.png", os.fsdecode(b"b\xff.png")]
-    assert listing.photos[0].num_bytes == inside[0].stat().st_size
-    assert listing.photos[2].num_bytes is None
-    monkeypatch.chdir(line.source / "b")
-    listing = list_stdin(monkeypatch, b"a.png\n../a.png\n", line.output)
-    assert listing.root == "/" and names(listing) == [str(p)[1:] for p in reversed(inside)]
-    with pytest.raises(DataError, match="one path a line"):
-        list_stdin(monkeypatch, b"\n", line.output)
-
-
-def test_what_a_list_may_hold(line, monkeypatch, capsys):
-    """Missing files, a folder, names that are no UTF-8 or too long for their pictures."""
-    line.add("good.png")
-    odd = os.fsencode(line.source) + b"/odd\xff.png"
-    with open(odd, "wb") as file:
-        file.write((line.source / "good.png").read_bytes())
-    long = line.add("l" * 245 + ".png").name
-    (line.source / "folder.png").mkdir()
-    monkeypatch.chdir(line.source)
-    listed = b"\n".join([b"good.png", odd, long.encode(), b"folder.png", b"missing.png"])
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(listed)))
-    with pytest.raises(UnreadableError, match="3 of 5 photos") as caught:
-        line(source=Path("-"))
-    assert "missing.png: No such file" in str(caught.value)
-    assert "cannot be written: [Errno 36]" in str(caught.value)
-    rows = line.rows()
-    assert (line.output / rows[os.fsdecode(b"odd\xff.png")]["overlay"]).exists()
-    assert b"odd\xff.png" in (line.output / "predictions.csv").read_bytes()
-
-
-def test_many_unreadable_files_are_counted_not_all_printed(line):
-    line.add("good.png")
-    for i in range(30):
-        line.add(f"{i}.png").write_bytes(b"")
-    with pytest.raises(UnreadableError, match="30 of 31 photos could not be read") as caught:
-        line()
-    assert len(str(caught.value).splitlines()) == 22 and "and 10 more" in str(caught.value)
-    assert sum(bool(row["error"]) for row in line.table()) == 30
-
-
-@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "I;16"])
-def test_any_kind_of_photo(line, mode):
-    line.source.mkdir()
-    line.config.data.bit_depth = 16
-    level = 204  # of the palette, too
-    if mode == "I;16":
-        image = Image.fromarray(np.full((10, 30), 257 * level, np.uint16))
-    else:
-        image = Image.fromarray(np.full((10, 30, 3), level, np.uint8)).convert(mode)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by a quarter
-    image.save(line.source / "a.tiff", exif=exif)
-    line(save=PICTURES)
-    row = line.rows()["a.tiff"]
-    assert (row["height"], row["width"]) == (30, 10)
-    assert row["score"] == pytest.approx(level / 255, abs=1e-6)
-    for kind in PICTURES:
-        height, width = pixels(line.output / row[kind]).shape[:2]
-        assert (height, width) == (30, 10) or (kind in ("overlay", "heat_map") and height > 30)
 
 
 def test_an_unknown_picture_is_named(line):
