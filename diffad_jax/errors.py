@@ -1,4 +1,4 @@
-"""What a user can put right; the program ends with the message instead of a traceback."""
+"""Errors that a user can put right: the program ends with the message, without a traceback."""
 
 import errno
 import logging
@@ -12,11 +12,11 @@ class UserError(ValueError):
 
 
 class ConfigError(UserError):
-    """A config field has an impossible value; the message names the field and what would do."""
+    """A config field has an impossible value; the message names the field and possible values."""
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether the system says so, or TensorStore, which tells it in its text alone."""
+    """Whether the disk is full: by the error's number, or by its text, as from TensorStore."""
     number = getattr(error, "errno", None)
     return number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
 
@@ -30,7 +30,7 @@ def is_refused(error: BaseException) -> bool:
 def quieten_storage() -> None:
     """Mutes the tracebacks that Orbax and TensorStore print where a disk is full, or refuses.
 
-    The error itself comes to the one who waits for the checkpoint.
+    Whoever waits for the checkpoint gets the error itself.
     """
     for source in ("absl", "asyncio"):
         logging.getLogger(source).addFilter(
@@ -45,6 +45,6 @@ def quieten_storage() -> None:
 
 
 def _unraisable(found: "sys.UnraisableHookArgs") -> None:
-    """TensorStore finds that Orbax has given up waiting."""
+    """Mutes TensorStore's error once Orbax has given up waiting; prints any other."""
     if str(found.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(found)

@@ -84,7 +84,7 @@ class Detector:
     def predict(self, photos: Iterable[Photo]) -> list[Prediction]: ...
 
     def predict(self, photos: Photo | Iterable[Photo]) -> Prediction | list[Prediction]:
-        """The prediction of a photo, or those of several: the same as of ``--mode=predict``.
+        """The prediction of one photo, or of several; ``--mode=predict`` gives the same.
 
         Args:
           photos: a file, [h, w, 3] or [h, w] uint8 pixels, a PIL image, or several of them.
@@ -186,14 +186,14 @@ def fit(
     Args:
       folder: ``photos/bottles``: good photos, directly or in ``train/good``; ``test/good``,
         ``test/DEFECT`` and ``ground_truth/DEFECT`` are evaluated on where they are.
-      method: of ``config.method``; its small recipe is taken.
+      method: a value of ``config.method``; its small recipe is used.
       workdir: gets the detector, its report and its metrics.
       **overrides: fields of the config, such as ``image_size=128``; those of a section as
         ``**{"evaluation.false_alarm_rate": 0.01}``.
 
     Raises:
       ConfigError: there is no such field, or it cannot have this value.
-      UserError: what else the photos, the config or the work directory have against it.
+      UserError: something else in the photos, the config or the work directory prevents it.
     """
     place = Path(os.path.abspath(os.path.expanduser(folder)))
     config = recipes.load("folder", method)
@@ -218,7 +218,7 @@ def _trained(workdir: Path, category: str) -> Detector:
     size = config.evaluation.batch_size
 
     def run(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        # One photo alone needs no filling; any other number has one program.
+        # One photo has a program of its own; all other numbers share one.
         predicted = found.predict_all(seen, size if len(seen) > 1 else 1)
         return predicted.score, predicted.anomaly_map, predicted.reconstruction
 

@@ -1,4 +1,4 @@
-"""How fast a trained detector is on this machine, and on what it spends its time."""
+"""How fast a trained detector is on this machine, and where its time goes."""
 
 import functools
 import json
@@ -30,10 +30,10 @@ def benchmark(
 ) -> None:
     """Times the detector of every category at one photo and at ``config.evaluation.batch_size``.
 
-    Prints a table for each and writes ``benchmark.json``; one of another config or of other weights
-    is kept, unless ``overwrite`` is given. Photos are noise: what they show does
-    not change the time. "Whole" is what a user waits for: from pixels in memory to a score and a
-    map in memory, reading no file. The parts are compiled apart, so their sum may differ from it;
+    Prints a table for each and writes ``benchmark.json``. An earlier file of another config or of
+    other weights is kept, unless ``overwrite`` is given. Photos are noise, because their content
+    does not change the time. "Whole" is what a user waits for, from pixels in memory to a score and
+    a map in memory; no file is read. The parts are compiled apart, so their sum may differ from it.
     "segment" includes the score.
 
     Raises:
@@ -63,7 +63,7 @@ def benchmark(
 
 
 def measure(trained: detector.Detector, batch_size: int, num_runs: int) -> dict[str, Any]:
-    """Milliseconds of a batch, whole and by part, in turns; and photos a second."""
+    """Milliseconds of a batch, whole and by part, measured in turns; and photos a second."""
     config, weights = trained.config, trained.weights
     size = height_width(config.image_size)
     rng = np.random.default_rng(config.seed)

@@ -1,4 +1,4 @@
-"""The command line: which config is meant, and what ``--help`` says."""
+"""The command line: the config that it names, and the text of ``--help``."""
 
 import ast
 import collections
@@ -50,7 +50,7 @@ def parse(
     object storage, ``mirrors`` gets it, and the flag becomes the local copy.
 
     Raises:
-      ConfigError: the config is nowhere, or a field does not exist.
+      ConfigError: the config cannot be found, or a field does not exist.
       MirrorError: the storage cannot be reached, or refuses.
       flags.Error: a flag does not exist, or cannot have its value.
     """
@@ -121,7 +121,7 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    """Of categories, from "a,b" or "('a', 'b')"."""
+    """Names of categories, from "a,b" or "('a', 'b')"."""
     if text.startswith("("):
         return tuple(map(str, ast.literal_eval(text)))
     return tuple(name for name in text.split(",") if name)

@@ -53,7 +53,7 @@ def evaluate(
     """Evaluates every category; prints one short table.
 
     Writes metrics.json, table.md and table.tex, and report.html and a contact sheet for each
-    category; comparison.html where other runs stand beside this one. Those of another config or of
+    category; comparison.html where other runs are compared. Earlier results of another config or of
     other weights are kept, see ``earlier``. Several processes share the scoring; one writes.
 
     Args:
@@ -61,9 +61,9 @@ def evaluate(
       workdir: holds the weights.
       compare: work directories of other runs, and "paper" for the published metrics.
       overwrite: keep no earlier results.
-      corrections_of: a work directory of --mode=serve. What its inspectors corrected takes the
-        place of the test photos, see ``_corrected``; results go to ``workdir / "corrected"``.
-      waits: for the end of another evaluation that writes there, as of another category.
+      corrections_of: a work directory of --mode=serve. Photos that its inspectors corrected replace
+        the test photos, see ``_corrected``; results go to ``workdir / "corrected"``.
+      waits: whether to wait for another evaluation that writes there, as of another category.
 
     Raises:
       UserError: another run has no metrics.json.
@@ -224,10 +224,10 @@ def measure(
     inception: Mapping[str, Any] | None,
     records: Sequence[layouts.Record] | None = None,
 ) -> tuple[test_photos.Results, metrics.CategoryMetrics]:
-    """What the detector makes of a category's test photos, and all metrics of it.
+    """The detector's results on a category's test photos, and all metrics of them.
 
-    Maps and pictures lie in ``workdir / category`` meanwhile; ``inception`` is as for
-    ``evaluate_category``. ``records`` take the place of the test photos.
+    Meanwhile maps and pictures lie in ``workdir / category``. ``inception`` is as for
+    ``evaluate_category``. ``records`` replace the test photos.
     """
     directory = workdir / category
     if records is None:
@@ -252,7 +252,7 @@ def _corrected(
 ) -> list[layouts.Record]:
     """Marked defects and accepted good photos that the detector does not know.
 
-    It knows those that it was trained on, that were held out, or that its calibration stands on.
+    It knows photos that it was trained on, that were held out, or that chose its thresholds.
     """
     photos = load_split(config, workdir / category, category)
     known = {*photos.train.values(), *photos.held_out.values()}
@@ -272,7 +272,7 @@ def _name_accepted(
     detector: Detector,
     records: Sequence[layouts.Record],
 ) -> None:
-    """Says of how many test photos the calibration knows the labels."""
+    """Notes how many test photos inspectors accepted, so that they chose the thresholds."""
     if detector.taken is None:
         return
     tested = {*split.of_records(config, records).values()}
@@ -324,7 +324,7 @@ def _fid(
     results: test_photos.Results,
     inception: Mapping[str, Any] | None,
 ) -> dict[str, Metric]:
-    """Of the reconstructions against the normal photos that training saw."""
+    """The FID of the reconstructions against the normal photos that training saw."""
     dimension = config.evaluation.fid_dimension
     if not get_method(config).reconstructs:
         return fid.no_fid(dimension, NO_RECONSTRUCTION)

@@ -37,14 +37,14 @@ _TILE_NOTE = (
 
 
 class UnreadableError(images.ImageError):
-    """Some files gave no score; all others did."""
+    """Some files could not be scored; all others were."""
 
     exit_status = 3
 
 
 @dataclasses.dataclass
 class _Seen:
-    """What a call scored itself."""
+    """What one call has scored."""
 
     num_photos: int = 0
     reasons: list[str] = dataclasses.field(default_factory=list)  # of files without a score
@@ -71,24 +71,24 @@ def predict_photos(
 ) -> None:
     """Scores photos; writes predictions.html, .jsonl and .csv, settings.json and pictures.
 
-    Called again it scores what is missing; results of other photos stay. The tables and pictures
-    are those of finished batches, whenever it is stopped; the page shows the whole table.
+    Called again it scores what is missing; results of other photos stay. Whenever it is stopped,
+    tables and pictures hold all finished batches. The page shows the whole table.
 
     Args:
       config: the whole config; ``evaluation.batch_size`` is the number of windows in a batch.
       workdir: holds the category's weights and thresholds.
       source: a folder, a glob or - (``sources.list_photos``).
-      output: a folder; a photo's pictures lie below it as the photo below the source.
+      output: a folder; pictures lie below it as their photos lie below the source.
       tile: cut photos into windows of ``image_size`` at their own resolution instead of resizing.
       save: pictures for each photo, of ``writer.PICTURES``.
-      threshold: in place of the one that held-out photos give.
-      overwrite: replace results of these photos that other weights or settings gave.
+      threshold: replaces the one that held-out photos give.
+      overwrite: replace results of these photos that come from other weights or settings.
       shard: score its photos alone, into its own folder below ``output``.
 
     Raises:
       ConfigError: no such picture, or the method has none; masks without a threshold.
-      layouts.DataError: no photo, or several categories are configured; there are results that
-        would be replaced.
+      layouts.DataError: no photo, or several categories are configured; results would be
+        replaced.
       lock.LockedError: another prediction writes to ``output``.
       UnreadableError: at the end, where photos could not be read; exit status 3.
       Stopped: after SIGTERM or Ctrl-C; exit status 75.
@@ -140,7 +140,7 @@ def merge(config: ml_collections.ConfigDict, output: Path, overwrite: bool = Fal
     """Joins the tables of all shards into one table and page in ``output``.
 
     Raises:
-      layouts.DataError: there is no shard, or results would be replaced that are of none.
+      layouts.DataError: there is no shard; results that come from no shard would be replaced.
       shards.IncompleteError: at the end, where shards are missing or not finished; exit status 3.
       lock.LockedError: another process writes to ``output``.
     """

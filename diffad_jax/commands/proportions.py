@@ -1,4 +1,4 @@
-"""The shape in which the networks see photos, where it follows from the photos themselves."""
+"""The proportions in which the networks see photos, where the photos themselves decide them."""
 
 import math
 from pathlib import Path
@@ -21,9 +21,9 @@ _MOST_PHOTOS = 200  # that are looked at, spread over all
 def settle(config: ml_collections.ConfigDict, workdir: Path | None) -> None:
     """Makes ``config.image_size`` (height, width) where ``config.data.proportions`` asks for it.
 
-    As many pixels as the square has, in the proportions of the normal photos, rounded to what the
-    networks take. What ``workdir`` or a recording was made with stays. Photos of several
-    proportions stay squares, and so do those that are nearly square.
+    The size has as many pixels as the square and the proportions of the normal photos, rounded to
+    what the networks take. A size of an earlier training in ``workdir``, or of a recording, stays.
+    Photos of several proportions become squares, and so do nearly square ones.
     """
     if config.data.proportions == "square" or not isinstance(config.image_size, int):
         return
@@ -49,7 +49,7 @@ def settle(config: ml_collections.ConfigDict, workdir: Path | None) -> None:
 
 
 def _known(config: ml_collections.ConfigDict, workdir: Path) -> int | tuple[int, int] | None:
-    """What the first of the categories that was trained there was trained with."""
+    """The size of the first category that was trained there."""
     for category in config.categories:
         try:
             return stored.read(workdir / category).image_size

@@ -30,16 +30,16 @@ class Field:
     """One field of a config.
 
     Attributes:
-      default: its type is the field's, of a tuple that of its items.
-      comment: what it is, in a line.
-      range: of a number, or of each item of a tuple: an interval such as "[0, 1)".
+      default: has the field's type; the items of a tuple have theirs.
+      comment: what the field is, in a line.
+      range: an interval such as "[0, 1)", for a number or for each item of a tuple.
       choices: all values that it can have.
       use: what depends on it: WEIGHTS, LENGTH, PREDICTION or RUN.
       pair: two items, the first not above the second.
       empty: whether a tuple may have no items.
-      odd: whether it must be.
-      place: it is a path, or DOWNLOAD. What lies there matters, not where.
-      or_pair: two of the numbers will do, too.
+      odd: whether the value must be odd.
+      place: the value is a path, or DOWNLOAD. The file's content matters, not its place.
+      or_pair: a pair of such numbers is also allowed.
     """
 
     default: Any
@@ -54,7 +54,7 @@ class Field:
     or_pair: bool = False
 
     def complaint(self, value: Any) -> str:
-        """What is wrong with a value, as the end of a sentence; empty if nothing is."""
+        """The fault of a value, as the end of a sentence; empty if it has none."""
         if self.choices:
             known = value in self.choices
             return "" if known else f"choose one of {', '.join(map(str, self.choices))}"
@@ -120,7 +120,7 @@ def section(name: str, comment: str, check: Callable | None = None, /, **fields:
 
 
 def defaults(sections: Iterable[Section]) -> ml_collections.ConfigDict:
-    """A config with every field at its default; unlocked."""
+    """A config with every field at its default, which is not locked."""
     # A pair may take the place of a number; ``check`` names types that cannot be.
     config = ml_collections.ConfigDict(type_safe=False)
     for part in sections:

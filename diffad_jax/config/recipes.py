@@ -23,7 +23,7 @@ def packaged() -> Path:
 
 
 def names() -> list[str]:
-    """Of the recipes that come with the package."""
+    """The names of the recipes that come with the package."""
     return sorted(p.stem for p in packaged().glob("*.py") if not p.stem.startswith("_"))
 
 
@@ -32,7 +32,7 @@ def load(name: str, method: str = "") -> ml_collections.ConfigDict:
 
     Args:
       name: a file of the current folder, else one that comes with the package.
-      method: for recipes of several methods, whose ``get_config`` takes it.
+      method: is passed to ``get_config`` of recipes that know several methods.
 
     Raises:
       ConfigError: there is no such file, or it holds no config.

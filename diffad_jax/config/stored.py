@@ -107,7 +107,7 @@ def differences(
     """How ``config`` differs from the one in a category's folder, if there is one.
 
     Returns:
-      What needs other weights, and what does not: "config.x = 1, trained with 2" each.
+      Fields that need other weights, and fields that do not, as "config.x = 1, trained with 2".
     """
     if not (directory / _FILE).exists():
         return [], []

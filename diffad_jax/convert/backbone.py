@@ -56,7 +56,7 @@ def read_backbone(path: str | Path, network: Network) -> dict:
 
 
 def installed_weights(package: str) -> Path:
-    """The file of weights that a Python package carries; nothing of it is imported.
+    """The file of weights in a Python package, which is not imported.
 
     Args:
       package: its name, as pip takes it.
@@ -84,7 +84,10 @@ def _folded(
     shape: tuple[int, ...],
     path: str | Path,
 ) -> dict[str, np.ndarray]:
-    """A convolution and the batch normalisation behind it as one, γ (w x − μ) / √(σ² + ε) + β."""
+    """One convolution in place of a convolution and its batch normalisation.
+
+    It computes γ (w x − μ) / √(σ² + ε) + β.
+    """
     conv, norm = torch_names(network, name)
     epsilon = EPSILON if isinstance(network, EfficientNetLite) else _PYTORCH_EPSILON
 
@@ -114,7 +117,7 @@ def _folded(
 
 
 def torch_names(network: ResNet | EfficientNetLite, name: str) -> tuple[str, str]:
-    """Of one of our convolutions, and of its normalisation, in PyTorch's files.
+    """The names that PyTorch's files give to a convolution of ours and to its normalisation.
 
     layer1_0_conv2 -> layer1.0.conv2, layer1.0.bn2; block3_expand -> _blocks.3._expand_conv, ….
     """

@@ -25,8 +25,8 @@ def export_category(
 ) -> None:
     """Writes a trained category as files that the published code loads.
 
-    ``autoencoder.ckpt``, ``denoiser.ckpt``, and ``segmenter.pckl``, which is a bare state_dict; see
-    ``published_tensors``, also for what is raised.
+    They are ``autoencoder.ckpt``, ``denoiser.ckpt``, and ``segmenter.pckl``, a bare state_dict. See
+    ``published_tensors``, also for the errors.
     """
     tensors = published_tensors(config, workdir, category)
     folder = Path(output_folder)
@@ -74,7 +74,7 @@ def published_tensors(
 
 
 def _denoiser_state(stage: Stage, config: Config, autoencoder: dict, directory: Path) -> TrainState:
-    """The whole state: ``weights`` lack the latest params beside their moving average."""
+    """The whole state, because ``weights`` lack the latest params beside their moving average."""
     earlier_weights = {"autoencoder": autoencoder}
     checkpoints = checkpoint.Checkpoints(directory / stage.name)
     try:

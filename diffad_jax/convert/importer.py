@@ -30,12 +30,12 @@ def import_file(
     """Writes the stages that ``path`` holds, finished, as if they had been trained in ``workdir``.
 
     Args:
-      config: describes the networks; names one category. latent-diffusion's autoencoder files do
-        not tell whether they take BGR in [0, 1] (DiffAD) or RGB in [-1, 1] (kl-f8):
-        ``config.autoencoder.signed`` decides.
+      config: describes the networks; names one category. ``config.autoencoder.signed`` says whether
+        latent-diffusion's autoencoder takes RGB in [-1, 1] (kl-f8) or BGR in [0, 1] (DiffAD),
+        because its files do not.
       workdir: must hold none of these stages yet; for a segmenter, the two before it.
       path: a file of any kind in ``sources``.
-      second: for DRAEM the other one of its two files, in any order.
+      second: the other one of DRAEM's two files, in either order.
 
     Raises:
       ConvertError: the file is unreadable, unknown, or does not fit the config; ``workdir`` holds
@@ -76,7 +76,7 @@ def import_file(
 
 
 def _read(path: Path, second: Path | None) -> tuple[dict[str, np.ndarray], str]:
-    """The tensors of one file or of two, and what they are called in messages."""
+    """The tensors of one file or of two, and their name in messages."""
     tensors = sources.read(path)
     if second is None:
         return tensors, str(path)
@@ -87,7 +87,7 @@ def _read(path: Path, second: Path | None) -> tuple[dict[str, np.ndarray], str]:
 
 
 def _hold_out(config: Config, directory: Path) -> None:
-    """Settles which photos choose the threshold, where there are any yet."""
+    """Decides which photos choose the threshold, if there are photos yet."""
     with contextlib.suppress(DataError):
         load_split(config, directory, config.categories[0])
 

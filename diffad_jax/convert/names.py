@@ -1,6 +1,6 @@
 """The published networks' names for our parameters, for any width and depth.
 
-Each list is read off the module's own parameters, so nothing can be forgotten, and serves both
+Each list is made from the module's own parameters, so it is complete, and it serves both
 directions. Sources: CompVis latent-diffusion (autoencoder, denoiser), taming-transformers
 (discriminator), DRAEM (segmenter), diffusers' ``AutoencoderKL``, torchvision's VGG16, LPIPS,
 DINOv2.
@@ -222,9 +222,9 @@ def _pairs(
 
     Args:
       module: of ``diffad_jax.models``.
-      inputs: of a size that the module takes.
-      words: our name of a part, or the names of several joined by "/" -> theirs; else the same.
-      layout: gives the layout of the kernel at a path where it isn't the usual one, else "".
+      inputs: arrays of a size that the module takes.
+      words: our name of a part (or several names joined by "/") -> theirs, where these differ.
+      layout: the layout of the kernel at a path, or "" for the usual one.
       colours: path without collection -> our axis that holds colours.
       arguments: of the module's call.
     """

@@ -1,11 +1,11 @@
-"""Reads a pickle without running it, in time and memory that its length bounds.
+"""Reads a pickle without running it; the pickle's length bounds time and memory.
 
-A pickle is a program for a stack machine that may name any Python function and call it. This
-machine knows the steps that make data. A global stays a name (``Global``); a call is looked up in
-the caller's table, and nothing is ever imported.
+A pickle is a program for a stack machine, and may name and call any Python function. This machine
+knows only the steps that make data. A global stays a name (``Global``). A call is looked up in the
+caller's table. Nothing is ever imported.
 
-Python's own ``Unpickler`` with a short ``find_class`` runs nothing either, but a key of nested
-tuples overflows its stack, and the number of a memo entry makes it allocate gigabytes.
+Python's own ``Unpickler`` with a short ``find_class`` runs nothing either. But a key of nested
+tuples overflows its stack, and a large memo number makes it allocate gigabytes.
 """
 
 import dataclasses
@@ -52,16 +52,16 @@ def load(
     """The object that a pickle describes, of dicts, lists, tuples, literals and ``Global``.
 
     Args:
-      file: in memory, at the start of a pickle of protocol 2 to 5; left behind its end.
-      calls: (module, name) -> what a call of that global does here; no other call is made. They
-        and ``persistent`` raise ValueError or TypeError for what they do not take, and must not
-        walk through or print what they are given: it may be nested, or shared, without end.
+      file: in memory, at the start of a pickle of protocol 2 to 5; afterwards at its end.
+      calls: (module, name) -> the function to call here in its place; no other call is made. These
+        functions and ``persistent`` raise ValueError or TypeError for arguments that they do not
+        take. They must not walk through or print their arguments, whose nesting has no bound.
       persistent: gives the object for a persistent id.
       source: the file's name, for messages.
 
     Raises:
-      ConvertError: the pickle is damaged or too long, wants to call something else, or to set the
-        state of something.
+      ConvertError: the pickle is damaged or too long, calls something else, or sets an object's
+        state.
     """
     machine = _Machine(calls, persistent, source)
     try:
@@ -74,7 +74,7 @@ def load(
     except ConvertError:
         raise
     except Exception as error:  # whatever nonsense makes the machine stumble over
-        # Only text of our own and of pickletools: another error's may print the file's objects.
+        # Messages of other errors than ours and pickletools' may print the file's objects.
         reason = str(error)[:200] if type(error) is ValueError else type(error).__name__
         raise ConvertError(f"{source}: its pickle is damaged ({reason})") from None
 
@@ -177,7 +177,7 @@ class _Machine:
 def checked_dict(pairs: Iterable[tuple[Any, Any]]) -> dict:
     """Raises ValueError for a tuple as a key.
 
-    Its hash walks through all that it holds: for ever, or until the stack overflows.
+    Hashing walks through all its items: for ever, or until the stack overflows.
     """
     found = {}
     for key, value in pairs:

@@ -16,8 +16,8 @@ def load(wanted: Pretrained | None, config: Config) -> Weights:
     """{the network's name: its ``params``} as NumPy arrays; {} where none is wanted.
 
     Raises:
-      ConfigError: the file that the config names is missing, cannot be fetched or holds something
-        else; it names none, and the package that carries the weights is not installed.
+      ConfigError: the config's file is missing, cannot be fetched or holds something else; or the
+        config names none, and the package with the weights is not installed.
     """
     if wanted is None:
         return {}
@@ -32,7 +32,7 @@ def load(wanted: Pretrained | None, config: Config) -> Weights:
 
 
 def _files(wanted: Pretrained, config: Config) -> list[str | Path]:
-    """What each field names, fetched where it is DOWNLOAD."""
+    """The file that each field names; fetched where the field is DOWNLOAD."""
     files: list[str | Path] = [value_of(config, field) for field in wanted.fields]
     for i, field in enumerate(wanted.fields):
         if files[i] != DOWNLOAD:

@@ -1,4 +1,4 @@
-"""What other people's files hold: reading either format, and telling the networks apart."""
+"""Other people's files of weights: reads either format, and recognises the networks in them."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,9 +1,9 @@
 """PyTorch's files of weights, read and written without PyTorch.
 
-Since PyTorch 1.6 such a file is an uncompressed zip: NAME/data.pkl, a pickle in which tensors refer
-to storages by a persistent id, and NAME/data/KEY, the bytes of each storage. Before, it was a row
-of pickles (a magic number, a version, the machine's types, the object, the storages' keys) and
-behind them each storage, its number of elements first.
+Since PyTorch 1.6 such a file is an uncompressed zip. NAME/data.pkl is a pickle in which tensors
+refer to storages by a persistent id, and NAME/data/KEY holds the bytes of each storage. Older files
+are a row of pickles: a magic number, a version, the machine's types, the object, the storages'
+keys. Each storage follows, its number of elements first.
 """
 
 import dataclasses
@@ -67,12 +67,12 @@ class _Tensor:
 def read(path: str | Path) -> dict[str, np.ndarray]:
     """The tensors of a PyTorch file, by name.
 
-    Nothing in the file is run. Of a checkpoint only the entry ``state_dict`` is read, of a bare
-    state_dict all of it; what is no tensor is left out.
+    Nothing in the file is run. A checkpoint gives its entry ``state_dict`` alone, a bare state_dict
+    all of it. Objects that are no tensors are left out.
 
     Returns:
-      Read-only arrays in the file's types (bfloat16 as ``jnp.bfloat16``). Together they take the
-      memory of the file.
+      Read-only arrays in the file's types (bfloat16 as ``jnp.bfloat16``). Together they take as
+      much memory as the file.
 
     Raises:
       ConvertError: not such a file, damaged, or it wants to run something.
@@ -154,7 +154,7 @@ def _other_machine(path: Path) -> ConvertError:
 
 
 class _Builder:
-    """Makes what the pickles of one file hold beside plain data."""
+    """Makes the objects of one file's pickles that are no plain data."""
 
     def __init__(self, path: Path):
         self.storages: dict[str, _Storage] = {}
@@ -232,7 +232,7 @@ def _tensors(tree: Any, path: Path) -> dict[str, _Tensor]:
 
 
 def is_name(key: Any) -> bool:
-    """Whether a file may call a tensor so: a text that can be printed."""
+    """Whether a tensor may have this name: a text that can be printed."""
     return type(key) is str and len(key) <= _MAX_NAME and key.isprintable()
 
 

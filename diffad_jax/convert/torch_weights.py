@@ -1,7 +1,7 @@
-"""What the published files mean: which tensors, for which config, turned into ours.
+"""Turns tensors of the published files into ours, for the config that describes the networks.
 
-Published DiffAD feeds its networks BGR in [0, 1]; ours take RGB in [0, 1]. So the convolutions that
-touch an image are flipped (``Pair.colour``), which changes no result. Weights trained on [-1, 1]
+Published DiffAD feeds its networks BGR in [0, 1]; ours take RGB in [0, 1]. So convolutions at an
+image are flipped (``Pair.colour``), which changes no result. Weights trained on [-1, 1]
 need ``config.autoencoder.signed``: no bias absorbs the range, because convolutions pad with zeros.
 """
 
@@ -48,10 +48,9 @@ def convert(config: Config, tensors: dict[str, np.ndarray], source: str) -> dict
       source: its name, for messages.
 
     Returns:
-      {part: {collection: ...}} of float32, the parts being ``autoencoder``, ``discriminator`` (if
-      the config trains one), ``denoiser``, ``average`` (the denoiser's), ``segmenter`` and
-      ``reconstructor`` as far as the file holds them; beside a denoiser also ``scale``, the latent
-      scale.
+      {part: {collection: ...}} of float32, for each part that the file holds: ``autoencoder``,
+      ``discriminator`` (if the config trains one), ``denoiser``, ``average`` (the denoiser's),
+      ``segmenter``, ``reconstructor``; and beside a denoiser ``scale``, the latent scale.
 
     Raises:
       ConvertError: the config contradicts the file; a tensor is missing, unknown or misshapen.
@@ -82,7 +81,7 @@ def stages_of(config: Config, networks: Sequence[str], source: str) -> dict[str,
     """The stage that holds each of these networks, by the network's name.
 
     Raises:
-      ConvertError: the config's method has no such network, or the stage others beside them.
+      ConvertError: the config's method has no such network, or the stage has other networks, too.
     """
     stages = get_method(config).stages(config)
     holder = {name: stage for stage in stages for name in stage.networks(config)}
@@ -106,7 +105,7 @@ def autoencoder_pairs(config: Config, module: nn.Module) -> list[Pair]:
 
 
 def scale_condition(variables: dict, factor: float) -> dict:
-    """Multiplies the denoiser's weights for the condition, the second half of its input, by it.
+    """Multiplies the denoiser's weights for the condition, the second half of its input.
 
     The published code scales z by the latent scale and leaves the condition as it is; ours scales
     both.
@@ -175,7 +174,7 @@ def _pairs(
 
 
 def _trains_discriminator(config: Config) -> bool:
-    """A signed file's discriminator has seen another range than ours will."""
+    """A signed file's discriminator was trained on another range than ours."""
     return bool(config.autoencoder.adversarial_weight) and not config.autoencoder.signed
 
 

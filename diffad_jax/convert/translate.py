@@ -1,4 +1,4 @@
-"""Moves tensors between the published layouts and ours, by a list of name pairs; all or nothing."""
+"""Moves tensors between the published layouts and ours by a list of name pairs, all or none."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -24,8 +24,8 @@ def to_ours(
 
     Args:
       tensors: by their names, of any type of real numbers with fractions.
-      pairs: what must be there.
-      known: says of another name that it may be there and is left aside.
+      pairs: the tensors that must be there.
+      known: whether another name may be there; it is then ignored.
       source: the file, for messages.
 
     Returns:
@@ -51,7 +51,7 @@ def to_ours(
 
 
 def number_fault(values: np.ndarray, *, is_variance: bool) -> str:
-    """Why these cannot be weights, as the end of a sentence; empty if they can."""
+    """The reason why these cannot be weights, as the end of a sentence; empty if they can."""
     if not jnp.issubdtype(values.dtype, jnp.floating):
         return f"is of type {values.dtype}, not of a floating one"
     with np.errstate(over="ignore"):

@@ -1,4 +1,4 @@
-"""What would make a data set better, in sentences: for ``inspect`` and for training."""
+"""Advice on a data set, in sentences: for ``inspect`` and for training."""
 
 import math
 from collections.abc import Sequence
@@ -8,22 +8,22 @@ import numpy as np
 from diffad_jax.data.layouts import ENOUGH_HELD_OUT, LEAST_HELD_OUT, LEAST_PHOTOS
 
 # A photo is under other light where its mean differs from the others' by so many deviations (of a
-# normal distribution, judged by the median), and by so many of 255 levels. Of bottle, transistor
-# and magnetic tile no normal photo does.
+# normal distribution, judged by the median), and by so many of 255 levels. No normal photo of
+# bottle, transistor and magnetic tile does.
 _MOST_DEVIATIONS, _LEAST_LEVELS = 5.0, 8.0
 _SAME_SHAPE = 1.02  # aspect ratios that differ by less are taken for the same
 _SHOWN = 5
 
 
 def few_photos(num_normal: int, num_held_out: int, rate: float, share: float) -> list[str]:
-    """Says what verdicts are worth where few photos are held out; nothing where they are enough.
+    """Says what verdicts are worth where few photos are held out; nothing where there are enough.
 
     The next good photo scores above all n held-out ones in one case of n + 1, whatever the method,
     so no threshold from them keeps a smaller share of false alarms.
 
     Args:
       num_normal: normal photos, held-out ones included.
-      num_held_out: of them.
+      num_held_out: how many of them are held out.
       rate: ``config.evaluation.false_alarm_rate``.
       share: ``config.data.validation_share``.
     """
@@ -50,7 +50,7 @@ def few_photos(num_normal: int, num_held_out: int, rate: float, share: float) ->
 
 
 def duplicates(train: Sequence[Sequence[str]], across: Sequence[Sequence[str]]) -> list[str]:
-    """On photos that are there several times; each group holds files with equal pixels."""
+    """Advice on photos that are there several times; a group holds files with equal pixels."""
     sentences = []
     if train:
         copies = sum(len(group) - 1 for group in train)
@@ -67,7 +67,7 @@ def duplicates(train: Sequence[Sequence[str]], across: Sequence[Sequence[str]]) 
 
 
 def sizes(found: Sequence[tuple[int, int]]) -> list[str]:
-    """On photos (width, height) of several shapes, which one square would squeeze differently."""
+    """Advice on photos (width, height) of several shapes: a square squeezes them differently."""
     ratios = [width / height for width, height in found]
     if not ratios or max(ratios) <= _SAME_SHAPE * min(ratios):
         return []
@@ -78,7 +78,7 @@ def sizes(found: Sequence[tuple[int, int]]) -> list[str]:
 
 
 def colours(modes: Sequence[str]) -> list[str]:
-    """On grey photos among coloured ones (names of Pillow's modes)."""
+    """Advice on grey photos among coloured ones (names of Pillow's modes)."""
     grey = sum(mode in ("1", "L", "LA") or mode.startswith("I") for mode in modes)
     if grey in (0, len(modes)):
         return []
@@ -86,7 +86,7 @@ def colours(modes: Sequence[str]) -> list[str]:
 
 
 def pages(found: Sequence[tuple[str, int]]) -> list[str]:
-    """On files (name, pages) that hold several photos, or a preview before the photo."""
+    """Advice on files (name, pages) of several photos, or with a preview before the photo."""
     several = [(file, count) for file, count in found if count > 1]
     if not several:
         return []
@@ -100,11 +100,11 @@ def pages(found: Sequence[tuple[str, int]]) -> list[str]:
 def light(
     brightness: Sequence[float], is_reference: Sequence[bool], files: Sequence[str]
 ) -> list[str]:
-    """On photos that are much darker or brighter than the rest.
+    """Advice on photos that are much darker or brighter than the rest.
 
     Args:
       brightness: [n], mean of the pixels in 0 … 255.
-      is_reference: [n], whether a photo belongs to those that the others are compared with.
+      is_reference: [n], whether the others are compared with this photo.
       files: [n].
     """
     values, reference = np.asarray(brightness), np.asarray(is_reference, bool)

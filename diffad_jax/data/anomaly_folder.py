@@ -21,14 +21,14 @@ from PIL import Image
 from diffad_jax.data import bit_depth, images, layouts, masks, photo
 from diffad_jax.data.photo import Rules
 
-# What TensorFlow decodes to the same pixels as read_image (JPEG: up to the decoder's rounding).
+# Formats that TensorFlow decodes as read_image does (JPEG: up to the decoder's rounding).
 _COPIED = {"PNG": {"1", "L", "LA", "RGB", "RGBA", "P"}, "JPEG": {"L", "RGB"}}
 _ORIENTATION = 0x0112  # EXIF tag; TensorFlow does not obey it
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class AnomalyFolderConfig(tfds.core.BuilderConfig):
-    """One category; the name, and with it the prepared folder, changes when its files change.
+    """One category. Its name, and so the prepared folder, changes when its files change.
 
     What was prepared from earlier files stays on disk until it is deleted.
 
@@ -50,7 +50,7 @@ class AnomalyFolderConfig(tfds.core.BuilderConfig):
         self.name = f"{words or 'category'}-{self._fingerprint()}"
 
     def _fingerprint(self) -> str:
-        """Of the settings and of each file's name, size and time of change."""
+        """The fingerprint of the settings and of each file's name, size and time of change."""
         digest = hashlib.sha256(repr((self.layout, self.validation_share, self.seed)).encode())
         for record in self.records:
             for file in filter(None, (record.file, record.mask)):
@@ -113,7 +113,7 @@ class AnomalyFolder(tfds.core.GeneratorBasedBuilder):
           images.ImageError: a photo or mask is unreadable; nothing is left out in silence.
         """
         for record in records:
-            # As bytes: a name may be no text.
+            # As bytes, because a name may be no text.
             file = os.fsencode(os.path.relpath(record.file, self.builder_config.root))
             encoded, size = _encode_photo(record.file, mask_set.rules)
             mask = np.zeros((size[1], size[0]), np.uint8)
@@ -132,7 +132,7 @@ class AnomalyFolder(tfds.core.GeneratorBasedBuilder):
             )
 
     def as_dataset(self, *args: Any, **kwargs: Any) -> Any:
-        """As TFDS defines it; prepares the data set first where that is still to do."""
+        """See TFDS; prepares the data set first if it is not prepared."""
         self.download_and_prepare()
         return super().as_dataset(*args, **kwargs)
 

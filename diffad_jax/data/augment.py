@@ -1,11 +1,11 @@
-"""The ten ways in which DRAEM changes a texture; three of them, in random order, each time.
+"""The ten changes that DRAEM makes to textures: each texture gets three, in random order.
 
-Every op is [s, s, 3] float32 with whole values in 0 … 255 -> the same, and a pure function of three
-numbers u ~ U(0, 1), of which it uses as many as it needs. Each names the operation that it equals;
+Every op maps [s, s, 3] float32 with whole values in 0 … 255 to the same. It is a pure function of
+three numbers u ~ U(0, 1), and uses as many as it needs. Each op names the operation that it equals;
 where that is Pillow's, it is equal to within one level.
 
-Arithmetic stands where one would expect tf.where: at 256 × 256 that costs 1.5 ms and more on a
-CPU, a product 0.05 ms. Tables and colour spaces are compiled by XLA, three times as quick; it is
+The code has arithmetic in place of tf.where: at 256 × 256 tf.where costs 1.5 ms and more on a CPU,
+a product 0.05 ms. XLA compiles tables and colour spaces, which is three times as quick. It is
 slower than TensorFlow's own kernels at exponentials and histograms.
 """
 
@@ -164,13 +164,13 @@ def _histogram(x: tf.Tensor) -> tf.Tensor:
 
 @tf.function(jit_compile=True, autograph=False)
 def _look_up(table: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    """What a table for each channel, [3, 256] float32, says of the levels of x."""
+    """Looks up the levels of x in a table for each channel, [3, 256] float32."""
     return tf.gather(tf.reshape(table, [-1]), _bins(x))
 
 
 @tf.function(jit_compile=True, autograph=False)
 def _change_luma(x: tf.Tensor, factor: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-    """R, G and B each move by what makes the luma Y factor · Y + offset."""
+    """Moves R, G and B equally, so that the luma Y becomes factor · Y + offset."""
     luma = np.outer([0.299, 0.587, 0.114], [1.0, 1.0, 1.0]).astype(np.float32)
     return _levels(
         tf.linalg.matmul(x, np.eye(3, dtype=np.float32) + (factor - 1.0) * luma) + offset
@@ -185,9 +185,9 @@ def _invert_above(x: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
 
 @tf.function(jit_compile=True, autograph=False)
 def _sharpen(x: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """x̄ + factor (x − x̄), x̄ a mean over 3 × 3 pixels with five shares for the one in the middle.
+    """x̄ + factor (x − x̄), with x̄ a mean over 3 × 3 pixels in which the middle one counts 5 times.
 
-    The border is left as it is. Pixels and channels share an axis, since the compiler vectorises
+    The border stays as it is. Pixels and channels share an axis, because the compiler vectorises
     the last one.
     """
     height, width, _ = x.shape

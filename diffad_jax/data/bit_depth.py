@@ -1,7 +1,7 @@
-"""How many bits the camera fills: 10 or 12 of the 16 that its photos' files have room for.
+"""How many bits the camera fills, such as 10 or 12 of the 16 bits in its photos' files.
 
-Found once, on the normal photos, and kept beside the weights: a photo must not change its
-brightness with the folder that it lies in.
+The number is found once, on the normal photos, and kept beside the weights. So a photo's brightness
+does not depend on the folder that it lies in.
 """
 
 import json
@@ -29,12 +29,12 @@ _Config = TypeVar("_Config", ml_collections.ConfigDict, ml_collections.FrozenCon
 def detect(paths: Sequence[str], rules: Rules) -> int:
     """The least of 8, 10, 12, 14 and 16 bits that holds all levels of these photos.
 
-    Of photos with 8 bits a channel only the header is read. Unreadable ones are passed over:
-    whoever uses them will say it.
+    Only the header is read of photos with 8 bits a channel. Unreadable photos are passed over:
+    later readers report them.
 
     Args:
       paths: normal photos.
-      rules: whose bit depth does not count.
+      rules: of ``config.data``; the bit depth in them is ignored.
     """
 
     def highest(image: Image.Image, rules: Rules) -> int:
@@ -53,7 +53,7 @@ def detect(paths: Sequence[str], rules: Rules) -> int:
 
 
 def stated(config: _Config, find: Callable[[], int]) -> _Config:
-    """``config`` with the bit depth that it names, or else with the one that is found."""
+    """``config`` with its own bit depth, or else with the one that is found."""
     if config.data.bit_depth:
         return config
     changed = ml_collections.ConfigDict(config)
@@ -77,12 +77,12 @@ def stored(config: _Config, directory: Path) -> _Config:
 
 
 def stored_or(config: _Config, directory: Path, find: Callable[[], int]) -> _Config:
-    """As ``stored``; where nothing is stored yet, what is found counts."""
+    """Like ``stored``, but uses what ``find`` finds where nothing is stored yet."""
     return stated(stored(config, directory), find)
 
 
 def settle(config: _Config, directory: Path, find: Callable[[], int]) -> _Config:
-    """As ``stored_or``; stores it for all later work in ``directory``."""
+    """Like ``stored_or``, and stores the bit depth for all later work in ``directory``."""
     config = stored_or(config, directory, find)
     if not (directory / FILE).exists():
         content = json.dumps({"bit_depth": config.data.bit_depth})

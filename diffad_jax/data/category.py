@@ -1,4 +1,4 @@
-"""One category's folder to records, and to words on what is left out of it or must be mended."""
+"""Turns a category's folder into records, and into sentences on what is left out or wrong."""
 
 import dataclasses
 import os
@@ -44,12 +44,12 @@ class Record:
 class Layout:
     """Folders below ROOT/CATEGORY; a test folder's name is the defect type.
 
-    A folder ``good`` may as well be called ok or normal, and all names may be in any case.
+    A folder ``good`` may also be called ok or normal. All names may be in any case.
 
     Two kinds of data set need more. One lists its photos in a ``table``; without that file its
-    folders are read like the others'. One has no folder a class, but a label image beside each
-    photo (``label_suffix``): a photo with a black label is normal. Training is on normal photos:
-    anomalous ones that are published for it are left out, and said to be.
+    folders are read like the others'. The other has a label image beside each photo
+    (``label_suffix``) in place of a folder for each class: a photo with a black label is normal.
+    Training uses normal photos alone, so anomalous ones among its photos are left out and reported.
     """
 
     train: tuple[str, ...] = ("train/good",)  # normal photos; the first with any is taken
@@ -110,7 +110,7 @@ class CategoryReader:
         self._find_doubtful_pairs()
 
     def _find_doubtful_pairs(self) -> None:
-        """Masks that lie among the photos would be taken for photos; one mask fits one photo."""
+        """Reports masks that lie among the photos, and masks that two photos share."""
         stems = {(os.path.dirname(r.file), folded(_stem(r.file))) for r in self.records}
         first: dict[str, str] = {}  # mask -> photo
         for r in self.records:
@@ -236,7 +236,7 @@ class CategoryReader:
         self.records.append(Record(file, split, kind, mask, is_validation))
 
     def _normal_photos(self, path: str) -> list[str]:
-        """Photos of a folder below the category; a last part ``good`` may have its other names."""
+        """Photos of a folder below the category; a last part ``good`` may have another name."""
         parent, _, last = path.rpartition("/")
         if last != NORMAL:
             return self._photos(self._find(path))
@@ -245,7 +245,7 @@ class CategoryReader:
         return [file for k in kinds for file in self._photos(os.path.join(parent, k))]
 
     def _find(self, *parts: str) -> str:
-        """A folder below the category, in whatever case its parts are written there."""
+        """A folder below the category; the case of its parts does not matter."""
         path = self.folder
         for part in filter(None, "/".join(parts).split("/")):
             path = os.path.join(path, matching(self._list(path).folders, part) or part)

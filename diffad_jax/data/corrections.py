@@ -1,8 +1,8 @@
-"""What inspectors said of photos, and the calibrations that came of it, beside the weights.
+"""Inspectors' corrections, and the calibrations made from them, kept beside the weights.
 
-``CATEGORY/corrections`` holds two files of JSON lines, to which lines are only added, and the
-photos and refitted weights that they name, by their hashes. A line counts once it ends. So whatever
-ends the process, everything that was acknowledged is there.
+``CATEGORY/corrections`` holds two files of JSON lines, and the photos and refitted weights that the
+lines name by their hashes. Lines are only added, and a line counts once it ends. So everything that
+was acknowledged survives the end of the process, whatever ends it.
 """
 
 import datetime
@@ -31,7 +31,7 @@ Weights = dict[str, dict[str, np.ndarray]]  # arrays by stage and name
 
 
 class Measured(NamedTuple):
-    """What a detector says of a photo, as far as calibration needs it."""
+    """A detector's result for a photo, as far as calibration needs it."""
 
     score: float
     median: float  # of the map's pixels
@@ -39,7 +39,7 @@ class Measured(NamedTuple):
 
 
 class Correction(NamedTuple):
-    """What an inspector said of a photo."""
+    """An inspector's correction of a photo."""
 
     sha256: str  # of the photo's bytes
     name: str  # of the photo, as it was sent
@@ -52,7 +52,7 @@ class Correction(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """A calibration that an inspector took: by the held-out photos and these."""
+    """A calibration that an inspector took; held-out photos and these photos chose it."""
 
     who: str
     when: str
@@ -63,7 +63,7 @@ class Taken(NamedTuple):
 
 
 class Corrections:
-    """All of one category, for one process: others may read meanwhile."""
+    """All corrections of one category. One process writes; others may read meanwhile."""
 
     def __init__(self, directory: Path):
         """``directory`` is the category's. Raises DataError for files that cannot be read."""
@@ -76,7 +76,7 @@ class Corrections:
         self.taken = _replayed(self._folder)
 
     def keep(self, data: bytes, correction: Correction) -> None:
-        """Keeps a photo and what was said of it; both are on the disk when this returns."""
+        """Keeps a photo and its correction; both are on the disk when this returns."""
         with self._lock:
             path = self._folder / correction.file
             if not _holds(path, correction.sha256):
@@ -109,7 +109,7 @@ class Corrections:
             self.taken.append(taken)
 
     def undo(self, who: str) -> None:
-        """The calibration before the present one counts again; there must be a present one."""
+        """Makes the calibration before the present one count again; there must be a present one."""
         with self._lock:
             entry = {"undo": True, "who": who, "when": now()}
             _append(self._folder / "calibrations.jsonl", entry)
@@ -129,7 +129,7 @@ def accepted(workdir: Path, category: str) -> dict[str, str]:
 def as_test_photos(
     workdir: Path, category: str, known: Collection[str]
 ) -> tuple[list[Record], int]:
-    """Marked defects and accepted good photos, and how many were left out: those of ``known``.
+    """Marked defects and accepted good photos, and how many of them ``known`` leaves out.
 
     Raises:
       DataError: ``workdir`` holds no corrections of the category; none is left.
@@ -183,7 +183,7 @@ def fitted(directory: Path, taken: Taken) -> Weights:
 
 
 def mark(weights_hash: str, settings: dict[str, Any]) -> str:
-    """Tells measures of other weights or settings apart."""
+    """A mark that differs where weights or settings do."""
     text = json.dumps([weights_hash, settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -229,7 +229,7 @@ def _parsed(kind: type, line: dict) -> Any:
 
 
 def _lines(path: Path) -> Iterator[dict]:
-    """The sound lines of a file; nothing where there is none."""
+    """The complete lines of a file; none where there is no file."""
     try:
         file = regular.open_regular(path, _MOST_BYTES)
     except FileNotFoundError:
@@ -244,7 +244,7 @@ def _lines(path: Path) -> Iterator[dict]:
                 found = None
             if isinstance(found, dict):
                 yield found
-            elif line.strip():  # a write that was cut off, and never acknowledged
+            elif line.strip():  # a line that was cut off, and so never acknowledged
                 console.note(f"{path}: a broken line is left out")
 
 

@@ -1,4 +1,4 @@
-"""Where a config's photos and training examples come from."""
+"""The sources of a config's photos and training examples."""
 
 import logging
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ Config = ml_collections.ConfigDict | ml_collections.FrozenConfigDict
 
 
 def prepare(config: Config) -> None:
-    """Looks at every category before hours are spent on the first; writes the toy category.
+    """Checks every category before the first one takes hours; writes the toy category.
 
     Raises:
       layouts.DataError: a category is missing or empty.
@@ -40,7 +40,7 @@ def write_toy(config: Config) -> None:
 def batches(
     config: Config, category: str, photos: Split, part: str, batch_size: int, **share: int | str
 ) -> Iterator[Batch]:
-    """Examples from the recording that the config names, or else made of the photos.
+    """Examples from the config's recording, or else made of the photos.
 
     Args:
       config: the whole config.
@@ -56,7 +56,7 @@ def batches(
     # Imported here: evaluation and recorded training run where TensorFlow is not installed.
     from diffad_jax.data import pipeline
 
-    # Where none is held out, a stage is looked at on the photos that it trains on.
+    # Where none is held out, a stage is validated on the photos that it trains on.
     held_out = photos.held_out or photos.train
     files = split.paths(config, photos.train if part == "train" else held_out)
     return pipeline.batches(

@@ -1,7 +1,7 @@
 """Draws and rotations that the synthesis shares.
 
-A random op of TensorFlow costs about 15 µs however little it draws, so a step of the synthesis
-draws all its numbers in one.
+A random op of TensorFlow costs about 15 µs however few numbers it draws. So a step of the synthesis
+draws all its numbers in one op.
 """
 
 import math
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 
 def stream(seed: tf.Tensor, number: int) -> tf.Tensor:
-    """The seed of an independent stream of draws under ``seed``, [2] int64, in no time.
+    """The seed of an independent stream of draws under ``seed``, [2] int64; costs no time.
 
     Streams of the same number under different seeds differ, and so do those of different numbers,
     as long as seed[0] stays below 2^40.
@@ -38,12 +38,12 @@ def whole_between(u: tf.Tensor, low: int, high: int | np.ndarray) -> tf.Tensor:
 # Compiled: six times as quick as tf.raw_ops.ImageProjectiveTransformV3 on three channels.
 @tf.function(jit_compile=True, autograph=False)
 def rotate(image: tf.Tensor, degrees: tf.Tensor, rounded: bool = False) -> tf.Tensor:
-    """Turns an image about its centre, bilinear; what comes from outside is 0.
+    """Turns an image about its centre, bilinear; pixels from outside are 0.
 
     Args:
       image: [h, w, c] float32 or uint8.
       degrees: [] float32, counter-clockwise.
-      rounded: to whole levels, at no cost here.
+      rounded: whether to round to whole levels, which costs nothing here.
 
     Returns:
       [h, w, c] float32.

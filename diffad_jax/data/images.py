@@ -44,17 +44,17 @@ class PhotoFacts:
 
 
 def rules(data: ml_collections.ConfigDict) -> Rules:
-    """What ``config.data`` says of reading photos; its bit depth is found by ``bit_depth``."""
+    """The rules in ``config.data`` for reading photos; ``bit_depth`` finds the bit depth."""
     return Rules(data.resize, data.bit_depth, data.photo_mib)
 
 
 def read_image(path: str | os.PathLike[str], size: Size | None, rules: Rules) -> np.ndarray:
     """Decodes a photo to RGB: [h, w, 3] uint8.
 
-    Grey becomes three equal channels, more than 8 bits a channel are divided as
-    ``rules.bit_depth`` says, transparency is dropped (the colour stored below it is taken, as cv2
-    does), and the camera's orientation tag is obeyed. Of several pages the first is read. JPEG is
-    decoded at full size, never by its draft mode.
+    Grey becomes three equal channels. More than 8 bits a channel are divided as ``rules.bit_depth``
+    says. Transparency is dropped: the colour stored below it is taken, as cv2 does. The camera's
+    orientation tag is obeyed. Of several pages the first is read. JPEG is decoded at full size,
+    never by its draft mode.
 
     Args:
       path: PNG, JPEG, BMP, TIFF or HEIC; local or any path that etils.epath reads.
@@ -81,13 +81,13 @@ def photo_size(path: str | os.PathLike[str], rules: Rules) -> tuple[int, int]:
 
     def size(image: Image.Image, rules: Rules) -> tuple[int, int]:
         turned = image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
-        return image.size[::-1] if turned else image.size  # of a TIFF Pillow has turned it
+        return image.size[::-1] if turned else image.size  # Pillow has turned the size of a TIFF
 
     return decode(path, rules, size)
 
 
 def photo_facts(path: str | os.PathLike[str], rules: Rules) -> PhotoFacts:
-    """Size, mode, format and digest of a photo, which is decoded whole.
+    """Size, mode, format and hash of a photo, which is decoded whole.
 
     Raises:
       ImageError: not an image, damaged, too large, or outside the rules.
@@ -110,7 +110,7 @@ def photo_facts(path: str | os.PathLike[str], rules: Rules) -> PhotoFacts:
 def decode(
     path: str | os.PathLike[str], rules: Rules, convert: Callable[[Image.Image, Rules], T]
 ) -> T:
-    """``photo.decode`` of a file. Of all threads, as many decode at once as fit ``photo_mib``.
+    """``photo.decode`` of a file. As many threads decode at once as fit ``photo_mib``.
 
     Raises:
       ImageError: not an image, damaged, too large, or outside the rules.
@@ -129,7 +129,7 @@ def decode(
 
 
 def read_bytes(data: bytes, rules: Rules) -> np.ndarray:
-    """[h, w, 3] uint8 of what a photo's file holds, as ``read_image`` makes it of the file.
+    """The photo in a file's bytes, [h, w, 3] uint8, as ``read_image`` gives it.
 
     Raises:
       photo.BadImage: not an image, damaged, too large, or outside the rules.
@@ -148,10 +148,10 @@ def _in_turn(convert: Callable[[Image.Image, Rules], T]) -> Callable[[Image.Imag
 
 
 def open_photo(path: str | os.PathLike[str], rules: Rules) -> BinaryIO:
-    """A photo's file, local or any that etils.epath reads, of at most what ``rules`` allow.
+    """The bytes of a photo's file, local or any that etils.epath reads, within ``rules``.
 
     Raises:
-      OSError: absent, unreadable, no regular file, or too large; or what the storage raises.
+      OSError: absent, unreadable, no regular file, or too large; or an error of the storage.
     """
     most_bytes = most_file_bytes(rules)
     if storage.is_remote(os.fspath(path)):
@@ -160,12 +160,12 @@ def open_photo(path: str | os.PathLike[str], rules: Rules) -> BinaryIO:
 
 
 def most_file_bytes(rules: Rules) -> float:
-    """Of a photo's file."""
+    """The most bytes that a photo's file may have."""
     return _FILE_TO_PIXELS * rules.photo_mib * 2**20
 
 
 class _Memory:
-    """Lets threads go on while what they hold together fits; one alone always goes on."""
+    """Lets threads go on while their memory together fits; one alone always goes on."""
 
     def __init__(self) -> None:
         self._held = 0
@@ -190,9 +190,9 @@ _memory = _Memory()
 def read_images(
     paths: Sequence[str], size: Size, rules: Rules, on_bad_image: str = "fail"
 ) -> tuple[np.ndarray, list[int], list[tuple[str, str]]]:
-    """Decodes many photos on all cores; beside the result, at most one photo a core is in memory.
+    """Decodes many photos on all cores; memory holds the result and at most one photo a core.
 
-    Of object storage as many files are read at once as hide its latency.
+    From object storage, enough files are read at once to hide its latency.
 
     Returns:
       [n, h, w, 3] uint8 of this size, the indices of the paths read, and (path, reason) of
@@ -216,7 +216,7 @@ def read_batches(
     rules: Rules,
     on_bad_image: str = "fail",
 ) -> Iterator[np.ndarray]:
-    """As ``read_images``, at most ``batch_size`` photos at a time: [b, h, w, 3] uint8, b > 0.
+    """Like ``read_images``, at most ``batch_size`` photos at a time: [b, h, w, 3] uint8, b > 0.
 
     Raises:
       ImageError: a bad image and ``on_bad_image`` is ``fail``, or, at the end, no good one.
@@ -242,7 +242,7 @@ def _none_read(count: int, first_reason: str) -> ImageError:
 def _read_all(
     paths: Sequence[str], size: Size, rules: Rules, on_bad_image: str
 ) -> tuple[np.ndarray, list[str | None]]:
-    """All photos, and for each why it could not be read."""
+    """All photos, each with the reason why it could not be read, if any."""
     pixels = np.empty((len(paths), *height_width(size), 3), np.uint8)
 
     def read(i: int) -> str | None:

@@ -1,4 +1,4 @@
-"""What a category holds and what training will see of it, before hours are spent on it."""
+"""Shows what a category holds and what training will see of it, before training takes hours."""
 
 import collections
 import copy
@@ -29,7 +29,7 @@ QUANTILES = {
 
 @dataclasses.dataclass(frozen=True)
 class _Seen:
-    """One photo after a look at its file and its mask."""
+    """What the files of one photo and of its mask tell."""
 
     record: layouts.Record
     facts: images.PhotoFacts | None  # None where it is unreadable
@@ -43,19 +43,19 @@ def inspect_category(
 ) -> dict[str, Any]:
     """Writes ``contact_sheet.png`` and ``summary.json`` into ``output``.
 
-    All photos and masks are decoded whole, one a core at a time, since damage can lie at a file's
-    end; bad ones are listed, all of them. Duplicates are compared by SHA-256 of their pixels: that
-    finds a photo saved twice in different formats too, which training would see as the same.
+    All photos and masks are decoded whole, one a core at a time, because damage can lie at the end
+    of a file. All bad ones are listed. Duplicates are found by the SHA-256 of their pixels, so a
+    photo that was saved in two formats is found, too: training would see it twice.
 
     Args:
       config: the whole config; ``config.data.recorded`` is ignored.
       category: a folder below ``config.data.root``.
       output: a folder; it is made.
-      synthesis: whether the method learns from examples with synthetic anomalies, which the contact
-        sheet then shows; else it shows normal photos.
+      synthesis: whether the method learns from examples with synthetic anomalies. The contact sheet
+        then shows such examples, else normal photos.
 
     Returns:
-      What ``summary.json`` holds; ``inspect_text.as_text`` shows it. Shares are in [0, 1].
+      The content of ``summary.json``, for ``inspect_text.as_text``. Shares are in [0, 1].
 
     Raises:
       layouts.DataError: no such category, or no normal photo.
@@ -191,7 +191,7 @@ def _duplicates(seen: Sequence[_Seen]) -> dict[str, list[list[str]]]:
 
 
 def _masks(config: ml_collections.ConfigDict, test: Sequence[_Seen]) -> dict[str, Any]:
-    """Areas at the masks' own size, and what the rule leaves of them."""
+    """Areas of the masks at their own size; masks that are missing, empty or lost by resizing."""
     masked = [s for s in test if s.mask_share is not None]
     shares = collections.defaultdict(list)
     for s in masked:

@@ -1,4 +1,4 @@
-"""Where each data set keeps its photos and masks: small descriptions, one reader for all."""
+"""The folders of each data set: small descriptions, and one reader for all."""
 
 import dataclasses
 import functools
@@ -19,8 +19,8 @@ __all__ = ["NORMAL", "DataError", "Layout", "Record"]  # made elsewhere, and use
 
 logger = logging.getLogger(__name__)
 
-# One in n + 1 new good photos scores above n held-out ones: with fewer than 6 there is no verdict,
-# and from 19 on a threshold can keep 5 % of false alarms.
+# One in n + 1 new good photos scores above n held-out ones. So there is no verdict with fewer than
+# 6, and from 19 on a threshold can keep 5 % of false alarms.
 LEAST_HELD_OUT, ENOUGH_HELD_OUT = 6, 19
 _LARGEST_PART = 3  # of few photos, one in so many is held out
 LEAST_PHOTOS = _LARGEST_PART * LEAST_HELD_OUT
@@ -51,9 +51,9 @@ class Survey:
 
 
 def read_category(root: str | os.PathLike[str], category: str, layout: str) -> list[Record]:
-    """All photos of a category, sorted by file. Nothing is decoded but labels beside photos.
+    """All photos of a category, sorted by file. Only labels beside photos are decoded.
 
-    What is left out is logged, once.
+    Files that are left out are logged once.
 
     Args:
       root: holds one folder a category; local, or any path that etils.epath reads (``gs://…``).
@@ -80,7 +80,7 @@ def _say_once(sentence: str) -> None:
 
 
 def survey(root: str | os.PathLike[str], category: str, layout: str) -> Survey:
-    """As ``read_category``, but what is left out and what must be mended is told, not raised.
+    """Like ``read_category``, but returns what is left out and what must be mended.
 
     Raises:
       DataError: no such layout, root or category; no normal training photo; the category's folder
@@ -145,9 +145,9 @@ def split_validation(
 ) -> tuple[list[Record], list[Record]]:
     """(kept, held out) of normal photos: a seeded share, rounded; at least two photos are kept.
 
-    Few photos need a larger share: 19 are held out, or a third where that is less.
-    Where the data set publishes validation photos, those are held out instead of the share. With
-    ``share`` 0 nothing is held out, and published validation photos are not kept either.
+    Few photos need a larger share: 19 are held out, or a third where that is less. Where the data
+    set publishes validation photos, these are held out instead. With ``share`` 0 nothing is held
+    out, and published validation photos are not kept either.
     """
     kept = [r for r in records if not r.is_validation]
     if len(kept) < len(records):

@@ -1,4 +1,4 @@
-"""What lies in a folder: photos, sub-folders, and what is no photo that can be read."""
+"""What lies in a folder: photos, sub-folders, and files that cannot be read as photos."""
 
 import collections
 import io
@@ -29,7 +29,7 @@ class DataError(UserError):
 
 
 class Folder(NamedTuple):
-    """Names in a folder, sorted, without what is hidden."""
+    """Names in a folder, sorted, without hidden ones."""
 
     folders: list[str]
     photos: list[str]  # by their suffix
@@ -39,8 +39,8 @@ class Folder(NamedTuple):
 def list_folder(folder: str) -> Folder:
     """What lies in ``folder``; nothing where it is missing.
 
-    A link that leads nowhere counts as a file, so that it is an error to whoever reads it and not
-    a photo less.
+    A link that leads nowhere counts as a file. So it is an error for its reader, and not one photo
+    less without a word.
 
     Args:
       folder: local, or any path that etils.epath reads (``gs://…``).
@@ -52,7 +52,7 @@ def list_folder(folder: str) -> Folder:
         if storage.is_remote(folder):
             place = epath.Path(folder)
             paths = storage.again(lambda: list(place.iterdir()) if place.is_dir() else [])
-            # Asking a bucket costs a request a name, so a photo's name is believed.
+            # In a bucket each question costs a request, so a photo's name is believed.
             found = [(p.name, not is_photo(p.name) and p.is_dir()) for p in paths]
         else:
             with os.scandir(folder) as entries:
@@ -73,8 +73,8 @@ def list_folder(folder: str) -> Folder:
 def find_photos(folder: str | os.PathLike[str], output: str = "") -> tuple[list[str], list[str]]:
     """All photos below ``folder``, sorted, and sentences on what else lies there.
 
-    What is hidden is passed over, and so is the folder ``output`` (an absolute path). Links to
-    folders are not followed, but named.
+    Hidden files and the folder ``output`` (an absolute path) are left out. Links to folders are
+    named, but not followed.
 
     Raises:
       DataError: a folder cannot be read.
@@ -94,7 +94,7 @@ def find_photos(folder: str | os.PathLike[str], output: str = "") -> tuple[list[
 
 
 def describe_others(folder: str, names: Iterable[str]) -> list[str]:
-    """One sentence on files that are no photos by their suffix; none where there are none."""
+    """One sentence on files whose suffix is no photo's; none where there are no such files."""
     suffixes = collections.Counter(os.path.splitext(n)[1].lower() or "no suffix" for n in names)
     if not suffixes:
         return []
@@ -124,8 +124,8 @@ def is_normal(name: str) -> bool:
 
 
 def matching(names: Iterable[str], wanted: str) -> str | None:
-    """The name that is ``wanted``, or else the first that differs in case or in how accents are
-    coded (macOS takes them apart); None where there is none."""
+    """The name that equals ``wanted``, or else the first that differs in case or in how accents are
+    coded (macOS splits them); None where there is none."""
     names = list(names)
     if wanted in names:
         return wanted
@@ -138,7 +138,7 @@ def composed(name: str) -> str:
 
 
 def folded(name: str) -> str:
-    """The name without what systems change in it: case, and how accents are coded."""
+    """The name in one case and with one coding of accents, which systems change."""
     return composed(name).casefold()
 
 
@@ -165,7 +165,7 @@ def read_table(path: str) -> bytes | None:
 
 
 def lines(data: bytes, newline: str, errors: str = "strict") -> Iterator[str]:
-    """The lines of a text with their ends, in memory that is bounded.
+    """The lines of a text with their ends, in bounded memory.
 
     Args:
       data: UTF-8, or UTF-16 with its mark (as PowerShell writes); the mark is dropped.

@@ -79,9 +79,9 @@ class MaskSet(NamedTuple):
         Args:
           path: a mask of the set.
           size: resized bilinearly (as published) to it; None keeps the mask's own.
-          rule: which resized pixels count: ``full`` those that are still white when rounded to
-            8 bit (the published code truncates its 8-bit mask / 255), ``half`` those above half
-            (right for masks with compression noise), ``any`` all that are not black.
+          rule: the resized pixels that count. ``full``: those that are still white when rounded to
+            8 bit (the published code truncates its 8-bit mask / 255). ``half``: those above half,
+            right for masks with compression noise. ``any``: all that are not black.
           photo_size: see ``levels``.
 
         Raises:
@@ -102,9 +102,9 @@ class MaskSet(NamedTuple):
 def survey(files: Sequence[str], rules: Rules) -> tuple[MaskSet, list[str]]:
     """What the values of these masks mean, and a sentence on each mask that looks wrong.
 
-    Masks are taken for labels where there are few values and each has areas of its own, for grey
-    ones where values lie between others. There the darkest value with areas of its own is white.
-    Unreadable masks are passed over: whoever uses them will say it.
+    Masks are labels where there are few values and each has areas of its own. They are grey where
+    values lie between others; then the darkest value with areas of its own counts as white.
+    Unreadable masks are passed over: later readers report them.
     """
 
     def look(path: str) -> _Look | None:

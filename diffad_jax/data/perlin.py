@@ -1,4 +1,4 @@
-"""Perlin noise masks (Perlin 1985), as DRAEM shapes its anomalies. Stateless TensorFlow ops."""
+"""Perlin noise (Perlin 1985), which shapes DRAEM's anomalies, in stateless TensorFlow ops."""
 
 import functools
 import math
@@ -19,12 +19,11 @@ def anomaly_noise(size: int, seed: tf.Tensor, *, endless: bool) -> tf.Tensor:
     Args:
       size: pixels of a side.
       seed: [2] int64.
-      endless: it is a window of a plane, with as many anomalies everywhere.
+      endless: the noise is a window of a plane, so anomalies are as frequent everywhere.
 
     Returns:
-      [size, size, 1] float32, about -1 … 1. As published (not ``endless``) it is that of the
-      photo's frame, and where nothing was rotated to it is 0: corners have a fifth of the anomalies
-      that the middle has.
+      [size, size, 1] float32, about -1 … 1. As published (not ``endless``) the noise has the frame
+      of the photo. Rotation leaves zeros in corners, which get a fifth of the middle's anomalies.
     """
     points = 2**MAX_EXPONENT + 1
     u = uniform([5 + points**2], seed)
@@ -42,7 +41,7 @@ def anomaly_noise(size: int, seed: tf.Tensor, *, endless: bool) -> tf.Tensor:
 def perlin_window(
     angles: tf.Tensor, cells: tf.Tensor, degrees: tf.Tensor, middle: tf.Tensor, *, size: int
 ) -> tf.Tensor:
-    """A turned square of the plane of ``perlin_noise`` whose lattice of angles goes on for ever.
+    """A turned square of a plane of ``perlin_noise``, whose lattice of angles repeats.
 
     Args:
       angles: [n, n] float32, of the gradients, which repeat in both directions.

@@ -44,7 +44,7 @@ class Rules:
 
 
 class _Tiff(TiffImagePlugin.TiffImageFile):
-    """Without Pillow's own limit of size, in whose place is ``Rules.photo_mib``."""
+    """A TIFF without Pillow's own limit of size, which ``Rules.photo_mib`` replaces."""
 
     def load_prepare(self) -> None:
         if self._im is None:
@@ -53,7 +53,7 @@ class _Tiff(TiffImagePlugin.TiffImageFile):
 
 
 class _Sparing:
-    """A file of which little is read before its pixels: Pillow copies all metadata with each piece
+    """A file that limits what is read before its pixels: Pillow copies all metadata with each piece
     that it adds."""
 
     def __init__(self, file: BinaryIO):
@@ -73,8 +73,8 @@ class _Sparing:
         return getattr(self._file, name)
 
 
-# By the first bytes, whatever the name says. Image.open would try every format that Pillow knows,
-# of which one starts Ghostscript.
+# The first bytes decide, not the name. Image.open would try every format that Pillow knows, and one
+# of them starts Ghostscript.
 _READERS: dict[bytes, Callable[[BinaryIO], Image.Image]] = {
     b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
     b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
@@ -89,7 +89,7 @@ def decode(
     """Decodes a file, by default with ``rgb_pixels``.
 
     Args:
-      source: the file's bytes, or the file itself, which is then read as far as it is needed.
+      source: the file's bytes, or the file itself, which is then read only as far as needed.
       rules: its limits hold before anything is decoded.
       convert: gets the image as Pillow opened it, not yet decoded.
 
@@ -176,9 +176,9 @@ def _by_rows(
 
 
 def deep_levels(image: Image.Image) -> np.ndarray | None:
-    """[h, w] or [h, w, 3] integers, upright, of an image that has more than 8 bits a channel.
+    """[h, w] or [h, w, 3] integers, upright, of an image with more than 8 bits a channel.
 
-    None of another.
+    None for any other image.
 
     Raises:
       BadImage: the levels are floating-point numbers, or stored in a way that Pillow cuts to 8 bit.
@@ -222,7 +222,7 @@ def _deep_colours(image: Image.Image, mode: str) -> np.ndarray:
 
 
 def _few_rows(height: int, width: int) -> Iterator[slice]:
-    """All rows of a picture, a few at a time: what is made of them on the way takes memory."""
+    """All rows of a picture, a few at a time, because work on them takes memory."""
     step = max(_AT_ONCE // width, 1)
     for top in range(0, height, step):
         yield slice(top, min(top + step, height))
@@ -258,7 +258,7 @@ def _eight_bit(levels: np.ndarray, bit_depth: int) -> np.ndarray:
 
 
 def looked_up(table: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """[h, w, …]: ``table[places]``, for which NumPy would take 8 bytes a place."""
+    """[h, w, …]: ``table[places]`` in little memory; NumPy would take 8 bytes a place."""
     found = np.empty(places.shape, table.dtype)
     for rows in _few_rows(*places.shape[:2]):
         found[rows] = table[places[rows]]
@@ -271,7 +271,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Of modes with 8 bits a channel or fewer; what lies below transparency is taken."""
+    """RGB from modes with 8 bits a channel or fewer; colours below transparency are taken."""
     if image.mode == "LA":
         image = image.getchannel(0)
     elif image.mode == "PA" or "transparency" in image.info:
@@ -280,7 +280,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def resized(pixels: np.ndarray, size: tuple[int, int] | None, rule: str) -> np.ndarray:
-    """[h, w, 3] uint8 at ``size``, (height, width); the array itself where it has it, or of None.
+    """[h, w, 3] uint8 at ``size``, (height, width), or the array itself where that changes nothing.
 
     ``bilinear`` samples the four nearest pixels (cv2.INTER_LINEAR); ``antialias`` weighs all pixels
     that an output pixel covers (Pillow's BILINEAR).
@@ -289,7 +289,7 @@ def resized(pixels: np.ndarray, size: tuple[int, int] | None, rule: str) -> np.n
         return pixels
     if rule == "antialias":
         image = Image.fromarray(pixels)
-        # One axis a call: of tall photos Pillow 13 takes the rows first, and rounds otherwise.
+        # One axis a call: Pillow 13 takes the rows of tall photos first, and rounds otherwise.
         height, width = size
         for shape in ((width, image.height), (width, height)):
             image = image.resize(shape, Image.Resampling.BILINEAR)

@@ -28,8 +28,8 @@ def read(root: str, table: str) -> list[Row] | None:
     Paths in it are relative to ``root``, with either slash, and may not leave it.
 
     Raises:
-      DataError: the file cannot be read; a column is missing; a row says the impossible, names a
-        place outside of ``root``, or a photo that another row has.
+      DataError: the file cannot be read; a column is missing; a row is impossible, names a place
+        outside of ``root``, or a photo that another row has.
     """
     path = os.path.join(root, table)
     if not table or (data := read_table(path)) is None:
@@ -62,7 +62,7 @@ def read(root: str, table: str) -> list[Row] | None:
 
 
 def _listed(path: str, data: bytes) -> Iterator[dict[str, str]]:
-    """What a table says in each row, by column."""
+    """The cells of each row of a table, by column."""
     try:
         for number, line in enumerate(csv.DictReader(lines(data, newline=""))):
             if number == _MOST_ROWS:
@@ -81,7 +81,7 @@ def _is_name(text: str) -> bool:
 
 
 def _place(root: str, inside: str, listed: str, where: str) -> str | None:
-    """The file; DataError where it lies outside of the root. Links are followed to see that."""
+    """The file. Raises DataError where it lies outside of the root, also through links."""
     name = listed.replace("\\", "/")
     if not name:
         return None

@@ -13,20 +13,20 @@ from PIL import Image, ImageDraw, ImageFont
 
 _MIN_TILE, _MAX_TILE = 160, 256  # pixels; photos between the two are shown as they are
 _GAP, _CAPTION, _HEADER, _FONT_SIZE = 6, 34, 24, 14
-# Up to the threshold dark to light blue, above it red over orange to yellow: hues that colour-blind
-# eyes tell apart, and within each half evenly lighter, in grey print too. Yellow, since a pale end
-# would vanish on a white product.
+# Dark to light blue up to the threshold, red over orange to yellow above it. Colour-blind eyes tell
+# these hues apart, and each half gets evenly lighter, in grey print too. It ends in yellow, because
+# a pale end would vanish on a white product.
 _CALM = [[10, 12, 40], [24, 52, 110], [70, 120, 190]]
 _WARM = [[205, 50, 40], [242, 140, 40], [250, 245, 70]]
 _UNDEFINED = (230, 0, 200)  # NaN; no colour of the map is near it
-_STRIP = 2**20  # pixels that are drawn at a time: it takes many times their memory
+_STRIP = 2**20  # pixels that are drawn at a time: drawing takes many times their memory
 
 
 class Scale(NamedTuple):
-    """The values of a map that pictures show by their colours; those of a detector, not a photo.
+    """How colours stand for a map's values: one scale for each detector, not for each photo.
 
-    Up to the threshold colours are calm, above it warm. The threshold lies in the middle of the
-    colours, and what is above it is outlined.
+    Colours are calm up to the threshold and warm above it. The threshold lies in the middle of the
+    colours. Places above it are outlined.
     """
 
     low: float  # the first colour
@@ -72,9 +72,9 @@ def heat_map(anomaly_map: np.ndarray, scale: Scale) -> np.ndarray:
 
 
 def overlay(photo: np.ndarray, anomaly_map: np.ndarray, scale: Scale) -> np.ndarray:
-    """The photo under the map's colours, with an outline around what is above the threshold.
+    """The photo under the map's colours, with an outline around places above the threshold.
 
-    A pixel is covered as far as it is anomalous (and where it is NaN), never altogether.
+    A pixel is covered in proportion to how anomalous it is (and where it is NaN), never wholly.
 
     Args:
       photo: [h, w, 3] uint8.
@@ -105,7 +105,7 @@ def above(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int]) -> n
       threshold: of its values.
       size: (width, height) of the photo.
     """
-    # Not the map is stretched, in which a single high value would sink below the threshold.
+    # The region is stretched, not the map, in which a single high value would sink too low.
     return stretched(np.uint8(255 * (anomaly_map > threshold)), size) > 127
 
 
@@ -115,7 +115,7 @@ def stretched(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def legend(picture: np.ndarray, text: str, scale: Scale) -> np.ndarray:
-    """The picture above a line of text and a bar of its colours, which tells their values.
+    """The picture, with a line of text and a bar of its colours with their values below it.
 
     Args:
       picture: [h, w, 3] uint8; it stays at the top left.
@@ -138,7 +138,7 @@ def legend(picture: np.ndarray, text: str, scale: Scale) -> np.ndarray:
 
 
 def verdict(score: float, threshold: float | None) -> str:
-    """A photo's score, its threshold and what follows, in words."""
+    """A photo's score, its threshold and its verdict, in words."""
     if threshold is None:
         return f"score {score:.4g} (no threshold)"
     found = "anomalous" if score > threshold else "normal"
@@ -146,7 +146,7 @@ def verdict(score: float, threshold: float | None) -> str:
 
 
 def _index(values: np.ndarray, scale: Scale) -> np.ndarray:
-    """Of each value's colour."""
+    """The index of each value's colour."""
     least = np.finfo(np.float32).tiny
     calm = (values - scale.low) / max(scale.middle - scale.low, least)
     warm = (values - scale.middle) / max(scale.high - scale.middle, least)
@@ -155,7 +155,7 @@ def _index(values: np.ndarray, scale: Scale) -> np.ndarray:
     return np.where(np.isnan(values), 256, index + 128 * (values > scale.middle))
 
 
-# How much of the photo each colour covers: nothing far below the threshold.
+# How much each colour covers the photo: not at all far below the threshold.
 _OPACITY = np.concatenate(
     [np.clip(np.linspace(-0.35, 0.35, 128), 0, 1), np.linspace(0.3, 0.5, 128), [0.5]]
 ).astype(np.float32)
@@ -174,7 +174,7 @@ def _in_strips(draw: Callable[..., np.ndarray], *whole: np.ndarray) -> np.ndarra
 def _outline(drawn: np.ndarray, region: np.ndarray) -> None:
     """Draws a line around each part of a region [h, w], visible on any product.
 
-    It is yellow, and black around the yellow: one of the two stands out wherever it lies. Each is a
+    It is yellow, with black around the yellow: one of the two stands out on any product. Each is a
     128th of the photo's shorter side wide (a pixel at least), so that the smallest region shows.
     """
     width = max(round(min(region.shape) / 128), 1)
@@ -184,7 +184,7 @@ def _outline(drawn: np.ndarray, region: np.ndarray) -> None:
 
 
 def _grown(region: np.ndarray, by: int) -> np.ndarray:
-    """The region and what is at most ``by`` pixels from it, along both axes."""
+    """The region, grown by ``by`` pixels along both axes."""
     grown = region.copy()
     for axis in (0, 1):
         done = 0

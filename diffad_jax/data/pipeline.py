@@ -1,6 +1,6 @@
-"""Training batches: shuffle, synthesise, batch, shard by process, from any step on at once.
+"""Training batches: shuffle, synthesise, batch, shard by process; they can start at any step.
 
-An example is a pure function of (seed, stage, split, index), index counting examples from the start
+An example is a pure function of (seed, stage, split, index); index counts examples from the start
 of the stage. So nothing is replayed on resuming, and any number of processes sees the same images.
 """
 
@@ -44,9 +44,9 @@ def batches(
       start_step: the first batch yielded is the one that an uninterrupted run sees at this step.
       process_index: this process's rank; it gets its own contiguous share of each batch.
       process_count: number of processes.
-      stage: that learns from them; each sees examples of its own.
-      files: the photos of ``split``, as the work's ``split.Split`` has them; None draws the split
-        from the photos that are there now.
+      stage: the one that learns from them; each stage sees examples of its own.
+      files: the photos of ``split``, from the work's ``split.Split``. None draws the split from the
+        photos that are there now.
 
     Raises:
       layouts.DataError: no such category, or no photo in this split.
@@ -104,7 +104,7 @@ def examples(
         made = synthesis.synthesize(photo(which), source, seed, config.synthesis)
         return {k: made[k] for k in fields}
 
-    # One map for all: with three, a core made 5 % fewer examples.
+    # One map for all parts: with three maps, a core made 5 % fewer examples.
     dataset = tf.data.Dataset.counter()
     return dataset.map(
         lambda k: example(index(k)), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
@@ -112,15 +112,15 @@ def examples(
 
 
 def _stage_salt(stage: str) -> int:
-    """In 0 … 2³¹ − 1: no two stages of a method see the same examples."""
+    """A number in 0 … 2³¹ − 1 for each stage, so that no two stages see the same examples."""
     return zlib.crc32(stage.encode()) >> 1
 
 
 @functools.cache
 def _hide_xla_flags() -> None:
-    """Has TensorFlow's XLA read its flags, once a process, while there are none.
+    """Makes TensorFlow's XLA read its flags once a process, while there are none.
 
-    XLA_FLAGS is meant for JAX, whose XLA is newer: an unknown flag would end the process.
+    XLA_FLAGS is meant for JAX, whose XLA is newer. An unknown flag would end the process.
     """
     flags = os.environ.pop("XLA_FLAGS", None)
     tf.function(lambda: tf.constant(0), jit_compile=True)()

@@ -1,8 +1,9 @@
 """Training examples in a file: for hosts without TensorFlow, or too slow to feed their device.
 
-A recording is a ZIP archive: ``meta.json`` (config, category, photos, counts) and an entry an
-example and part. Pictures are lossless WebP; a photo that several examples share is stored once,
-and of an augmented image what was added to its photo, modulo 256. That may reach beyond the mask.
+A recording is a ZIP archive: ``meta.json`` (config, category, photos, counts) and an entry for each
+part of an example. Pictures are lossless WebP. A photo that several examples share is stored once.
+An augmented image is stored as its difference to the photo, modulo 256, which may reach beyond the
+mask.
 """
 
 import functools
@@ -55,7 +56,8 @@ def write(
       config: stored inside, so that training can check it.
       category: stored inside.
       output: the file.
-      photos: that the examples are made of, stored inside: training holds out the same.
+      photos: the photos that examples are made of. They are stored inside, so that training holds
+        out the same ones.
       streams: split -> (number of examples, batches of one example).
 
     Raises:
@@ -98,8 +100,8 @@ def batches(
     """Endless batches from ``config.data.recorded``, shuffled anew each epoch.
 
     An example is a pure function of (seed, stage, index), so any ``start_step`` is reached at once.
-    Validation examples are not shuffled. Of several processes each gets its own contiguous share
-    of a batch, as from ``pipeline.batches``.
+    Validation examples are not shuffled. Each of several processes gets its own contiguous share of
+    a batch, as from ``pipeline.batches``.
 
     Raises:
       RecordingError: missing or damaged file, or one of another category, seed, image size,
@@ -128,7 +130,7 @@ def batches(
 class Recording:
     """Random access to the examples of a recording.
 
-    Photos, which examples share, stay decoded in memory up to ``cache_mib``.
+    Examples share photos, so these stay decoded in memory, up to ``cache_mib``.
     """
 
     def __init__(self, path: str | Path, cache_mib: int = 0):
@@ -164,9 +166,9 @@ class Recording:
         self._room = cache_mib * 2**20
 
     def check(self, config: ml_collections.ConfigDict, category: str, split: str) -> None:
-        """Refuses a recording that another run made for another purpose.
+        """Refuses a recording that was made for another config.
 
-        With another seed or share other photos are held out, and would be among its examples.
+        With another seed or share, held-out photos of this run would be among its examples.
         """
         made = _made_from(self.meta["config"], self.meta["category"])
         config = bit_depth.stated(config, lambda: self.bit_depth)
@@ -214,7 +216,7 @@ class Recording:
         return self._cache[name]
 
     def _read(self, name: str, most_bytes: int) -> bytes:
-        """An entry, which ``write`` has stored without compression."""
+        """The bytes of an entry; ``write`` stores entries without compression."""
         entry = self._archive.getinfo(name)
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > most_bytes:
             raise ValueError(f"{name} is compressed, or larger than any of its kind")
@@ -222,7 +224,7 @@ class Recording:
 
 
 def _checked(meta: Any) -> dict[str, Any]:
-    """``meta.json``, if its parts are what the reader relies on."""
+    """``meta.json``, once its parts have the form that the reader relies on."""
     if not isinstance(meta, dict) or meta.get("format") != _FORMAT:
         raise RecordingError("is no recording of this version: write it again")
     config, counts = meta["config"], meta["counts"]
@@ -248,7 +250,7 @@ def _inflated(packed: bytes, size: int) -> bytes:
 
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) of a lossless WebP file, as ``_webp`` makes; None of another."""
+    """(width, height) of a lossless WebP file as ``_webp`` writes it; None for any other file."""
     if data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8L" or len(data) < 25:
         return None
     bits = int.from_bytes(data[21:25], "little")
@@ -274,7 +276,7 @@ def _webp(pixels: np.ndarray) -> bytes:
 
 
 def _made_from(config: dict[str, Any], category: str) -> dict[str, Any]:
-    """What the examples of a recording depend on."""
+    """The settings that the examples of a recording depend on."""
     fields = {"category": category} | {name: config[name] for name in ("seed", "image_size")}
     fields |= {
         f"data.{name}": config["data"][name] for name in ("resize", "bit_depth", "validation_share")

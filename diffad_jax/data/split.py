@@ -1,7 +1,7 @@
-"""Which normal photos are trained on and which are held out: drawn once, then part of the work.
+"""The split of the normal photos into those to train on and held-out ones, drawn once.
 
 A later draw from a folder that has grown would hold out photos that training has seen. So the split
-lies beside the weights, by name and content, and serves every threshold that is chosen from them.
+is kept beside the weights, by name and content, and every threshold is chosen by it.
 """
 
 import hashlib
@@ -33,12 +33,12 @@ class Split(NamedTuple):
 
     train: Hashes
     held_out: Hashes
-    imported: bool = False  # the weights came from elsewhere: what they saw is not known
+    imported: bool = False  # the weights were imported: nobody knows which photos they saw
     recalibrated: bool = False  # photos that were added later are all held out
 
     @classmethod
     def parsed(cls, content: Any) -> "Split":
-        """What JSON says; raises ValueError or TypeError where that is no split."""
+        """The split in a JSON object; raises ValueError or TypeError where it is none."""
         found = cls(**content)
         items = [item for part in found[:2] for item in dict.items(part)]
         if not all(type(x) is str for item in items for x in item):
@@ -48,7 +48,7 @@ class Split(NamedTuple):
         return found
 
     def describe(self) -> str:
-        """How many photos are trained on and which, for a fingerprint."""
+        """The number of photos to train on and a hash of them, for a fingerprint."""
         content = json.dumps(self.train, sort_keys=True).encode()
         return (
             f"{len(self.train)} photos, names and contents "
@@ -57,7 +57,7 @@ class Split(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """How a folder differs from a split: names of photos."""
+    """The photos, by name, in which a folder differs from a split."""
 
     added: list[str]
     gone: list[str]
@@ -70,8 +70,8 @@ def draw(config: ml_collections.ConfigDict, category: str, accepted: Hashes | No
     Args:
       config: the whole config.
       category: its name.
-      accepted: good photos of inspectors, by absolute paths, to train on as well; those that are
-        held out or test photos, by content, are left out.
+      accepted: good photos of inspectors, by absolute paths, to train on as well. A photo whose
+        content equals that of a held-out or a test photo is left out.
 
     Raises:
       DataError: the category is missing or empty.
@@ -88,7 +88,7 @@ def draw(config: ml_collections.ConfigDict, category: str, accepted: Hashes | No
 
 
 def accepted_in(split: Split) -> Hashes:
-    """Photos of inspectors that are trained on."""
+    """The photos of inspectors that are trained on."""
     return {name: sha for name, sha in split.train.items() if os.path.isabs(name)}
 
 
@@ -111,8 +111,8 @@ def extend(
 ) -> Split:
     """A split of the photos that are there now, for weights that begin from those of ``split``.
 
-    As many are held out as in a new draw, where so many are left that no weights have seen. Photos
-    of inspectors are never held out; ``accepted`` is as for ``draw``.
+    Only photos that the weights have not seen are held out: as many as in a new draw, if there are
+    so many. Photos of inspectors are never held out; ``accepted`` is as for ``draw``.
     """
     there = draw(config, category, accepted)
     candidates = {*there.train.values(), *there.held_out.values()} - {*accepted_in(there).values()}
@@ -185,14 +185,14 @@ def paths(config: ml_collections.ConfigDict, part: Hashes) -> list[str]:
 
 
 def of_records(config: ml_collections.ConfigDict, records: Sequence[layouts.Record]) -> Hashes:
-    """As ``hashes``, of the photos of a category's folder."""
+    """Like ``hashes``, for the photos of a category's folder."""
     return hashes(config, [_name(config.data.root, r.file) for r in records])
 
 
 def hashes(config: ml_collections.ConfigDict, names: list[str]) -> Hashes:
     """SHA-256 of files below ``config.data.root``; empty where one is unreadable.
 
-    Whoever decodes it says why.
+    The decoder will say why.
     """
 
     def digest(name: str) -> str:

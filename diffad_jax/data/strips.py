@@ -1,7 +1,7 @@
 """Photos too large to be held whole, read in strips of rows from top to bottom.
 
-Each strip is written anew as a small file of the photo's own format, and decoded as any photo is:
-so its pixels are those that the whole photo would have given.
+Each strip is written anew as a small file of the photo's own format, and decoded as any photo. So
+its pixels equal those of the whole photo.
 """
 
 import dataclasses
@@ -40,11 +40,11 @@ def size(path: str | os.PathLike[str], rules: Rules) -> tuple[int, int]:
 
 
 def read(path: str | os.PathLike[str], rules: Rules) -> Iterator[np.ndarray]:
-    """[k, w, 3] uint8 each, as ``images.read_image`` gives the whole: k rows, from top to bottom.
+    """Strips [k, w, 3] uint8 of k rows from top to bottom, equal to those of ``images.read_image``.
 
     Args:
       path: a local TIFF, PNG or BMP.
-      rules: whose ``photo_mib`` holds for a strip.
+      rules: of ``config.data``; ``photo_mib`` limits a strip.
 
     Raises:
       ImageError: a file that cannot be read in strips, damaged, or outside the rules.
@@ -166,9 +166,9 @@ def _bmp(file: BinaryIO, image: Image.Image, at_once: int) -> Iterator[bytes]:
 
 
 def _png(file: BinaryIO, image: Image.Image, at_once: int) -> Iterator[bytes]:
-    """Its filters work on a row and the one above: Pillow undoes them, on bytes as if on colours.
+    """PNG's filters combine a row with the one above; Pillow undoes them, on bytes as on colours.
 
-    The rows are then a PNG without filters.
+    The rows then become a PNG without filters.
     """
     header, palette, stream = _png_chunks(file)
     width, height, bits, colours, _, _, interlaced = struct.unpack(">LLBBBBB", header)

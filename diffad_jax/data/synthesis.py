@@ -20,16 +20,17 @@ def synthesize(
 ) -> dict[str, tf.Tensor]:
     """One training example: x_a = (1 − m) x + m ((1 − β) texture + β x).
 
-    With ``max_light_change`` the photo itself, x, is first seen under other light, which is normal.
-    A share of the examples stays normal: by ``normal_probability``, and where the mask is empty
-    (a soft shade may then show, by less than half).
-    By ``own_texture_probability`` the texture is the photo itself, moved and turned (as in MemSeg,
-    Yang et al. 2022); by ``shade_probability`` it is the photo in its place, darker or brighter by
-    a factor, and nothing else changes it: β is 0, and the threshold is its own, so that a shade may
-    be larger than other anomalies. Across its edge m rises from 0 to 1, and ``anomaly_mask`` ends
-    where m is half, and where nobody can see it, as on white that was to get brighter. With
-    ``grey_as_photo`` the texture is grey wherever the photo is, since otherwise colour alone tells
-    an anomaly from a grey photo.
+    - With ``max_light_change`` the photo x is first put under other light, which is normal.
+    - With ``normal_probability`` an example stays normal. So does one whose mask is empty (a soft
+      shade may then show, by less than half).
+    - With ``own_texture_probability`` the texture is the photo itself, moved and turned (as in
+      MemSeg, Yang et al. 2022).
+    - With ``shade_probability`` the texture is the photo in its place, darker or brighter by a
+      factor. Then β is 0. A shade has a threshold of its own, so it may be larger than other
+      anomalies. Across its edge m rises from 0 to 1. ``anomaly_mask`` ends where m is half, and
+      where nobody can see the shade, as on white that was to get brighter.
+    - With ``grey_as_photo`` the texture is grey wherever the photo is. Otherwise colour alone tells
+      an anomaly from a grey photo.
 
     Args:
       image: [h, w, 3] uint8, a normal photo.
@@ -69,7 +70,7 @@ def synthesize(
         shade = (kind >= own) & (kind < own + config.shade_probability)
         texture, beta, threshold, softness = tf.cond(shade, shaded, foreign)
         augmented = blend(image, texture, _onset(noise, threshold, softness), beta)
-        # Of other anomalies the whole mask, as published: they seldom look like the photo.
+        # Other anomalies keep the whole mask, as published: they seldom look like the photo.
         mask = (noise > threshold) & (_differ(image, augmented) | ~shade)
         return augmented, tf.cast(mask, tf.uint8), tf.cast(texture, tf.uint8)
 
@@ -87,7 +88,7 @@ def synthesize(
 
 
 def _noise(height: int, width: int, seed: tf.Tensor, endless: bool) -> tf.Tensor:
-    """[h, w, 1]: the middle of a square, so that blobs are as wide as high."""
+    """[h, w, 1], cut from the middle of a square, so that blobs are as wide as high."""
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
     noise = anomaly_noise(side, seed, endless=endless)
@@ -124,7 +125,7 @@ def _shaded(image: tf.Tensor, seed: tf.Tensor, config: ml_collections.ConfigDict
 
 
 def _differ(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """[h, w, 3] uint8 each -> [h, w, 1] bool: by enough to be seen in one of the channels."""
+    """[h, w, 3] uint8 each -> [h, w, 1] bool: whether one channel differs enough to be seen."""
     difference = tf.abs(tf.cast(a, tf.int32) - tf.cast(b, tf.int32))
     return tf.reduce_max(difference, axis=-1, keepdims=True) > JUST_SEEN
 
@@ -134,7 +135,7 @@ def _times(gain: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
 
 
 def _edge(seed: tf.Tensor, config: ml_collections.ConfigDict) -> tuple[tf.Tensor, tf.Tensor]:
-    """Around how much noise shading sets in, and over how much of it."""
+    """The noise around which shading sets in, and the range of noise over which it does."""
     u = uniform([2], seed)
     return between(u[0], *config.shade_threshold_range), between(u[1], 0.0, config.shade_softness)
 
@@ -170,6 +171,6 @@ def blend(image: tf.Tensor, texture: tf.Tensor, mask: tf.Tensor, beta: tf.Tensor
     """
     x = tf.cast(image, tf.float32)
     mixed = tf.round((1.0 - beta) * texture + beta * x)
-    # A product of matrices, since broadcasting a plane to three channels takes twice as long.
+    # A product of matrices, because broadcasting a plane to three channels takes twice as long.
     where = tf.linalg.matmul(mask, tf.ones([1, 3]))
     return tf.cast(x + where * (mixed - x), tf.uint8)

@@ -1,4 +1,4 @@
-"""What anomalies are made of: a folder of images, TFDS ``dtd``, or built-in procedural textures."""
+"""Textures of anomalies: a folder of images, TFDS ``dtd``, or built-in procedural ones."""
 
 import functools
 import logging
@@ -36,7 +36,7 @@ def texture_source(config: ml_collections.ConfigDict) -> TextureSource:
 
 
 def _squares(config: ml_collections.ConfigDict, size: int) -> TextureSource:
-    """Of textures [size, size, 3], which nothing has stretched."""
+    """A source of textures [size, size, 3], which are not stretched."""
     name = config.data.textures
     if name == "procedural":
         _say_once_that_procedural()
@@ -83,7 +83,7 @@ def _from_folder(config: ml_collections.ConfigDict, size: int) -> TextureSource:
 def _load_dtd(size: int, cache_mib: int, rule: str) -> np.ndarray:
     """Describable Textures, as many as ``cache_mib`` holds: [n, size, size, 3] uint8.
 
-    Resized by ``rule``, see ``photo.resized``.
+    They are resized by ``rule``, see ``photo.resized``.
     """
     import tensorflow_datasets as tfds  # takes seconds to import
 

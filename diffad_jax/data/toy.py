@@ -1,9 +1,9 @@
 """A procedural category with real masks: what ``make demo`` trains on. Nothing is downloaded.
 
-Two looks, half of the photos each: a woven fabric with a printed motif, and a machined flange on a
-table. Defects are drawn as such (a bolt left out, a stain, a fibre …), unlike the Perlin-shaped
-textures that training pastes. All draws come from one seed; pictures are stored uncompressed, so
-that the files, too, are the same bytes on every machine.
+Half of the photos show a woven fabric with a printed motif, the others a machined flange on a
+table. Defects look like real ones (a missing bolt, a stain, a fibre …), unlike the Perlin-shaped
+textures that training pastes. All draws come from one seed. Pictures are stored uncompressed, so
+the files are the same bytes on every machine.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ Field = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (y, x), each [n, n] ->
 
 @dataclasses.dataclass
 class Scene:
-    """What is drawn: everything that varies between photos, in units of the photo's side."""
+    """Everything that varies between photos, in units of the photo's side."""
 
     rng: np.random.Generator  # for the defect
     draw: Callable[["Scene", np.ndarray, np.ndarray], np.ndarray]  # (scene, y, x) -> [n, n, 3]
@@ -47,8 +47,8 @@ class Scene:
 def write_category(root: str | Path, *, seed: int = 0, image_size: int = 64) -> None:
     """Writes ROOT/toy in MVTec's layout: 200 normal photos, 60 test photos, exact masks.
 
-    Returns at once where it is already written. A half-written one never has the final name, and
-    of several processes that write at once the first to finish wins: all write the same bytes.
+    Returns at once where it is already written. A half-written category never has the final name.
+    Of several processes that write at once the first to finish wins; all write the same bytes.
 
     Raises:
       layouts.DataError: the folder holds something else, or the toy of another seed or size.
@@ -103,7 +103,7 @@ def _write_photos(folder: Path, seed: int, image_size: int) -> None:
 def render_photo(
     seed: int, index: int, defect: str | None, image_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Photo ``index`` of the category; the same with a defect where one is named.
+    """Photo ``index`` of the category, with a defect if one is named.
 
     Outside its mask a defect photo equals its defect-free twin in every pixel.
 
@@ -119,7 +119,7 @@ def render_photo(
     rng = np.random.Generator(np.random.PCG64([seed, index]))
     scene = _fabric(rng) if index % 2 == 0 else _flange(rng)
     light = _lighting(rng, image_size)
-    # A sum of uniforms: unlike a normal draw it needs no logarithm, which differs between machines.
+    # A sum of uniforms needs no logarithm, as a normal draw does: logarithms differ by machine.
     noise = 6.0 * (rng.random((image_size, image_size, 3, 4)).sum(axis=-1) - 2.0)
     clean = _expose(scene, light, image_size)
     mask = np.zeros((image_size, image_size), bool)

@@ -1,8 +1,8 @@
 """95 % percentile intervals of ranking metrics, by resampling photos within each class.
 
 Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13. Pixels of one photo
-depend on each other, so photos are drawn, never pixels. The intervals tell how much a metric owes
-to the choice of test photos, not to the seed of training.
+depend on each other, so photos are drawn, never pixels. The intervals tell how much a metric
+depends on the choice of test photos, not on the seed of training.
 """
 
 from collections.abc import Callable
@@ -49,10 +49,10 @@ def pixel_intervals(
 ) -> dict[str, Interval]:
     """Intervals of ``pixel_auroc``, ``pixel_ap`` and ``pixel_f1_max``; equal seeds, equal results.
 
-    Photos with a mask pixel and photos without are drawn apart. Each photo's pixels are counted
-    once, in about 2048 bins that hold about equal shares of either class, and pixels of one bin
-    count as tied; this moves the metrics by far less than the interval's width. Undefined where the
-    metrics are, and where a resample has no normal pixel.
+    Photos with and without a mask pixel are drawn apart. Each photo's pixels are counted once, in
+    about 2048 bins with about equal shares of either class. Pixels of one bin count as tied, which
+    moves the metrics by far less than the interval's width. An interval is undefined where its
+    metric is, and where a resample has no normal pixel.
 
     Args:
       counts: of all test photos, or why there are none.

@@ -65,7 +65,7 @@ ul {{ color: var(--quiet); max-width: 90ch; padding-left: 18px; }}
 
 
 class Run(NamedTuple):
-    """What one work directory's ``metrics.json`` says."""
+    """The content of one work directory's ``metrics.json``."""
 
     name: str
     method: str
@@ -97,10 +97,10 @@ def read_run(workdir: Path) -> Run:
 
 
 def runs_table(runs: Sequence[Run]) -> tables.Table:
-    """A row for each category and run; what was measured otherwise than in the first is marked.
+    """A row for each category and run; runs measured in another way than the first are marked.
 
     Args:
-      runs: this one first, then those that it is compared with.
+      runs: this run first, then those to compare it with.
     """
     ours, rows, notes = runs[0], [], []
     for category, expected in ours.categories.items():
@@ -178,7 +178,7 @@ def _costs(found: Mapping[str, Any]) -> list[str]:
 
 
 def _differences(ours: Run, expected: Mapping, run: Run, found: Mapping) -> list[str]:
-    """Why a row's metrics cannot be put beside the first run's, in words."""
+    """The reasons why a row's metrics cannot be compared with the first run's, in words."""
     pairs = {
         "photos of {} pixels": (_size(ours), _size(run)),
         "mask rule {}": (expected["mask_rule"], found["mask_rule"]),

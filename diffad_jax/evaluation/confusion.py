@@ -1,4 +1,4 @@
-"""What a threshold gets right and wrong on the test photos."""
+"""The right and wrong verdicts of a threshold on the test photos."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from diffad_jax.evaluation.ranking import Metric
 
 @dataclasses.dataclass(frozen=True)
 class Confusion:
-    """Numbers of photos, and what follows from them; positive means anomalous."""
+    """Numbers of photos by verdict and label, with precision and recall; positive: anomalous."""
 
     true_positives: int
     false_positives: int
@@ -36,7 +36,7 @@ class Confusion:
 
 
 def confusion(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Confusion:
-    """Counts verdicts by prediction's rule: anomalous is what scores above the threshold.
+    """Counts verdicts by prediction's rule: a photo above the threshold is anomalous.
 
     Args:
       labels: [n] bool, true where anomalous.

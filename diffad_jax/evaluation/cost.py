@@ -1,4 +1,4 @@
-"""What a method costs: seconds and memory."""
+"""The cost of a method: seconds and memory."""
 
 import resource
 import sys
@@ -21,9 +21,9 @@ def peak_memory_mib() -> float:
 def of_detector(
     directory: Path, weights: Params, seconds_a_photo: float | None
 ) -> dict[str, Metric]:
-    """What a trained category has cost, and what it costs at test.
+    """The cost of a category's training, and its cost at test.
 
-    ``fit_seconds`` adds up the stages; of one that was interrupted only the last run counts.
+    ``fit_seconds`` adds up the stages; of an interrupted stage only the last run counts.
 
     Args:
       directory: the category's, with the ``stages.json`` of its training.

@@ -1,4 +1,4 @@
-"""What a detector finds and falsely reports as its threshold falls, and the areas of that curve.
+"""True and false positives as the threshold falls, and the areas under the curves of both.
 
 Every ranking metric is a function of four numbers at each threshold. They come from one sort
 (``exact``) or from counts in bins (``from_bins``); in bins, each metric has certified bounds.
@@ -12,8 +12,8 @@ import numpy as np
 class Curve(NamedTuple):
     """k thresholds from the highest to the lowest; leading axes, if any, are resamples.
 
-    Positives are what is anomalous (photos, pixels), negatives what is normal. "Tied" means of
-    equal score, or in bins: in the same bin.
+    Positives are anomalous photos or pixels, negatives normal ones. "Tied" means of equal score,
+    or of the same bin.
     """
 
     thresholds: np.ndarray  # [k]
@@ -54,9 +54,9 @@ def auroc(c: Curve) -> np.ndarray:
 
 
 def auroc_bounds(c: Curve) -> tuple[np.ndarray, np.ndarray]:
-    """(lowest, highest) [...] over all orders inside the bins.
+    """(lowest, highest) [...] AUROC over all orders inside the bins.
 
-    ``auroc`` is their middle, so it errs by at most half the share of pairs that are tied.
+    ``auroc`` is their middle, so its error is at most half the share of tied pairs.
     """
     return 1.0 - _false_pairs(c, c.above + c.tied), 1.0 - _false_pairs(c, c.above)
 
@@ -69,12 +69,12 @@ def average_precision(c: Curve) -> np.ndarray:
 
 
 def average_precision_bounds(c: Curve) -> tuple[np.ndarray, np.ndarray]:
-    """(lowest, highest) [...] over all orders inside the bins, equal scores included.
+    """(lowest, highest) [...] average precision over all orders inside the bins, ties included.
 
-    With T positives above a bin and F negatives above or in it, the i-th of its p positives is
-    credited with a precision of at least (T + i) / (T + i + F). That grows with i, so its sum is
-    at least its first term plus the integral from 1 to p. At most, all p are found at once, before
-    any negative of the bin.
+    With T positives above a bin and F negatives above or in it, the i-th of its p positives has a
+    precision of at least (T + i) / (T + i + F). That grows with i, so the sum is at least its first
+    term plus the integral from 1 to p. The highest value finds all p before any negative of the
+    bin.
     """
     found = np.cumsum(c.positives, axis=-1, dtype=np.float64)
     first = found - c.positives + 1.0
@@ -95,7 +95,7 @@ def f1(c: Curve) -> np.ndarray:
 def f1_max_bounds(c: Curve) -> tuple[np.ndarray, np.ndarray]:
     """(lowest, highest) [...] of the largest F1, whatever the order inside the bins.
 
-    The lowest is reached, at the lower end of a bin; the highest takes the positives of a bin and
+    The lowest is reached at the lower end of a bin. The highest takes all positives of a bin and
     none of its negatives.
     """
     without_tied = c._replace(tied=np.zeros_like(c.tied))
@@ -105,14 +105,14 @@ def f1_max_bounds(c: Curve) -> tuple[np.ndarray, np.ndarray]:
 def partial_area(c: Curve, limit: float) -> np.ndarray:
     """[...] in [0, 1]: the area left of a false-positive rate, over that of a perfect detector.
 
-    The curve's points are joined by straight lines, at ties and at ``limit`` as well. Positives
-    may carry weights. Each counts the stretch between its own rate and the limit.
+    Straight lines join the curve's points, also at ties and at ``limit``. Positives may carry
+    weights. Each positive counts the distance from its own rate to the limit.
 
     Args:
       limit: of the false-positive rate, in (0, 1]; 1 gives ``auroc``.
     """
     start, end = _left_of(c, limit)
-    # Mean of (limit - rate)+ over the rates of a tie, of which the limit may cut off a part.
+    # Mean of (limit - rate)+ over the rates of a tie; the limit may cut off a part of them.
     ramp = np.maximum(c.tied / np.asarray(c.num_negatives)[..., None], np.finfo(np.float64).tiny)
     mean = np.where(end > 0, 0.5 * (start + end), start**2 / (2.0 * ramp))
     return _weighted_mean(c, mean) / limit
@@ -125,7 +125,7 @@ def partial_area_bounds(c: Curve, limit: float) -> tuple[np.ndarray, np.ndarray]
 
 
 def _left_of(c: Curve, limit: float) -> tuple[np.ndarray, np.ndarray]:
-    """[..., k]: how far the curve lies left of the limit before and after each threshold's ties."""
+    """[..., k]: the curve's distance to the limit before and after each threshold's ties."""
     total = np.asarray(c.num_negatives)[..., None]
     return np.maximum(limit - c.above / total, 0), np.maximum(limit - (c.above + c.tied) / total, 0)
 
@@ -136,6 +136,6 @@ def _false_pairs(c: Curve, negatives: np.ndarray) -> np.ndarray:
 
 
 def _weighted_mean(c: Curve, values: np.ndarray) -> np.ndarray:
-    """[...]: of ``values`` [..., k] over the positives."""
+    """[...]: the mean of ``values`` [..., k] over the positives."""
     total = np.sum(c.positives, axis=-1, dtype=np.float64)
     return np.sum(c.positives * values, axis=-1, dtype=np.float64) / total

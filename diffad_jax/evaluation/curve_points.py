@@ -39,7 +39,7 @@ def precision_recall(c: curve.Curve) -> Points:
 def thinned(points: Points, count: int = NUM_DRAWN) -> Points:
     """At most ``count`` of the points, ends included, evenly spaced along the line.
 
-    What is left out lies within (the line's length) / (count - 1) of a neighbour.
+    A point that is left out lies within (the line's length) / (count - 1) of a kept one.
     """
     if len(points.x) <= count:
         return points

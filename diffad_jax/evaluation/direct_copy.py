@@ -1,7 +1,7 @@
 """Direct copy: how faithfully a reconstruction repeats the defect that it should have removed.
 
-The paper reports a PSNR between input and reconstruction inside the ground-truth mask without
-saying over what the mean square is taken, so both readings are given. Lower is better.
+The paper reports a PSNR between input and reconstruction inside the ground-truth mask. It does not
+say over which pixels the mean square is taken, so both readings are given. Lower is better.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ NAMES = ("direct_copy_masked_psnr", "direct_copy_frame_psnr")
 def squared_errors(
     images: np.ndarray, reconstructions: np.ndarray, masks: np.ndarray
 ) -> np.ndarray:
-    """[n] float64: between photo and reconstruction, summed over the channels of masked pixels.
+    """[n] float64: squared errors of reconstructions, summed over masked pixels and channels.
 
     Args:
       images: [n, h, w, 3] float in [0, 1].
@@ -42,11 +42,11 @@ def direct_copy_metrics(
 ) -> dict[str, Metric]:
     """Both PSNRs in dB, peak 1, averaged over the anomalous photos.
 
-    ``direct_copy_masked_psnr`` takes the mean square over the masked pixels;
-    ``direct_copy_frame_psnr`` over the whole frame, where all outside the mask is zero in both
-    pictures. Photos without a mask pixel are left out, and the reason counts them. Undefined
-    where none is left, where a pixel is not finite, and where a defect is repeated exactly, as its
-    PSNR is infinite.
+    ``direct_copy_masked_psnr`` takes the mean square over the masked pixels.
+    ``direct_copy_frame_psnr`` takes it over the whole frame, with zeros outside the mask in both
+    pictures. Photos without a mask pixel are left out, and the reason counts them. Both are
+    undefined where no photo is left, where a pixel is not finite, and where a defect is repeated
+    exactly, because its PSNR is infinite.
 
     Args:
       squares: [n] by ``squared_errors``; None where defect photos lack masks.

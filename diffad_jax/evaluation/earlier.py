@@ -13,7 +13,7 @@ from diffad_jax.runtime import console, files
 
 
 def as_json(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """A config as a record keeps it."""
+    """A config in the form that a record keeps."""
     return json.loads(config.to_json_best_effort())
 
 
@@ -22,12 +22,12 @@ def keep(
 ) -> None:
     """Gives the files of an earlier result names of their own, such as ``metrics_1.json``.
 
-    Unless it is of the same config and weights: then it may be replaced. All files of one result
-    get the same number.
+    A result of the same config and weights keeps its names, because it may be replaced. All files
+    of one result get the same number.
 
     Args:
-      record: JSON that says what the earlier result came from: ``config``, and ``weights`` of each
-        of its ``categories``. It may be absent.
+      record: JSON with the ``config`` of the earlier result and the ``weights`` of each of its
+        ``categories``. It may be absent.
       together: globs below its folder, of the other files of the result.
       config: of the new result, ``as_json``.
       weights: of the new result, the hash by category; some of them, or all.

@@ -12,8 +12,8 @@ from diffad_jax.evaluation.ranking import Metric, chance, undefined
 def image_f1_max(labels: np.ndarray, scores: np.ndarray) -> tuple[Metric, float | None]:
     """F1-max in [0, 1] over photos, and the highest threshold that reaches it.
 
-    Anomalous is what scores at or above the threshold. Undefined as ``ranking.image_metrics``;
-    the threshold is None then.
+    A photo at or above the threshold counts as anomalous. F1-max is undefined where
+    ``ranking.image_metrics`` are; then the threshold is None.
 
     Args:
       labels: [n] bool, true where anomalous.

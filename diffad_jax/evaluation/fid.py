@@ -23,12 +23,12 @@ NO_WEIGHTS = (
 
 
 def no_statistics(dimension: int) -> Statistics:
-    """Of no images at all, float64: where merging starts."""
+    """The statistics of no images, float64, from which merging starts."""
     return Statistics(0, np.zeros(dimension), np.zeros((dimension, dimension)))
 
 
 def statistics(features: np.ndarray) -> Statistics:
-    """Of features [n, d], n ≥ 1."""
+    """The statistics of features [n, d], n ≥ 1."""
     features = np.asarray(features, np.float64)
     mean = features.mean(0)
     centred = features - mean[None]
@@ -38,7 +38,7 @@ def statistics(features: np.ndarray) -> Statistics:
 def image_statistics(
     batches: Iterable[jax.Array | np.ndarray], params: Mapping[str, Any], dimension: int
 ) -> Statistics:
-    """Of images, batch by batch; as ``inception_features``, each batch [b, h, w, 3]."""
+    """The statistics of images in batches [b, h, w, 3], see ``inception_features``."""
     params = jax.device_put(params)
     features = (np.asarray(_extract(params, image, dimension=dimension)) for image in batches)
     return functools.reduce(merge, map(statistics, features), no_statistics(dimension))
@@ -75,9 +75,9 @@ _extract = jax.jit(inception_features, static_argnames="dimension")
 def fid(a: Statistics, b: Statistics) -> dict[str, Metric]:
     """{``fid_d``: the distance between two sets of images}; ≥ 0, lower is more alike.
 
-    Few images make it too large, by an amount that depends on how many, so the reason beside the
-    value counts them. It is undefined for fewer than two images and for features that are not
-    finite.
+    With few images it is too large, by an amount that depends on their number; the reason beside
+    the value gives this number. It is undefined for fewer than two images and for features that are
+    not finite.
 
     Raises:
       ValueError: they are of different numbers of features.
@@ -100,7 +100,7 @@ def fid(a: Statistics, b: Statistics) -> dict[str, Metric]:
 
 
 def no_fid(dimension: int, reason: str) -> dict[str, Metric]:
-    """What stands in place of the metric where it cannot be computed."""
+    """The metric's entry where it cannot be computed."""
     return {f"fid_{dimension}": Metric(None, reason)}
 
 
@@ -110,8 +110,8 @@ def frechet_distance(
     """The squared Fréchet (2-Wasserstein) distance of two Gaussians (Dowson and Landau, 1982).
 
     ‖μ_a - μ_b‖² + tr Σ_a + tr Σ_b - 2 tr (Σ_a Σ_b)^½. With Σ = F Fᵀ the last trace is the sum of
-    the singular values of F_aᵀ F_b: real, and exact for covariances without full rank, as those of
-    fewer images than features are.
+    the singular values of F_aᵀ F_b. So it is real, and exact where covariances lack full rank, as
+    with fewer images than features.
 
     Args:
       mean_a, mean_b: [d].

@@ -19,7 +19,7 @@ from diffad_jax.evaluation.ranking import Metric, image_metrics
 
 @dataclasses.dataclass(frozen=True)
 class TestSet:
-    """n test photos of one category and what is known of them."""
+    """n test photos of one category with their labels and masks."""
 
     files: Sequence[str]
     defect_types: Sequence[str]
@@ -29,7 +29,7 @@ class TestSet:
 
 
 class Point(NamedTuple):
-    """Of a curve: what a threshold gives where everything at or above it is called anomalous."""
+    """A point of a curve: a threshold, where everything at or above it is called anomalous."""
 
     threshold: float
     recall: float
@@ -51,7 +51,7 @@ class Curves:
 
 @dataclasses.dataclass(frozen=True)
 class CategoryMetrics:
-    """What one category's test set says of a detector."""
+    """The metrics and curves of a detector on one category's test set."""
 
     metrics: dict[str, Metric]  # shares in [0, 1]; names with psnr in dB; fid_d is a distance
     intervals: dict[str, Interval]  # 95 %, of some of the metrics
@@ -62,13 +62,13 @@ class CategoryMetrics:
 
     @property
     def f1_max_thresholds(self) -> dict[str, float | None]:
-        """Of F1-max; chosen by the test labels."""
+        """The thresholds of F1-max, chosen by the test labels."""
         points = {"image_f1_max": self.images.best, "pixel_f1_max": self.pixels.best}
         return {name: None if p is None else p.threshold for name, p in points.items()}
 
 
 class Definition(NamedTuple):
-    """A metric that the test set, the scores and the maps give by themselves.
+    """A metric that needs only the test set, the scores and the maps.
 
     ``compute``: (test, scores [n], maps [n, s, s]) -> the metric, or its reason.
     """
@@ -89,9 +89,9 @@ DEFINITIONS = {
 def find(
     test: TestSet, scores: np.ndarray, maps: Maps, seed: int, memory_mib: int
 ) -> CategoryMetrics:
-    """All metrics of scores and maps; what is undefined says why.
+    """All metrics of scores and maps; an undefined one gives the reason.
 
-    Equal seeds give equal intervals. Metrics of reconstructions, direct copy and FID, are apart.
+    Equal seeds give equal intervals. Metrics of reconstructions (direct copy, FID) are not here.
 
     Args:
       test: n may be 0.
@@ -104,7 +104,7 @@ def find(
     labels = test.labels
     kinds = [kind if a else "" for kind, a in zip(test.defect_types, labels, strict=True)]
     counts = pixels.count(test.masks, maps, kinds, memory_mib)
-    # NumPy needs no interpreter in the long loops: a core for each.
+    # NumPy leaves the interpreter in its long loops, so each part gets a core.
     with ThreadPoolExecutor() as pool:
         intervals = pool.submit(pixel_intervals, counts, seed)
         defects = pool.submit(metrics_by_defect, test.defect_types, labels, scores, counts)
@@ -134,7 +134,7 @@ def _of_images(labels: np.ndarray, scores: np.ndarray) -> tuple[dict[str, Metric
 
 
 def _of_pixels(counts: Counts | str) -> tuple[dict[str, Metric], Curves]:
-    """Those of ``pixels.NAMES``."""
+    """The metrics in ``pixels.NAMES``."""
     if isinstance(counts, str):
         return dict.fromkeys(pixels.NAMES, Metric(None, counts)), Curves({}, None, counts)
     c, regions = counts.curves()
@@ -142,7 +142,7 @@ def _of_pixels(counts: Counts | str) -> tuple[dict[str, Metric], Curves]:
 
 
 def _drawn(c: curve.Curve, regions: curve.Curve | None = None) -> Curves:
-    """What is drawn of a curve; of pixels also the curve of their regions."""
+    """The points of a curve to draw; for pixels also the curve of their regions."""
     best = int(np.argmax(curve.f1(c)))
     found, false = float(c.positives[: best + 1].sum()), int(c.above[best] + c.tied[best])
     point = Point(

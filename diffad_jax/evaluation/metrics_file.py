@@ -48,7 +48,7 @@ def write_metrics(
 
 
 def versions() -> dict[str, str]:
-    """Of this package, Python, and the packages that metrics depend on."""
+    """The versions of this package, of Python, and of the packages that metrics depend on."""
     packages = {name: metadata.version(name) for name in _PACKAGES}
     return {"diffad_jax": diffad_jax.__version__, "python": platform.python_version(), **packages}
 

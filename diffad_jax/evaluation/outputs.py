@@ -1,5 +1,5 @@
-"""The files that evaluation leaves: ``table.md``, ``table.tex``, what ``metrics.json`` holds of a
-category, and the words that explain the metrics in each."""
+"""The files of an evaluation: ``table.md``, ``table.tex``, a category's entry in ``metrics.json``,
+and the words that explain the metrics in each."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ _WITH_INTERVALS = (
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What evaluation found in one category."""
+    """The results of one category's evaluation."""
 
     labels: np.ndarray  # [n] bool: anomalous
     defect_types: Sequence[str]  # n
@@ -41,7 +41,7 @@ class Result:
 
 
 def extras(config: ml_collections.ConfigDict, result: Result) -> dict[str, Any]:
-    """What stands beside the metrics of one category in ``metrics.json``."""
+    """The other entries of one category in ``metrics.json``, beside its metrics."""
     measured, calibration = result.measured, result.calibration
     threshold = calibration.threshold
     kinds = list(result.defect_types)
@@ -78,7 +78,7 @@ def extras(config: ml_collections.ConfigDict, result: Result) -> dict[str, Any]:
 
 
 def describe(result: Result) -> list[str]:
-    """The threshold that was chosen without test photos, and its verdicts: a sentence each."""
+    """A sentence on the threshold, chosen without test photos, and one on its verdicts."""
     calibration = result.calibration
     if calibration.threshold is None:
         return [f"no verdicts: {calibration.why_no_threshold}"]
@@ -101,7 +101,7 @@ def mask_rule(config: ml_collections.ConfigDict) -> str:
 
 
 def conditions(config: ml_collections.ConfigDict) -> str:
-    """What keeps metrics of two runs from being compared if it differs."""
+    """Settings that must be equal for metrics of two runs to be compared."""
     height, width = height_width(config.image_size)
     rule = config.evaluation.mask_rule
     return f"photos of {width} × {height} pixels, mask rule {rule}, seed {config.seed}"
@@ -110,7 +110,7 @@ def conditions(config: ml_collections.ConfigDict) -> str:
 def settings(
     config: ml_collections.ConfigDict, calibration: Calibration, tested: bool
 ) -> dict[str, str]:
-    """What a reader of a report must know to trust it, in words; ``tested`` on photos or not."""
+    """Notes for readers of a report; ``tested``: whether there were test photos."""
     rule = calibration.why_no_threshold if calibration.threshold is None else (
         f"the least score that at most {100 * calibration.false_alarm_rate:g} % of "
         f"{calibration.describe_photos()} exceed; {calibration.false_alarms.describe()}"
@@ -136,7 +136,7 @@ def settings(
 
 
 def _colours(scale: pictures.Scale) -> str:
-    """What a reader of the maps must know."""
+    """Notes for readers of the maps."""
     text = (
         f"blue up to {scale.middle:.4g}, the darker the lower, down to {scale.low:.4g}; warm "
         f"above, yellow from {scale.high:.4g} on"

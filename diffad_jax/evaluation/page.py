@@ -29,7 +29,7 @@ def render(template: Path, parts: Mapping[str, str]) -> str:
     Args:
       template: ``{{NAME}}`` in it is replaced by that part, by the shared ``style`` or by the
         shared ``script``.
-      parts: text as it is to stand in the page.
+      parts: text, inserted as it is.
     """
     style = f"{_read(_FOLDER / 'page.css')}\n.bar {{ background: {_gradient()}; }}"
     shared = {"style": style, "script": _read(_FOLDER / "page.js")}
@@ -37,7 +37,7 @@ def render(template: Path, parts: Mapping[str, str]) -> str:
 
 
 def as_data(content: Any) -> str:
-    """JSON that can stand in a script: nothing is escaped by & there, only a "<" could end it."""
+    """JSON for use inside a script, where & escapes nothing and only a "<" could end the script."""
     return json.dumps(content, allow_nan=False).replace("<", "\\u003c")
 
 

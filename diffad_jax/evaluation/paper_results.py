@@ -1,6 +1,6 @@
-"""Metrics of MVTec AD as published, in per cent; what is not listed here is not known to us.
+"""Published metrics of MVTec AD, in per cent; others are not known to us.
 
-They stand beside ours where the photos are those of MVTec AD, as far as their number and size tell.
+They are shown beside ours where the photos are MVTec AD's, as far as number and size tell.
 
 From the tables of "Unsupervised Surface Anomaly Detection with Diffusion Probabilistic Model" (ICCV
 2023): the mean of all five methods, DiffAD in every category. Of the others *bottle* is listed.

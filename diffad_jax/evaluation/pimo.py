@@ -1,8 +1,9 @@
 """AUPIMO: the area under the per-image overlap curve at very few false positives.
 
 Bertoldo et al., "AUPIMO: Redefining Visual Anomaly Detection Benchmarks with High Speed and Low
-Tolerance" (2024): of each anomalous image, the share of its defect that is found, against the mean
-false-positive rate on the normal images alone, averaged over the rate's logarithm.
+Tolerance" (2024). For each anomalous image the curve gives the share of its defect that is found,
+against the mean false-positive rate on normal images alone. It is averaged over the rate's
+logarithm.
 """
 
 import math
@@ -24,11 +25,11 @@ def aupimo(
 ) -> tuple[Metric, list[float | None]]:
     """The mean AUPIMO of the anomalous images, and that of each image, in [0, 1].
 
-    At a false-positive rate f an image is searched at the lowest threshold whose rate is at most
-    f, so the curve is a step function, integrated exactly. (The authors' code joins the points of
-    a grid of thresholds by straight lines.) With that, an image's area is the mean over its
-    anomalous pixels of the share of [log low, log high] that lies above the pixel's own rate, at
-    which it begins to be found.
+    At a false-positive rate f the lowest threshold whose rate is at most f counts. So the curve is
+    a step function, and is integrated exactly. (The authors' code joins the points of a grid of
+    thresholds by straight lines.) A pixel's own rate is the one from which on it is found. For
+    each anomalous pixel the share of [log low, log high] above its own rate is taken. Their mean is
+    the image's area.
 
     Args:
       counts: of these masks and maps, or why there are none.
@@ -39,9 +40,9 @@ def aupimo(
       bounds: 0 < low < high <= 1 of the false-positive rate.
 
     Returns:
-      The mean, undefined where no image is normal, and n values, None for normal images, for
-      empty masks, and where the mean is undefined. Where the counts are not exact, both are the
-      least that may be.
+      The mean, which is undefined where no image is normal, and n values. A value is None for
+      normal images, for empty masks, and where the mean is undefined. Where the counts are not
+      exact, both are lower bounds.
     """
     values: list[float | None] = [None] * len(maps)
     if masks is None or isinstance(counts, str):

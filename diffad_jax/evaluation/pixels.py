@@ -1,10 +1,10 @@
 """Counts of a test set's pixels, from which every pixel metric follows, in bounded memory.
 
-A ranking metric needs to know, for each distinct score of an anomalous pixel (a level), how many
-pixels of either kind reach it. Maps are read photo by photo: once for the levels, once to count.
-Where there are more levels than memory may hold, a part of them serves: a pixel then counts at the
-level below it, and metrics get bounds that hold for the exact value. Beside the levels, memory
-holds a few photos and 16 KiB of each.
+A level is a distinct score of an anomalous pixel. A ranking metric needs the number of pixels of
+either kind that reach each level. Maps are read photo by photo: once for the levels, once to count.
+Where memory cannot hold all levels, it holds a part of them. Then a pixel counts at the level below
+it, and metrics get bounds on the exact value. Beside the levels, memory holds a few photos and
+16 KiB of each.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ Maps = np.ndarray | Stack
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """What a first look at n photos of h × w pixels tells."""
+    """The result of a first pass over n photos of h × w pixels."""
 
     size: int  # pixels of a photo
     areas: np.ndarray  # [n]: anomalous pixels
@@ -43,19 +43,19 @@ class Survey:
     sample: np.ndarray  # [m]: scores of some normal pixels
 
     def undefined(self, chosen: np.ndarray | slice = slice(None)) -> str:
-        """As ``ranking.undefined``, of the chosen photos' pixels."""
+        """Like ``ranking.undefined``, for the pixels of the chosen photos."""
         areas = self.areas[chosen]
         return undefined_by_counts(
             "pixels", self.size * areas.size, int(areas.sum()), int(self.broken[chosen].sum())
         )
 
     def chance(self, chosen: np.ndarray | slice = slice(None)) -> str:
-        """As ``ranking.chance``, of the chosen photos' pixels."""
+        """Like ``ranking.chance``, for the pixels of the chosen photos."""
         same = self.lowest[chosen].min() == self.highest[chosen].max()
         return "all pixels have the same score" if same else ""
 
     def bounds(self, low: float, high: float) -> str:
-        """What stands beside a metric that is not exact."""
+        """The note beside a metric that is not exact."""
         low, high = math.floor(low * 1e9) / 1e9, math.ceil(high * 1e9) / 1e9
         return f"from {self.levels.size} levels: the exact value is in [{low:.9f}, {high:.9f}]"
 
@@ -73,9 +73,9 @@ class Counts:
     histograms: np.ndarray  # [2, n, bins] float32: normal and anomalous pixels, highest bin first
 
     def curves(self, chosen: np.ndarray | slice = slice(None)) -> tuple[curve.Curve, curve.Curve]:
-        """Of the pixels of the chosen photos, and of their regions with equal weight.
+        """Curves of the chosen photos' pixels, and of their regions with equal weight.
 
-        Chosen are all photos of a group, or none.
+        All photos of a group are chosen, or none.
         """
         seen, groups = self.seen, np.unique(self.groups[chosen])
         negatives = self.negatives[groups].sum(axis=0)[::-1]
@@ -90,8 +90,8 @@ class Counts:
         return pixels, pixels._replace(positives=self.regions[groups].sum(axis=0)[::-1])
 
     def metrics(self, chosen: np.ndarray | slice = slice(None)) -> dict[str, Metric]:
-        """Those named in ``NAMES``, of the chosen photos as in ``curves``; undefined as
-        ``ranking.image_metrics``. Beside those that are not exact stand their bounds."""
+        """The metrics in ``NAMES`` of the chosen photos, as in ``curves``. They are undefined where
+        ``ranking.image_metrics`` are. Metrics that are not exact come with their bounds."""
         if reason := self.seen.undefined(chosen):
             return dict.fromkeys(NAMES, Metric(None, reason))
         pixels, regions = self.curves(chosen)
@@ -114,13 +114,13 @@ class Counts:
 
 
 def count(masks: Maps | None, maps: Maps, kinds: Sequence[str], memory_mib: int) -> Counts | str:
-    """Reads all photos twice; the reason where there are no counts, as ``ranking.image_metrics``.
+    """Counts in two passes over all photos; or the reason why not, as ``ranking.image_metrics``.
 
     Args:
       masks: [n, h, w] bool, true where anomalous; None where defect photos lack them.
       maps: [n, h, w], larger is more anomalous.
       kinds: n names; photos of one name are never parted.
-      memory_mib: for the levels, whose number it limits.
+      memory_mib: limits the number of levels.
 
     Raises:
       ValueError: the shapes differ.
@@ -138,7 +138,7 @@ def count(masks: Maps | None, maps: Maps, kinds: Sequence[str], memory_mib: int)
 
 
 def _survey(masks: Maps, maps: Maps, most: int) -> Survey:
-    """Of at most so many levels, at least 2; beyond, every second one goes, again and again."""
+    """A survey with at most ``most`` levels (2 or more); beyond, every second one is dropped."""
     if masks.shape != maps.shape:
         raise ValueError(f"masks {masks.shape} and maps {maps.shape} differ in shape")
     n, size = len(maps), int(np.prod(maps.shape[1:]))
@@ -198,7 +198,7 @@ def _count(seen: Survey, masks: Maps, maps: Maps, groups: np.ndarray) -> Counts:
 
 
 class _Levels:
-    """Distinct values, rising; where they become too many, every second one goes."""
+    """Distinct values, rising; where there are too many, every second one is dropped."""
 
     def __init__(self, most: int):
         self.values, self.exact = np.zeros(0, np.float32), True

@@ -1,6 +1,6 @@
-"""``predictions.html``: what prediction found in each photo, by score, with its pictures.
+"""``predictions.html``: the results of a prediction by score, with pictures.
 
-The page holds the table alone; pictures are the files beside it, loaded as they come into view.
+The page holds the table alone. Pictures are the files beside it, loaded when they come into view.
 """
 
 import collections
@@ -29,14 +29,14 @@ _MOST_SHOWN = 50_000  # photos: a page of more is slow to open, and takes memory
 
 
 def verdict(row: Mapping[str, Any]) -> str:
-    """Of a row of ``predictions.jsonl``: one of ``VERDICTS``."""
+    """The verdict of a row of ``predictions.jsonl``: one of ``VERDICTS``."""
     if row["error"] is not None:
         return "unreadable"
     return {True: "anomalous", False: "normal", None: "no verdict"}[row["is_anomalous"]]
 
 
 class Summary:
-    """How many photos have which verdict, and their thresholds."""
+    """The number of photos of each verdict, and their thresholds."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -56,7 +56,7 @@ class Summary:
 
     @property
     def legend(self) -> str:
-        """What the colours mean, and what a verdict follows from."""
+        """The meaning of the colours, and of a verdict."""
         return _NO_THRESHOLD if self._counts["no verdict"] and not self._thresholds else _LEGEND
 
     def __str__(self) -> str:
@@ -70,14 +70,14 @@ class Summary:
 
 
 def describe(rows: Iterable[Mapping[str, Any]]) -> str:
-    """How many photos have which verdict, and their thresholds: one line."""
+    """One line: the number of photos of each verdict, and their thresholds."""
     summary = Summary()
     collections.deque(summary.counting(rows), maxlen=0)
     return str(summary)
 
 
 def write_page(path: Path, rows: Iterable[Mapping[str, Any]], title: str) -> str:
-    """Writes the page whole or not at all; of very many photos it has those of the highest scores.
+    """Writes the page whole or not at all; of too many photos only those of the highest scores.
 
     Args:
       path: the file, in the folder of the pictures.
@@ -85,7 +85,7 @@ def write_page(path: Path, rows: Iterable[Mapping[str, Any]], title: str) -> str
       title: such as the category.
 
     Returns:
-      How many photos have which verdict, as ``describe`` says it.
+      The number of photos of each verdict, see ``describe``.
     """
     summary = Summary()
     order = lambda row: (row["score"] is None, -(row["score"] or 0.0), row["name"])  # noqa: E731
@@ -105,7 +105,7 @@ def write_page(path: Path, rows: Iterable[Mapping[str, Any]], title: str) -> str
 
 
 def _photo(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page needs of a row; ten thousand of them are to be read at once."""
+    """The part of a row that the page needs, small because a page has many thousands."""
     shown = {"name": row["name"], "verdict": VERDICTS.index(verdict(row))}
     if row["error"] is not None:
         return shown | {"error": row["error"]}
@@ -117,5 +117,5 @@ def _photo(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _link(name: str) -> str:
-    """A file below the page's folder, whatever its name holds."""
+    """The URL of a file below the page's folder, for any characters in its name."""
     return urllib.parse.quote(os.fsencode(name))

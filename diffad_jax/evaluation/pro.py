@@ -1,17 +1,17 @@
 """PRO: the area under the per-region-overlap curve.
 
-Bergmann et al., "The MVTec Anomaly Detection Dataset" (IJCV 2021), section 5.2: the mean share of
-each defect region that is found, against the share of normal pixels that is falsely reported, up to
-a false-positive rate of 0.3, over that area of a perfect detector (``curve.partial_area``). The
-curve's points are joined by straight lines, at equal scores and at the limit, so a constant map has
-limit / 2 (0.15).
+Bergmann et al., "The MVTec Anomaly Detection Dataset" (IJCV 2021), section 5.2. The curve gives the
+mean share of each defect region that is found, against the share of normal pixels that is falsely
+reported. Its area up to a false-positive rate of 0.3 is divided by that of a perfect detector
+(``curve.partial_area``). Straight lines join the curve's points, also at equal scores and at the
+limit, so a constant map has limit / 2 (0.15).
 """
 
 import numpy as np
 from scipy import ndimage
 
 LIMIT = 0.3  # of the false-positive rate, as published
-# Pixels that share a side or a corner are of one region; photos are apart.
+# Pixels that share a side or a corner belong to one region; no region spans two photos.
 _NEIGHBOURS = np.zeros((3, 3, 3), bool)
 _NEIGHBOURS[1] = True
 

@@ -34,8 +34,8 @@ class Metric:
 def image_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, Metric]:
     """``image_auroc`` and ``image_ap``, in [0, 1].
 
-    Undefined with photos of one class only, and where a score is NaN or infinite. Equal scores
-    give what chance gives (AUROC 0.5, AP the share of anomalous photos), and say so.
+    They are undefined with photos of one class only, and where a score is NaN or infinite. Equal
+    scores give the values of chance (AUROC 0.5, AP the share of anomalous photos), with a note.
 
     Args:
       labels: [n] bool, true where anomalous.
@@ -65,7 +65,7 @@ def mean_metrics(categories: Iterable[Mapping[str, Metric]]) -> dict[str, Metric
 
 
 def undefined(what: str, labels: np.ndarray, scores: np.ndarray) -> str:
-    """Why ``what`` with these labels and scores have no ranking metrics; empty where they have.
+    """The reason why these labels and scores have no ranking metrics; empty where they have.
 
     Args:
       what: their name in a sentence, such as "pixels".
@@ -82,7 +82,7 @@ def undefined(what: str, labels: np.ndarray, scores: np.ndarray) -> str:
 
 
 def undefined_by_counts(what: str, total: int, anomalous: int, broken: int) -> str:
-    """As ``undefined``; ``broken`` is the number of scores that are NaN or infinite."""
+    """Like ``undefined``; ``broken`` is the number of scores that are NaN or infinite."""
     if not total:
         return f"there are no {what}"
     if anomalous in (0, total):
@@ -91,5 +91,5 @@ def undefined_by_counts(what: str, total: int, anomalous: int, broken: int) -> s
 
 
 def chance(what: str, scores: np.ndarray) -> str:
-    """A note where all scores are equal: silence must not look like a bad detector; else empty."""
+    """A note where all scores are equal, which would pass for a bad detector; else empty."""
     return f"all {what} have the same score" if scores.min() == scores.max() else ""

@@ -36,7 +36,7 @@ MASK_RULES = {
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """A threshold on the score: what lies above it is called anomalous."""
+    """A threshold on the score: photos above it are called anomalous."""
 
     name: str
     value: float
@@ -47,7 +47,7 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class Content:
-    """What a report tells of n photos, of which the first k have pictures."""
+    """The content of a report on n photos; the first k have pictures."""
 
     category: str
     test: TestSet
@@ -65,8 +65,8 @@ class Content:
 def write_report(path: Path, content: Content) -> None:
     """Writes the file whole or not at all; its folder is made.
 
-    Pictures are JPEGs, of the most wrongly ranked photos first, up to 10 MiB; photos beyond say
-    that they have none.
+    Pictures are JPEGs, up to 10 MiB in all; the most wrongly ranked photos come first. The others
+    say that they have none.
     """
     test, measured = content.test, content.measured
     data = {
@@ -152,7 +152,7 @@ def _photos(test: TestSet, measured: CategoryMetrics, scores: np.ndarray) -> lis
 
 
 def _add_pictures(photos: list[dict[str, Any]], content: Content) -> None:
-    """To the most wrongly ranked photos first, until the budget is spent."""
+    """Adds pictures, to the most wrongly ranked photos first, until the budget is spent."""
     labels, scores = content.test.labels, content.scores
     quality, left = _quality(content), _BUDGET
     wrong_first = np.argsort(np.where(labels, scores, -scores), kind="stable")
@@ -168,7 +168,7 @@ def _add_pictures(photos: list[dict[str, Any]], content: Content) -> None:
 
 
 def _quality(content: Content) -> int:
-    """The best at which all pictures fit, judging by a sample; the lowest where none does."""
+    """The best JPEG quality at which all pictures fit, by a sample; else the lowest."""
     count = len(content.test.photos)
     sample = range(0, count, max(1, count // _SAMPLE))
     for quality in _QUALITIES:
@@ -191,7 +191,7 @@ def _tiles(content: Content, i: int) -> dict[str, np.ndarray]:
 
 
 def _outlined(photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """White where anomalous, over the photo in dark: shows both where the defect is and on what."""
+    """White where anomalous, over the darkened photo, so that both can be seen."""
     dark = np.uint8(0.35 * photo)
     return np.where(mask[..., None], np.uint8(255), dark)
 

@@ -1,4 +1,4 @@
-"""Pictures of a test set that memory need not hold."""
+"""Pictures of a test set on the disk, because memory may not hold them."""
 
 import os
 import tempfile
@@ -10,7 +10,7 @@ from diffad_jax.errors import UserError
 
 
 class StackError(UserError):
-    """The disk refuses what evaluation puts there; the message names the folder and the remedy."""
+    """The disk is full or refuses evaluation's files; the message names folder and remedy."""
 
 
 class Stack:

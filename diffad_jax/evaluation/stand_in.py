@@ -1,7 +1,6 @@
-"""What a report shows where there are no test photos: held-out normal photos, and defects drawn on
-them.
+"""Photos for a report without test photos: held-out normal photos, and defects drawn on them.
 
-Drawn defects are no test: they show what the detector marks at its threshold, and how.
+Drawn defects are no test. They show what the detector marks at its threshold, and how.
 """
 
 import dataclasses
@@ -40,7 +39,7 @@ class StandIns:
     none_drawn: str = ""  # why there are no pictures and no drawn defects; empty: there are
 
     def describe(self, threshold: float) -> str:
-        """How many drawn defects are found."""
+        """The number of drawn defects that are found."""
         if self.none_drawn:
             return f"no test photos; no defects are drawn: {self.none_drawn}"
         found = self.scores[self.test.labels] > threshold
@@ -57,7 +56,7 @@ def run(
     detector: Detector,
     calibration: Calibration,
 ) -> StandIns:
-    """The held-out photos by falling score, and defects on some of them, equal ones each time.
+    """The held-out photos by falling score, and defects on some of them, the same at each call.
 
     Args:
       config: the whole config.
@@ -153,8 +152,8 @@ def _draw(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Defects on evenly chosen photos: [k, h, w, 3] uint8 and masks [k, h, w] bool.
 
-    They are those of training, where the config says how to draw them. Beside them the photo is as
-    it was.
+    They are training's defects, where the config says how to draw them. Elsewhere the photo stays
+    as it was.
     """
     # Imported here: evaluation runs where TensorFlow is not installed.
     from diffad_jax.data import pipeline

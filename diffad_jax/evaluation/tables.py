@@ -64,7 +64,7 @@ def metrics_table(
 def by_defect_table(
     types: Mapping[tuple[str, str], Metrics], counts: Mapping[tuple[str, str], int]
 ) -> Table:
-    """A row a defect type: its photos against all good ones.
+    """A row for each defect type: its photos against all good ones.
 
     Args:
       types: {(category, defect type): its metrics}.
@@ -81,10 +81,10 @@ def by_defect_table(
 
 
 def verdicts_table(verdicts: Mapping[tuple[str, str], tuple[float | None, Confusion]]) -> Table:
-    """What thresholds get right and wrong on the test photos.
+    """The right and wrong verdicts of thresholds on the test photos.
 
     Args:
-      verdicts: {(category, what the threshold was chosen on): (threshold, verdicts at it)}.
+      verdicts: {(category, the photos that chose the threshold): (threshold, verdicts at it)}.
     """
     rows = []
     for key, (threshold, c) in verdicts.items():
@@ -103,9 +103,9 @@ def comparison_table(
 
     Args:
       categories: the metrics of each.
-      differences: why photos of a category are not MVTec AD's, so that it has no published metrics,
-        whatever its name; empty or absent where they are.
-      conditions: under which ours were measured, in words.
+      differences: for a category whose photos are not MVTec AD's, the reason. It then has no
+        published metrics, whatever its name. Empty or absent otherwise.
+      conditions: of our measurements, in words.
     """
     lines = []
     of_mvtec = [c for c in categories if not differences.get(c)]
@@ -191,7 +191,7 @@ def shown(name: str, metric: Metric, interval: Interval | None = None) -> str:
 
 
 def scale_of(name: str) -> float:
-    """What a metric is multiplied by to be shown: 100 for shares, 1 for dB and distances."""
+    """The factor of a metric when it is shown: 100 for shares, 1 for dB and distances."""
     if name in DEFINITIONS:
         return DEFINITIONS[name].scale
     return 1.0 if name.endswith("_psnr") or name.startswith("fid_") else 100.0
@@ -206,7 +206,7 @@ def _as_printed(known: Published | None) -> tuple[str, ...]:
 
 
 def _notes(category: str, metrics: Metrics) -> list[str]:
-    """One line a reason, however many metrics share it."""
+    """One line for each reason, however many metrics share it."""
     sharing: dict[str, list[str]] = {}
     for name, metric in metrics.items():
         if metric.reason:

@@ -33,7 +33,7 @@ from diffad_jax.types import Prediction, height_width
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """What a detector says of n test photos of s × s pixels."""
+    """A detector's results on n test photos of s × s pixels."""
 
     test: TestSet
     scores: np.ndarray  # [n] float64: exact beside thresholds that are Python floats
@@ -52,7 +52,7 @@ def run(
     inception: Mapping[str, Any] | None,
     folder: Path,
 ) -> Results:
-    """Reads and scores test photos; those may be none. Several processes share the work.
+    """Reads and scores test photos, of which there may be none. Several processes share the work.
 
     Args:
       config: the whole config.
@@ -60,7 +60,7 @@ def run(
       records: the photos.
       detector: of this category.
       inception: parameters for FID.
-      folder: whose disk holds the maps while they are needed; no file is left.
+      folder: its disk holds the maps while they are needed; no file stays.
 
     Raises:
       images.ImageError: a photo or mask is unreadable; none is ever skipped.
@@ -143,7 +143,7 @@ def _scored(
 
 
 def made(config: ml_collections.ConfigDict, predicted: Prediction) -> dict[str, np.ndarray]:
-    """{title: [b, h, w, 3]} of what the method makes of the photos."""
+    """{title: [b, h, w, 3]} of the pictures that the method makes of the photos."""
     columns = {}
     if predicted.reconstruction is not None:
         columns["reconstruction"] = predicted.reconstruction
@@ -159,7 +159,7 @@ def training_features(
     category: str,
     inception: Mapping[str, Any],
 ) -> fid.Statistics:
-    """Of the normal photos that training saw: what FID compares reconstructions with."""
+    """The statistics of the normal photos that training saw, for FID."""
     c, e = config.data, config.evaluation
     files = split.paths(config, load_split(config, directory, category).train)
     batches = images.read_batches(
