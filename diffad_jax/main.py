@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """Nothing has begun: it ends at once, since an import may take an exception for its own."""
+    """Ends at once: no work has begun, and an import may catch an exception as its own."""
     console.note("stopped")
     os._exit(128 + number)
 

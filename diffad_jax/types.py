@@ -1,7 +1,7 @@
-"""The contracts between the parts: what a training batch and a prediction hold.
+"""The types that parts exchange: a training batch and a prediction.
 
-A batch travels as uint8 from the loader (or a recorded file) to the device and becomes float32
-there, so live and recorded training see the same numbers and the host moves a quarter of the bytes.
+A batch goes as uint8 from the loader (or a recorded file) to the device, and becomes float32 there.
+So live and recorded training see the same numbers, and the host moves a quarter of the bytes.
 """
 
 from collections.abc import Sequence
@@ -31,10 +31,10 @@ class Batch(TypedDict):
 
 @flax.struct.dataclass
 class Prediction:
-    """What a detector says of b images of h × w pixels.
+    """A detector's result for b images of h × w pixels.
 
     Larger is more anomalous. Score and map are in [0, 1] where the method gives probabilities (its
-    ``map_range`` says so); what else it gives is ≥ 0.
+    ``map_range`` says so), otherwise ≥ 0.
     """
 
     score: jax.Array  # [b] float32

@@ -1,6 +1,6 @@
 """An exported folder, checked before anything in it is used; needs NumPy alone.
 
-Exported models carry a copy of this file and of those that it imports.
+Exported models carry a copy of this file and of the files that it imports.
 """
 
 import math
@@ -31,8 +31,8 @@ def read_card(folder: Path) -> dict:
     """The model card, after every file has been compared with its checksum.
 
     Raises:
-      ArtifactError: a file is missing or has changed since the export; the card lacks what running
-        the model needs.
+      ArtifactError: a file is missing or has changed since the export; the card lacks a field that
+        running the model needs.
     """
     lines = _text(folder / CHECKSUMS).split("\n", _MOST_FILES)
     if len(lines) > _MOST_FILES:
@@ -49,7 +49,7 @@ def read_card(folder: Path) -> dict:
 
 
 def listed(folder: Path, card: dict, name: str) -> Path:
-    """``folder / name``, a file or a folder of the graph, whose files have all been compared.
+    """``folder / name``, a file or a folder of the graph; its checksums have been compared.
 
     Raises:
       ArtifactError: a file is not among the card's.
@@ -62,7 +62,7 @@ def listed(folder: Path, card: dict, name: str) -> Path:
 
 
 def start(load: Callable[[Path, dict], Detect], folder: Path, card: dict) -> Detect:
-    """What a format's ``load`` gives.
+    """The graph that a format's ``load`` gives.
 
     Raises:
       ArtifactError: a package is not installed; the runtime refuses the graph.
@@ -78,10 +78,10 @@ def start(load: Callable[[Path, dict], Detect], folder: Path, card: dict) -> Det
 
 
 def seed(card: dict, wanted: int | None) -> int:
-    """The graph's seed: the one that is wanted, else the card's.
+    """The graph's seed: the wanted one, else the card's.
 
     Raises:
-      ArtifactError: the graph takes none, and another one than its own is wanted.
+      ArtifactError: the graph takes no seed, and another one than its own is wanted.
     """
     chosen = card["seed"] if wanted is None else wanted & 0xFFFFFFFF  # as JAX takes it
     if chosen != card["seed"] and "seed" not in card["inputs"]:
@@ -92,7 +92,7 @@ def seed(card: dict, wanted: int | None) -> int:
 
 
 def write_checksums(folder: Path) -> None:
-    """For ``read_card``, and for ``sha256sum -c SHA256SUMS``; the last file to be written."""
+    """Writes SHA256SUMS, the last file, for ``read_card`` and for ``sha256sum -c SHA256SUMS``."""
     sums = checksums.of_folder(folder)
     text = "".join(f"{value}  {name}\n" for name, value in sums.items())
     (folder / CHECKSUMS).write_text(text, encoding="utf-8")
@@ -102,7 +102,7 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
     """The float32 and float16 tensors of a safetensors file, by name.
 
     Raises:
-      ArtifactError: the file is no such file.
+      ArtifactError: the file is no safetensors file.
     """
     data = read(path)
     body = 8 + int.from_bytes(data[:8], "little")
@@ -159,7 +159,7 @@ def _json(path: Path) -> Any:
 
 
 def _bad_field(card: Any) -> str:
-    """The first field of the card that a program could not use; empty if there is none."""
+    """The first field of the card that no program can use; empty if there is none."""
     if not isinstance(card, dict):
         return "its content"
     checks: dict[str, Callable[[Any], bool]] = {

@@ -1,4 +1,4 @@
-"""The model card: all that a user of an exported model must know, as JSON and as a README."""
+"""The model card, which tells users of an exported model all that they need: JSON and README."""
 
 import json
 from importlib import metadata
@@ -122,7 +122,7 @@ def _metrics(model: Model) -> dict[str, Any] | None:
 
 
 def _versions(packages: tuple[str, ...]) -> dict[str, str]:
-    """Of those that are installed; tensorflow_cpu is TensorFlow."""
+    """The versions of the installed ones of these packages; tensorflow_cpu is TensorFlow."""
     found = {d.metadata["Name"]: d.version for d in metadata.distributions()}
     return {k: v for k, v in found.items() if k.removesuffix("_cpu") in packages}
 
@@ -136,7 +136,7 @@ reads image files; pixels in `.npy` files need none.
 
 
 def readme(card: dict[str, Any], text: str, runs: bool) -> str:
-    """The folder's README: what holds for all formats, around one format's ``text``."""
+    """The folder's README: text for all formats, around one format's ``text``."""
     limit, rules = card["threshold"], card["preprocessing"]
     size = "{1} × {0}".format(*rules["size"])
     outlined = card["pixel_threshold"]
@@ -181,7 +181,7 @@ def _in_8_bits(found: dict[str, Any] | None) -> str:
 
 
 def write(folder: Path, card: dict[str, Any], text: str, runs: bool) -> None:
-    """Writes ``model.json`` and ``README.md``; with a graph, which ``runs``, it says how."""
+    """Writes ``model.json`` and ``README.md``; for a graph that ``runs``, this says how."""
     content = json.dumps(card, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     (folder / "model.json").write_text(content, encoding="utf-8")
     (folder / "README.md").write_text(readme(card, text, runs), encoding="utf-8")

@@ -16,16 +16,16 @@ class Format(NamedTuple):
     Attributes:
       write: (model, folder): writes the files of the graph.
       load: (folder, card) -> the graph as a function; None where the files hold no graph. Exported
-        folders carry its source, so it imports what it needs itself; ``np``, ``Path``, ``Detect``
-        and ``artifact`` are there. What it reads it asks ``artifact.listed`` for.
+        folders carry its source, so it imports its own packages; ``np``, ``Path``, ``Detect`` and
+        ``artifact`` are there. It gets its files' paths from ``artifact.listed``.
       runtime: the packages that ``load`` and ``run.py`` need.
-      readme: what a user of the folder must know of the format, as Markdown.
+      readme: text on the format for users of the folder, as Markdown.
       takes_seed: whether the graph takes a seed; otherwise the default one is inside.
-      dtype: what the graph computes in; empty where any detector's compute dtype will do.
-      exact: whether scores are ``predict``'s but for rounding; else the graph gets a threshold of
+      dtype: the graph's compute dtype; empty where it takes any detector's.
+      exact: whether scores equal ``predict``'s up to rounding; else the graph gets a threshold of
         its own.
-      write_int8: (model, folder, photos [n, h, w, 3] uint8): as ``write``, with convolutions in 8
-        bits, whose ranges are those of the photos; None where the format has no such graph.
+      write_int8: (model, folder, photos [n, h, w, 3] uint8): like ``write``, with convolutions in 8
+        bits; the photos give their ranges. None where the format has no such graph.
     """
 
     write: Callable[[Model, Path], None]

@@ -1,4 +1,4 @@
-"""An exported graph that judges photos in the place of the detector that it was made of."""
+"""An exported graph that judges photos in place of its detector."""
 
 import hashlib
 import json
@@ -16,14 +16,14 @@ from diffad_jax.types import Prediction
 
 
 class ExportedDetector:
-    """What ``load_or_choose`` and ``score_photos`` take of a ``Detector``."""
+    """The part of a ``Detector`` that ``load_or_choose`` and ``score_photos`` use."""
 
     taken = None  # an inspectors' calibration is of the detector's scores
 
     def __init__(
         self, detector: Detector, load: Callable[[Path, dict], artifact.Detect], folder: Path
     ):
-        """``folder`` holds the files of the graph alone, which ``load`` reads."""
+        """``folder`` holds only the files of the graph, which ``load`` reads."""
         sums = checksums.of_folder(folder)
         self.config = detector.config
         self.weights_hash = hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()

@@ -94,7 +94,7 @@ def _export(
         judge = ExportedDetector(detector, chosen.load, folder)
         of_graph = f"{name}_{quantize}" if quantize else name
     calibration = load_or_choose(config, workdir, category, judge, variant=of_graph)
-    if inspected.taken:  # no inspector has seen what the graph makes of accepted photos
+    if inspected.taken:  # no inspector has seen the graph's results for accepted photos
         counts = load_or_choose(inspected.config, workdir, category, inspected)
         calibration = calibration.at_least(counts)
     content = card.make(model, name, chosen, detector.weights_hash, calibration)
@@ -134,6 +134,6 @@ def _carry(folder: Path, load: Callable) -> None:
 
 
 def _source(load: Callable) -> str:
-    """Of a format's ``load`` under that name, without what only this package documents."""
+    """The source of a format's ``load``, without the docstring that only fits this package."""
     text = inspect.getsource(load).replace('    """See ``contract.Format``."""\n', "")
     return text.replace("Detect:", "artifact.Detect:", 1)

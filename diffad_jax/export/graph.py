@@ -1,4 +1,4 @@
-"""What every exported graph computes: one pure function of weights by name, photos and a seed."""
+"""The function of every exported graph: a pure one of weights by name, photos and a seed."""
 
 import dataclasses
 from pathlib import Path
@@ -27,7 +27,7 @@ class Model:
 
     @property
     def seed(self) -> int:
-        """The default of the exported seed: those 32 bits of ``config.seed`` that JAX uses."""
+        """The default of the exported seed: the 32 bits of ``config.seed`` that JAX uses."""
         return self.config.seed & 0xFFFFFFFF
 
     def __call__(self, weights: Arrays, image: jax.Array, seed: jax.Array) -> Arrays:

@@ -24,8 +24,8 @@ OPSET, IR_VERSION = 18, 8  # from 2022: what onnxruntime 1.14 and later read
 def write(model: Model, folder: Path, seeded: bool = False) -> None:
     """Writes ``model.onnx``: ``image`` to the two outputs.
 
-    What the method draws is in the graph, as the default seed gives it; ``seeded`` draws it there,
-    of a second input ``seed``.
+    The method's random numbers are constants in the graph, from the default seed. With ``seeded``
+    the graph draws them itself, from a second input ``seed``.
 
     Raises:
       ExportError: onnx is not installed; the graph holds an operation that is not known.
@@ -81,7 +81,7 @@ def write_int8(model: Model, folder: Path, photos: np.ndarray, signed: bool = Fa
 
 
 def _whole(next_function: Callable, args: tuple, kwargs: dict, context: Any):
-    """Leaves a layer whole that one or a few nodes do, and JAX by many small operations."""
+    """Keeps a layer whole: ONNX needs a few nodes for it, JAX many small operations."""
     module, is_call = context.module, context.method_name == "__call__"
     if is_call and isinstance(module, layers.GroupNorm):
         scale, bias = (module.get_variable("params", name) for name in ("scale", "bias"))
@@ -96,7 +96,7 @@ def _whole(next_function: Callable, args: tuple, kwargs: dict, context: Any):
 
 @jax.jit
 def _group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int, epsilon: float):
-    """Known to ``onnx_ops.FUNCTIONS``; the shape of its result is all that counts here."""
+    """Known to ``onnx_ops.FUNCTIONS``; only the shape of its result counts here."""
     del scale, bias, groups, epsilon
     return x
 
@@ -120,7 +120,7 @@ def load(folder: Path, card: dict) -> Detect:
     graph = artifact.listed(folder, card, "model.onnx")
     options = onnxruntime.SessionOptions()
     if hasattr(os, "sched_getaffinity"):  # not of Windows and macOS
-        # By itself it starts a thread for each core of the machine, and those in want of one spin.
+        # By default it starts a thread for each core of the machine; threads without a core spin.
         options.intra_op_num_threads = len(os.sched_getaffinity(0))
     providers = onnxruntime.get_available_providers()
     session = onnxruntime.InferenceSession(graph, options, providers=providers)

@@ -1,7 +1,7 @@
 """Collects the nodes and constants of an ONNX graph.
 
 A value is an array where it is known at export, else the name of an ONNX value. An array may be
-narrow: of size 1 along axes that element-wise operations repeat by themselves.
+narrow: it has size 1 along axes that element-wise operations repeat by themselves.
 """
 
 import hashlib
@@ -43,12 +43,12 @@ class Builder:
         return names[0] if outputs == 1 else names
 
     def maker(self, value: Value, kind: str) -> onnx.NodeProto | None:
-        """The node of that kind that gives a value, if one does."""
+        """The node of this kind that gives a value, if there is one."""
         node = self._makers.get(value) if isinstance(value, str) else None
         return node if node is not None and node.op_type == kind else None
 
     def named(self, value: Value) -> str:
-        """The value's name; a known one becomes a constant."""
+        """The value's name; a known value becomes a constant."""
         if isinstance(value, str):
             return value
         value = np.ascontiguousarray(value).reshape(value.shape)
@@ -111,7 +111,7 @@ class Builder:
         return value.reshape(narrow)
 
     def is_full(self, value: Value, shape: Shape) -> bool:
-        """Whether a value has its whole shape, without the help of ``full``."""
+        """Whether a value has its whole shape without ``full``."""
         if isinstance(value, str):
             return value not in self._narrow
         return value.shape == tuple(shape)

@@ -1,7 +1,7 @@
 """An ONNX file whose convolutions compute in 8 bits, by onnxruntime's static quantisation.
 
-Weights have a scale for each channel, activations one each, from the least to the largest value
-that they take on photos. What is behind the networks (distances, sums, filters) stays float32.
+Weights have a scale for each channel. An activation has one scale, for its smallest to its largest
+value on photos. Everything after the networks (distances, sums, filters) stays float32.
 """
 
 import contextlib
@@ -17,10 +17,10 @@ _FEW = 3  # channels: convolutions of the photo and depthwise ones, which lose m
 
 
 def quantize(source: Path, target: Path, photos: np.ndarray, signed: bool) -> None:
-    """Writes ``target``, of the file ``source``; photos are [n, h, w, 3] uint8.
+    """Writes ``target`` from the file ``source``; photos are [n, h, w, 3] uint8.
 
-    Activations are uint8 with a zero of their own, or ``signed`` and symmetric: OpenVINO 2026.4
-    finds other scores in the former, and onnxruntime is quicker at it.
+    Activations are uint8 with a zero of their own, or ``signed`` and symmetric. onnxruntime is
+    quicker with uint8, but OpenVINO 2026.4 then gives other scores.
     """
     graph = onnx.load(source)
     kernels = {constant.name: constant.dims for constant in graph.graph.initializer}
@@ -56,7 +56,7 @@ class _Photos(quantization.CalibrationDataReader):
 
 @contextlib.contextmanager
 def _without_advice() -> Iterator[None]:
-    """It advises to run a preparation that this graph does not need."""
+    """Mutes onnxruntime's advice to run a preparation that this graph does not need."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,7 +1,7 @@
 """From a jaxpr to ONNX nodes, equation by equation.
 
-What depends on known values alone is computed here and becomes a constant; functions are inlined
-and loops unrolled.
+Operations on known values are computed here and become constants. Functions are inlined and loops
+unrolled.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from diffad_jax.export.errors import ExportError
 from diffad_jax.export.onnx_builder import Builder, Value
 
 _INLINED = {"jit": "jaxpr", "custom_jvp_call": "call_jaxpr"}
-# What gives b equal rows from b equal rows, so that one row is enough.
+# Operations that give b equal rows from b equal rows, so that one row is enough.
 _ROW_WISE = {*onnx_ops.ELEMENT_WISE, *onnx_ops.UNARY, "convert_element_type", "integer_pow",
              "select_n", "dot_general", "concatenate", "reshape", "squeeze"}  # fmt: skip
 
@@ -118,7 +118,7 @@ def _broadcasts_by_itself(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> boo
 
 
 def _scan(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
-    """A loop over known values that keeps nothing but its last carry."""
+    """A loop over known values of which only the last carry is kept."""
     p = eqn.params
     first, last = p["num_consts"], p["num_consts"] + p["num_carry"]
     constants, carry, rows = inputs[:first], inputs[first:last], inputs[last:]

@@ -12,7 +12,7 @@ from diffad_jax.export.onnx_builder import Builder, Value, float32
 
 
 def rules() -> dict[str, Any]:
-    """By JAX's operation, see ``onnx_ops.Rule``."""
+    """A rule for each of JAX's operations, see ``onnx_ops.Rule``."""
     return {
         "reduce_window_sum": _window("AveragePool"),
         "reduce_window_max": _window("MaxPool"),
@@ -37,7 +37,7 @@ def _conv(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> Value:
 
 
 def into_convolution(b: Builder, kind: str, left: Value, right: Value) -> Value | None:
-    """A convolution's result plus, minus or times a number for each channel, as a convolution."""
+    """Merges a sum, difference or product by channel into the convolution before it."""
     value, number = (left, right) if isinstance(left, str) else (right, left)
     turned = b.maker(value, "Transpose")
     conv = turned and b.maker(turned.input[0], "Conv")
@@ -59,7 +59,7 @@ def into_convolution(b: Builder, kind: str, left: Value, right: Value) -> Value 
 
 
 def _window(kind: str) -> Callable[..., Value]:
-    """Over windows of a [b, h, w] or [b, h, w, c] map: maxima, or sums with zeros beyond it."""
+    """Maxima or sums over windows of a [b, h, w] or [b, h, w, c] map; sums see zeros outside."""
 
     def rule(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> Value:
         p, old, new = eqn.params, eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape

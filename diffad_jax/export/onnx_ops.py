@@ -1,7 +1,7 @@
 """JAX's operations in ONNX: for each, a function (builder, equation, inputs) -> output.
 
-Operator set 18. Layouts stay JAX's; a convolution is transposed to NCHW and back, and onnxruntime
-cancels what meets.
+Operator set 18. Layouts stay JAX's. A convolution is transposed to NCHW and back, and onnxruntime
+cancels transposes that meet.
 """
 
 import functools
@@ -42,7 +42,7 @@ def _element_wise(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
 
 
 def _below(b: Builder, left: Value, right: Value) -> str:
-    """The smaller one; of a ReLU and a number in one node, which convolutions take in."""
+    """The smaller one; with a ReLU and a number it is one node, which convolutions absorb."""
     value, number = (left, right) if isinstance(left, str) else (right, left)
     relu = b.maker(value, "Relu")
     if relu is None or isinstance(number, str) or number.ndim:
@@ -53,11 +53,11 @@ def _below(b: Builder, left: Value, right: Value) -> str:
 def _before_transposing(
     b: Builder, inputs: list[Value], emit: Callable[..., str], rank: int = 0
 ) -> Value:
-    """What ``emit(order, *inputs)`` gives: transposed operands are transposed after it instead, so
-    that later transposes meet this one and cancel.
+    """The result of ``emit(order, *inputs)``. Transposes of the operands come after it instead, so
+    that later transposes meet them and cancel.
 
-    Axis i of what they were is axis ``order[i]`` of what ``emit`` sees; ``rank`` is needed if
-    ``emit`` needs the order.
+    Axis i of an operand is axis ``order[i]`` of what ``emit`` sees; ``rank`` is needed if ``emit``
+    needs the order.
     """
     nodes = [b.maker(x, "Transpose") for x in inputs if isinstance(x, str)]
     orders = {tuple(onnx.helper.get_node_attr_value(n, "perm")) if n else () for n in nodes}
@@ -167,7 +167,7 @@ def _cut(b: Builder, value: Value, starts: Sequence, ends: Sequence, strides: Se
 
 
 def _place(place: Any, size: Any) -> int:
-    """A place on an axis as a number; counted from the end where that depends on the batch."""
+    """A place on an axis as a number, counted from the end where it depends on the batch."""
     if isinstance(place, int):
         return place
     from_end = size - place
@@ -234,7 +234,7 @@ def _arg(kind: str) -> Rule:
 
 
 def _sort(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
-    """By the first operand; of equal ones TopK takes the first, so it is stable."""
+    """Sorts by the first operand; TopK takes the first of equal ones, so the sort is stable."""
     axis, shape = eqn.params["dimension"], eqn.invars[0].aval.shape
     key = eqn.invars[0].aval.dtype
     if eqn.params["num_keys"] != 1 or key != np.float32:
@@ -273,7 +273,7 @@ def _dot(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> Value:
 
 
 def shape(aval: Any) -> tuple:
-    """Of an array; that of a random key is of the two numbers which make it."""
+    """The shape of an array; a random key has the shape of its two numbers."""
     return (
         (*aval.shape, 2) if jax.dtypes.issubdtype(aval.dtype, jax.dtypes.prng_key) else aval.shape
     )

@@ -1,7 +1,7 @@
-"""JAX's random numbers in ONNX, of a seed that is known when the graph runs.
+"""JAX's random numbers in ONNX, from a seed that is known only when the graph runs.
 
-OpenVINO takes the highest bit of uint32 for a sign, divides in float32 and saturates constants. So
-no constant has that bit, and what is shifted to the right or divided has few bits at a time.
+OpenVINO reads the highest bit of uint32 as a sign, divides in float32 and saturates constants. So
+no constant has that bit, and numbers are shifted to the right or divided a few bits at a time.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from diffad_jax.export.onnx_builder import Builder, Value, float32
 
 
 def rules() -> dict[str, Any]:
-    """By JAX's operation, see ``onnx_ops.Rule``."""
+    """A rule for each of JAX's operations, see ``onnx_ops.Rule``."""
     return {
         "shift_left": _shift_left,
         "shift_right_logical": _shift_right,
@@ -54,7 +54,7 @@ def _shift_right(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
 
 
 def _shifted(b: Builder, value: Value, bits: np.ndarray) -> str:
-    """Of uint32, to the right: its highest bit, then 15, then 16 others."""
+    """Shifts uint32 to the right: its highest bit, then 15, then 16 others."""
     bits = np.uint32(bits)
     low = b.op("BitwiseAnd", value, np.uint32(2**31 - 1))
     is_low = b.op("Equal", b.op("BitwiseXor", value, low), np.uint32(0))
@@ -67,7 +67,7 @@ def _shifted(b: Builder, value: Value, bits: np.ndarray) -> str:
 
 
 def _rem(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
-    """Of uint32 by a small known number, in halves."""
+    """The remainder of uint32 by a small known number, in halves."""
     value, by = inputs
     if eqn.invars[0].aval.dtype != np.uint32 or isinstance(by, str) or by.max() > 4096:
         return b.op("Mod", *inputs)
@@ -77,7 +77,7 @@ def _rem(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
 
 
 def _erf_inv(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
-    """Giles 2012, single precision, which is XLA's as well."""
+    """The inverse error function by Giles (2012), single precision, as in XLA."""
     (x,) = inputs
     w = b.op("Neg", b.op("Log", b.op("Sub", float32(1.0), b.op("Mul", x, x))))
     central = [2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087,
@@ -103,7 +103,7 @@ def _erf_inv(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
 def _bitcast(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> str:
     """uint32 to a float32 in [1, 2): the only use, inside jax.random.uniform.
 
-    Before operator set 26 ONNX has no such operation, so the 23 bits of the fraction are counted.
+    ONNX has no such operation before operator set 26, so the 23 bits of the fraction are counted.
     """
     fraction = b.op("BitwiseAnd", *inputs, np.array(0x7FFFFF, np.uint32))
     fraction = b.op("Cast", fraction, to=onnx.TensorProto.FLOAT)

@@ -45,12 +45,12 @@ def load(folder: Path, card: dict) -> Detect:
     """See ``contract.Format``."""
     import sys
 
-    # Without it importing OpenVINO does not report to its makers, in a process that it forks.
+    # Without this module, importing OpenVINO does not report to its makers (from a forked process).
     sys.modules.setdefault("openvino_telemetry", None)
     import openvino
 
     graph, _ = (artifact.listed(folder, card, f"model.{end}") for end in ("xml", "bin"))
-    exact = {"INFERENCE_PRECISION_HINT": "f32"}  # by itself bfloat16, where the processor can
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}  # by default bfloat16, where the processor can
     compiled = openvino.Core().compile_model(graph, "CPU", exact)
 
     def detect(image: np.ndarray, seed: int) -> dict[str, np.ndarray]:

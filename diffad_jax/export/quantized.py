@@ -1,4 +1,4 @@
-"""Graphs in 8 bits: on which photos they are made, and what they make of all others."""
+"""Graphs in 8 bits: the photos that give their ranges, and their comparison with the detector."""
 
 import json
 import tempfile
@@ -28,7 +28,7 @@ _ROUNDS = 5  # of timing
 
 
 class Judged(NamedTuple):
-    """What judges photos, and by which threshold."""
+    """A model that scores photos, and its threshold."""
 
     detector: Detector | ExportedDetector
     calibration: Calibration
@@ -56,10 +56,10 @@ def photos_of_ranges(config: ml_collections.ConfigDict, workdir: Path, category:
 def compare(
     config: ml_collections.ConfigDict, workdir: Path, category: str, before: Judged, after: Judged
 ) -> dict[str, Any]:
-    """What a detector and its graph in 8 bits say of photos, as JSON.
+    """Results of a detector and of its graph in 8 bits on the same photos, as JSON.
 
-    The photos are all that were held out, defects drawn on some of them, and test photos where
-    there are some.
+    The photos are all held-out ones, defects drawn on some of them, and test photos if there are
+    any.
 
     Raises:
       ExportError: there is no threshold, so there are no verdicts to compare.
@@ -96,7 +96,7 @@ def _held_out(before: Judged, after: Judged) -> list[dict[str, Any]]:
 def _drawn(
     config: ml_collections.ConfigDict, workdir: Path, category: str, before: Judged, after: Judged
 ) -> tuple[list[dict[str, Any]], str]:
-    """Those of the report; and why there are none, else empty."""
+    """The drawn defects of the report; and the reason why there are none, else empty."""
     found = stand_in.run(config, workdir, category, *before)
     labels = found.test.labels
     if found.none_drawn or not labels.any():
@@ -131,7 +131,7 @@ def _photo(name: str, kind: str, is_anomalous: bool, before: float, after: float
 
 
 def _auroc(photos: list[dict[str, Any]], kinds: tuple[str, ...]) -> dict[str, Any]:
-    """Before and after; None without photos of both classes."""
+    """Image AUROC before and after; None without photos of both classes."""
     chosen = [photo for photo in photos if photo["kind"] in kinds]
     labels = np.array([photo["is_anomalous"] for photo in chosen], bool)
     return {
@@ -145,7 +145,7 @@ def cost(
 ) -> dict[str, Any]:
     """MiB, and milliseconds by the clock, of the format's whole graph and of that in ``folder``.
 
-    Each is called in turn. Batches are of one photo and of ``config.evaluation.batch_size``.
+    The graphs are called in turn, on one photo and on ``config.evaluation.batch_size`` photos.
     """
     with tempfile.TemporaryDirectory() as temporary:
         written.write(model, Path(temporary))
@@ -160,7 +160,7 @@ def cost(
 
 
 def _times(runs: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """Medians, after a call that warms up."""
+    """Median times, after a first call that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(1 + _ROUNDS):
         for name, run in runs.items():
@@ -175,7 +175,7 @@ def _mib(folder: Path) -> float:
 
 
 def refuse(report: dict[str, Any], max_changed: float) -> None:
-    """Raises ExportError where more verdicts change than a share of ``max_changed``."""
+    """Raises ExportError where a larger share of verdicts than ``max_changed`` changes."""
     verdicts = report["verdicts"]
     if verdicts["share"] <= max_changed:
         return

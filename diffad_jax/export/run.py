@@ -33,7 +33,7 @@ _VERDICTS = {True: "anomalous", False: "normal", None: "no threshold"}
 
 
 class Scored(NamedTuple):
-    """What the model says of one photo."""
+    """The model's result for one photo."""
 
     file: Path
     shown: Path  # below the folder that was named, where one was
@@ -45,7 +45,7 @@ class Scored(NamedTuple):
 
 
 def find(places: Iterable[Path]) -> list[tuple[Path, Path]]:
-    """Photos, those named and those below the folders named, each with its path below the latter.
+    """The named photos and those below named folders, each with its path below the folder.
 
     Raises:
       ArtifactError: there is no such file or folder, or a folder without a photo.
@@ -66,7 +66,7 @@ def find(places: Iterable[Path]) -> list[tuple[Path, Path]]:
 
 def score(detect: artifact.Detect, card: dict, files: Iterable[tuple[Path, Path]], seed: int
           ) -> Iterator[Scored]:  # fmt: skip
-    """What a model says of each photo, one by one."""
+    """The model's result for each photo, one by one."""
     rules, threshold = card["preprocessing"], card["threshold"]
     for file, shown in files:
         try:
@@ -81,7 +81,7 @@ def score(detect: artifact.Detect, card: dict, files: Iterable[tuple[Path, Path]
 
 
 def main(folder: Path, load: Callable[[Path, dict], artifact.Detect]) -> None:
-    """The command line of an exported folder, whose graph ``load`` loads."""
+    """The command line of an exported folder; ``load`` loads its graph."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -101,7 +101,7 @@ def main(folder: Path, load: Callable[[Path, dict], artifact.Detect]) -> None:
         counts = _write(found, card, arguments.output, arguments.overwrite)
         limit = f"; threshold {card['threshold']['value']:.6g}" if card["threshold"] else ""
         print(", ".join(f"{n} {name}" for name, n in counts.items()) + limit, file=sys.stderr)
-    except BrokenPipeError:  # such as | head, which has seen enough
+    except BrokenPipeError:  # such as | head, which reads no more
         nowhere = os.open(os.devnull, os.O_WRONLY)  # Python's own flush at the exit would fail too
         os.dup2(nowhere, sys.stdout.fileno())
         sys.exit(0)
@@ -185,7 +185,7 @@ def _open_table(output: Path | None, overwrite: bool) -> contextlib.AbstractCont
 
 def _begin(path: Path, overwrite: bool) -> TextIO:
     """Raises ArtifactError where another call has begun the file since the check."""
-    if overwrite:  # a new file: whoever still writes the old one does not meet it
+    if overwrite:  # a new file, so that a process that still writes the old one does not touch it
         path.unlink(missing_ok=True)
     try:
         # File names may hold bytes that are no UTF-8: they pass through as they are.

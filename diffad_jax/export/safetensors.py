@@ -15,8 +15,8 @@ from diffad_jax.runtime import console
 def write(model: Model, folder: Path) -> None:
     """Writes ``weights.safetensors``, and ``published/`` with a file for each network.
 
-    The latter is left out, and the reason is printed, where the published networks have no
-    counterpart for the config. ``--mode=import`` reads them.
+    ``published/`` is left out, and the reason printed, where the published networks have no
+    counterpart for the config. ``--mode=import`` reads its files.
     """
     (folder / "weights.safetensors").write_bytes(safetensors.numpy.save(model.weights))
     try:

@@ -1,4 +1,4 @@
-"""A photo's bytes to pixels inside a TensorFlow graph: the numbers of ``data.photo``.
+"""A photo's bytes to pixels inside a TensorFlow graph, with the values of ``data.photo``.
 
 TensorFlow reads PNG, JPEG, BMP and the first frame of a GIF, not TIFF, and does not obey the
 camera's orientation tag.
@@ -36,7 +36,7 @@ def read(data: tf.Tensor, size: tuple[int, int], rule: str, bit_depth: int) -> t
 
 
 def _deep(data: tf.Tensor, bit_depth: int) -> tf.Tensor:
-    """Of a PNG with 16 bits a channel: [h, w, 3] uint8."""
+    """The pixels of a PNG with 16 bits a channel: [h, w, 3] uint8."""
     levels = tf.cast(tf.io.decode_png(data, channels=3, dtype=tf.uint16), tf.float64)
     most = 2.0**bit_depth - 1.0
     fits = tf.debugging.assert_less_equal(
@@ -61,8 +61,8 @@ def _antialias(pixels: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
 
 
 def _weights(length: tf.Tensor, size: int) -> tf.Tensor:
-    """[size, length] float64: a triangle over the pixels that each output pixel covers, in units of
-    2^-22, as Pillow rounds them."""
+    """[size, length] float64: for each output pixel a triangle over the pixels that it covers, in
+    units of 2^-22, as Pillow rounds them."""
     length = tf.cast(length, tf.float64)
     scale = length / size
     support = tf.maximum(scale, 1.0)

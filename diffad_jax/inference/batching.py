@@ -1,6 +1,6 @@
-"""Photo files to scores: reading ahead of the detector, batches of one size, windows put together.
+"""Photo files to scores: reads ahead of the detector, makes batches, puts windows together.
 
-Predicting and choosing a threshold both go this way, so a threshold fits the scores it judges.
+Prediction and the choice of a threshold both use it, so a threshold fits the scores it judges.
 """
 
 import functools
@@ -26,9 +26,9 @@ _DECODING = 7  # bytes a pixel: what Pillow holds, and the photo
 
 
 class Scored(NamedTuple):
-    """What the detector says of one photo of h × w pixels; seen whole, s = config.image_size.
+    """The detector's result for a photo of h × w pixels; seen whole, s = config.image_size.
 
-    Of a photo that was read in strips all arrays are reduced, see ``LargePhoto``.
+    For a photo that was read in strips all arrays are reduced, see ``LargePhoto``.
     """
 
     path: str
@@ -43,7 +43,7 @@ class Scored(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """A file that gave no score."""
+    """A file that could not be scored."""
 
     path: str
     reason: str
@@ -64,7 +64,7 @@ def score_photos(
     """Scores photos in batches of ``config.evaluation.batch_size`` windows.
 
     Seen whole, a photo is resized to one window. With ``tile`` it keeps its resolution and is cut
-    into windows; its score is then that of the blended map, by the same smoothing. One that is too
+    into windows; then the blended map gives its score, with the same smoothing. A photo that is too
     large to be held (``config.data.photo_mib``) is then read in strips.
 
     Args:
@@ -73,8 +73,8 @@ def score_photos(
       tile: cut instead of resizing.
 
     Yields:
-      After each batch the photos that it finished. Others are decoded ahead, at most a batch and
-      as many as fit ``budget``; so does what a batch holds, or it is cut short.
+      After each batch the photos that it finished. Others are decoded ahead: at most a batch, and
+      as many as fit ``budget``. A batch fits it, too, or is cut short.
 
     Raises:
       checkpoint.CheckpointError: a score is not finite, so the weights are broken.
@@ -126,7 +126,7 @@ def score_photos(
 
 
 def budget(config: ml_collections.FrozenConfigDict) -> int:
-    """Bytes for photos that wait to be scored, those of a batch, and those that are drawn: each."""
+    """Bytes for photos that wait, for those of a batch, and for those that are drawn: each."""
     return config.data.photo_mib * 2**20
 
 
@@ -163,9 +163,9 @@ def _num_pixels(path: str, rules: images.Rules) -> int:
 
 
 def score_map(anomaly_map: np.ndarray, config: ml_collections.FrozenConfigDict) -> np.ndarray:
-    """What the score is the largest value of, see ``contracts.Method``: [h, w] float32."""
+    """The map whose largest value is the score, see ``contract.Method``: [h, w] float32."""
     height, width = anomaly_map.shape
-    # Zeros beyond the border count anyway, and whole windows make few shapes to compile for.
+    # Zeros beyond the border count anyway, and whole windows give few shapes to compile.
     missing = [
         (0, -n % side)
         for n, side in zip(anomaly_map.shape, height_width(config.image_size), strict=True)

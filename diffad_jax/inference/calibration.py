@@ -1,4 +1,4 @@
-"""What turns scores into verdicts and maps into colours: found on held-out normal photos alone."""
+"""Thresholds and colours, chosen on held-out normal photos alone."""
 
 import dataclasses
 import itertools
@@ -32,7 +32,7 @@ _REACH = 3.0  # of the colours, in distances between a normal pixel and the thre
 class Calibration:
     """A photo that scores above ``threshold`` is called anomalous.
 
-    What pictures outline, and regions hold, are the pixels of its map above ``pixel_threshold``.
+    Pictures outline, and regions hold, the pixels of its map above ``pixel_threshold``.
     """
 
     threshold: float | None  # None where fewer than ``LEAST_HELD_OUT`` photos were held out
@@ -48,7 +48,7 @@ class Calibration:
 
     @property
     def scale(self) -> pictures.Scale:
-        """The colours of the map, and what is outlined."""
+        """The colours of the map, and the threshold of the outline."""
         return pictures.Scale(*self.map_range, self.pixel_threshold)
 
     def describe_photos(self) -> str:
@@ -59,7 +59,7 @@ class Calibration:
 
     @property
     def why_no_threshold(self) -> str:
-        """Where there is none: one sentence on the cause and the remedy."""
+        """One sentence on why there is no threshold, and on the remedy."""
         if not self.num_held_out_normal:
             return f"{_NONE_HELD_OUT}: judge by --threshold=X of --mode=predict"
         return (
@@ -70,13 +70,13 @@ class Calibration:
 
     @property
     def false_alarms(self) -> FalseAlarms | None:
-        """What the held-out photos say of the threshold; None where it was not chosen on them."""
+        """The false alarms among the held-out photos; None where these did not choose it."""
         if self.threshold is None or not self.num_held_out_normal:
             return None
         return thresholds.false_alarms(self.held_out_scores, self.threshold)
 
     def at_least(self, other: "Calibration") -> "Calibration":
-        """This one, with neither threshold below ``other``'s, where both have some."""
+        """This one, with neither threshold below ``other``'s, where both have thresholds."""
         if self.threshold is None or other.threshold is None:
             return self
         return dataclasses.replace(
@@ -111,7 +111,7 @@ class Calibration:
 
 @dataclasses.dataclass(frozen=True)
 class _Predictions:
-    """What the detector says of n normal photos."""
+    """The detector's results for n normal photos."""
 
     scores: list[float]
     windows: list[int]  # of each
@@ -132,17 +132,17 @@ def load_or_choose(
 ) -> Calibration:
     """The calibration by the photos that were held out when training began.
 
-    The threshold is ``thresholds.choose`` of their scores, and the pixel threshold that of their
-    largest pixels: of the normal photos at most that share has a pixel above it. The map's range is
-    that of the method; of a map of distances it begins at the median of the photos' medians, and
-    ends three times as far from there as the pixel threshold. With fewer held-out photos than
-    ``LEAST_HELD_OUT`` there is neither threshold; where there are none, up to 64 training photos
-    give the range, which makes pictures brighter.
+    ``thresholds.choose`` of their scores is the threshold, and of their largest pixels the pixel
+    threshold: at most that share of the normal photos has a pixel above it. With fewer held-out
+    photos than ``LEAST_HELD_OUT`` there is neither threshold.
 
-    What the detector says of the photos is stored beside the weights: so another
-    ``config.evaluation.false_alarm_rate`` needs no photos. It is made again where the weights, the
-    photos or what scores depend on have changed. A photo in tiles scores otherwise than a resized
-    one, so ``tile`` has a file of its own, and so has a ``variant`` of the detector.
+    The method gives the map's range. For a map of distances the range begins at the median of the
+    photos' medians, and ends three times as far from there as the pixel threshold. Without held-out
+    photos, up to 64 training photos give the range, which makes pictures brighter.
+
+    The results are stored beside the weights, so another ``config.evaluation.false_alarm_rate``
+    needs no photos. They are made again where weights, photos or settings of scores have changed.
+    ``tile`` has a file of its own, as tiles have other scores; so has a ``variant``.
 
     Good photos that inspectors accepted (``--mode=serve``) count as held-out ones, for photos seen
     whole: those of ``detector.taken``, or ``accepted`` in their place, which is then not stored.
@@ -150,8 +150,8 @@ def load_or_choose(
     that accepted ones have lifted lowers all scores, and more good photos would exceed a threshold
     that followed them down.
 
-    A ``threshold`` of the user's own takes the place of the chosen one; the pixel threshold stays.
-    Then the photos may be gone: there is no pixel threshold, and the map's range of distances is
+    A ``threshold`` of the user's own replaces the chosen one; the pixel threshold stays. Then the
+    photos may be gone. Without them there is no pixel threshold, and a map of distances has a range
     from 0 to twice the threshold.
 
     Raises:
@@ -222,15 +222,15 @@ def _with_threshold(
 
 
 def measured(score: float, anomaly_map: np.ndarray) -> Measured:
-    """What calibration needs of a photo."""
+    """The part of a photo's result that calibration needs."""
     return Measured(score, float(np.median(anomaly_map)), float(anomaly_map.max()))
 
 
 def _stored(stored: Mapping[str, Any], depends_on: Mapping[str, Any]) -> _Predictions | None:
-    """What an earlier run found, where it depends on the same; else None."""
+    """The stored results of an earlier run with the same settings; else None."""
     if not all(stored.get(key) == value for key, value in depends_on.items()):
         return None
-    # Earlier files hold no names: those of all photos, unless some were unreadable.
+    # Files of earlier versions hold no names: then all photos' names, if all were readable.
     found = _Predictions(**{"names": sorted(depends_on["photos"])} | stored["predictions"])
     return found if len(found.names) == len(found.scores) else None
 
@@ -264,7 +264,7 @@ def _calibrate(
 def _predict(
     detector: Detector, paths: Sequence[str], names: Sequence[str], tile: bool
 ) -> _Predictions:
-    """Of readable photos; ``names`` are those of ``paths``."""
+    """Results for the readable photos of ``paths``; ``names`` are theirs."""
     found, reason = _Predictions([], [], [], [], []), ""
     name_of = dict(zip(paths, names, strict=True))
     with CountProgress(len(paths), "normal photos") as progress:

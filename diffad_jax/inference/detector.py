@@ -1,4 +1,4 @@
-"""What users call: photos in, scores and maps out. Runs without TensorFlow."""
+"""The detector: photos in, scores and maps out. Runs without TensorFlow."""
 
 import copy
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ class Detector:
     def from_workdir(
         cls, config: ml_collections.ConfigDict, workdir: str | Path, category: str
     ) -> "Detector":
-        """What training left in ``workdir``, and what inspectors made of it.
+        """The detector that training left in ``workdir``, with the inspectors' calibration.
 
         Raises:
           checkpoint.CheckpointError: a stage is missing, unfinished, or of another config.
@@ -49,7 +49,7 @@ class Detector:
     def as_trained(
         cls, config: ml_collections.ConfigDict, workdir: str | Path, category: str
     ) -> "Detector":
-        """What training left in ``workdir`` alone; see ``from_workdir``."""
+        """The detector that training left in ``workdir``, without it; see ``from_workdir``."""
         config = bit_depth.stored(config, Path(workdir) / category)
         frozen = ml_collections.FrozenConfigDict(config)
         weights = {}
@@ -62,8 +62,8 @@ class Detector:
     def as_inspected(self, directory: Path) -> "Detector":
         """A trained detector with the calibration that inspectors took last, see ``recalibrated``.
 
-        Where there is none in the category's ``directory``, or it is of other weights or settings,
-        that is the detector itself.
+        It is the detector itself where the category's ``directory`` holds no calibration, or one of
+        other weights or settings.
         """
         taken = corrections.present(directory)
         if taken is None:
@@ -90,7 +90,7 @@ class Detector:
         return found
 
     def fitted_with(self, photos: Iterator[np.ndarray], num_trained: int) -> Weights:
-        """What ``recalibrated`` takes: the last stage as fitted with more good photos.
+        """The last stage, fitted with more good photos, as ``recalibrated`` takes it.
 
         Empty where the stage cannot be extended; then no photo is asked for.
 
@@ -113,7 +113,7 @@ class Detector:
 
     @property
     def mark(self) -> str:
-        """Tells apart what detectors say of photos that they see whole."""
+        """A mark of this detector's scores of whole photos; others have other marks."""
         return corrections.mark(self.weights_hash, score_settings(self.config, False))
 
     def predict(self, images: np.ndarray) -> Prediction:
@@ -149,7 +149,7 @@ class Detector:
 
 
 def score_settings(config: ml_collections.ConfigDict, tile: bool) -> dict[str, Any]:
-    """What scores depend on besides the photo and the weights (which fit no other fields)."""
+    """The settings of scores, besides the photo and the weights (which fit no other fields)."""
     fields = {
         "method": config.method,
         "seed": config.seed,

@@ -1,6 +1,6 @@
 """A photo too large to be held, window by window: rows of windows, from top to bottom.
 
-What is found is final a few rows of windows later. Then it counts for the score, and is kept in
+A map's row is final a few rows of windows later. Then it counts for the score, and is kept in
 reduced form for the pictures.
 """
 
@@ -15,12 +15,12 @@ _PICTURES = 16  # pictures have at most this share of the pixels that a photo ma
 
 
 class LargePhoto:
-    """As ``tiling.Tiles``, of a photo that comes in strips.
+    """Like ``tiling.Tiles``, for a photo that comes in strips.
 
-    Windows are asked for, and found things added, in the order of their numbers.
+    Windows are taken, and their maps added, in the order of their numbers.
 
     Attributes:
-      reduction: k: a pixel of what is kept stands for k × k pixels.
+      reduction: k; a kept pixel stands for k × k pixels.
       photo: [h / k, w / k, 3] uint8, their means; sides rounded up.
       anomaly_map: [h / k, w / k] float32, the largest value of each k × k.
       reconstruction: [h / k, w / k, 3] float32, their means; None where there is none.
@@ -35,15 +35,15 @@ class LargePhoto:
         most_pixels: int,
         to_scores: Callable[[np.ndarray], np.ndarray],
     ):
-        """A large photo of which nothing is read yet.
+        """A large photo before its first strip is read.
 
         Args:
           strips: [k, w, 3] uint8 each, which together are the photo.
           size: width, height in pixels.
           window: (height, width) in pixels.
           most_pixels: that a photo may have to be held whole.
-          to_scores: from a map [k, w] to what the score is the largest value of; a pixel of it
-            depends on none farther away than the window's height.
+          to_scores: from a map [k, w] to the map whose largest value is the score. A pixel depends
+            on none farther away than the window's height.
         """
         width, height = size
         self.size, self._window, self._to_scores = size, window, to_scores
@@ -86,14 +86,14 @@ class LargePhoto:
         return self._tiles[row].window(column)
 
     def add(self, i: int, found: np.ndarray) -> None:
-        """Adds what was found in window i, [*window, c] float32: first the map."""
+        """Adds the results of window i, [*window, c] float32; the map comes first."""
         row, column = divmod(i, self._across)
         self._tiles[row].add(column, found)
         if column + 1 == self._across:
             self._add_row(row, self._tiles.pop(row).blend)
 
     def _rows(self, start: int) -> np.ndarray:
-        """[window's height, w, 3] from ``start`` on; what is above is forgotten."""
+        """[window's height, w, 3] from row ``start`` on; rows above it are dropped."""
         self._read, self._top = self._read[start - self._top :], start
         parts = [self._read]
         while sum(map(len, parts)) < min(self._side, self.size[1]):

@@ -11,7 +11,7 @@ MOST_LISTED = 100  # of a photo in tables: noise has no end of them
 
 
 class Region(NamedTuple):
-    """Connected pixels, also over corners. Pixels are those of the photo, from its top left."""
+    """Connected pixels, also over corners, in pixels of the photo from its top left."""
 
     box: tuple[int, int, int, int]  # x, y, width, height of the least box that holds them
     area: int  # pixels
@@ -26,7 +26,7 @@ def find(
 
     Args:
       anomaly_map: [a, b] float32; stretched over the photo.
-      pixel_threshold: a pixel above it belongs to a region; None: there are none.
+      pixel_threshold: a pixel above it belongs to a region; with None there is no region.
       size: (width, height) of the photo.
     """
     if pixel_threshold is None:

@@ -1,7 +1,7 @@
-"""A prediction in shards, on as many machines as there are, and one table of them all.
+"""A prediction in shards on any number of machines, and one table of all shards.
 
-Which photos a shard takes follows from their names alone, so it stays when the folder grows. Each
-shard has tables of its own, ``OUTPUT/shard-I-of-N``. The joined table is made from them alone.
+A photo's name alone decides its shard, so this stays when the folder grows. Each shard has tables
+of its own, in ``OUTPUT/shard-I-of-N``. The joined table is made from them alone.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ class Shard(NamedTuple):
         return f"{self.index}/{self.count}"
 
     def folder(self, output: Path) -> Path:
-        """Of the shard's tables and pictures."""
+        """The folder of the shard's tables and pictures."""
         return output / f"shard-{self.index}-of-{self.count}"
 
 
@@ -44,7 +44,7 @@ class IncompleteError(DataError):
 
 
 def parse(text: str) -> Shard:
-    """Of I/N. Raises ValueError."""
+    """The shard of a text I/N. Raises ValueError."""
     found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     shard = Shard(*map(int, found.groups())) if found else None
     if shard is None or shard.index >= shard.count:
@@ -60,7 +60,7 @@ def share(listing: Listing, shard: Shard) -> Listing:
 
 @contextlib.contextmanager
 def finishing(folder: Path, listing: Listing) -> Iterator[None]:
-    """Around the work of a shard: its folder says from the end on that it is finished."""
+    """Encloses the work of a shard; at the end its folder is marked as finished."""
     marker = folder / _FINISHED
     marker.unlink(missing_ok=True)
     yield
@@ -68,16 +68,16 @@ def finishing(folder: Path, listing: Listing) -> Iterator[None]:
 
 
 def join(output: Path, overwrite: bool = False) -> list[Shard]:
-    """Makes one table in ``output`` of the tables of its shards.
+    """Joins the tables of the shards in ``output`` into one table.
 
     Memory does not grow with the number of photos.
 
     Returns:
-      The shards that are missing or not finished. What an unfinished one has is taken along.
+      The shards that are missing or not finished. The rows of an unfinished shard are included.
 
     Raises:
-      DataError: there is no shard, there are shards of several counts, or a table would be replaced
-        that holds more than an earlier joining wrote.
+      DataError: there is no shard; shards have several counts; or the table to be replaced holds
+        more rows than an earlier joining wrote.
       OSError: a table cannot be read or written.
     """
     found = _shards(output)

@@ -35,17 +35,17 @@ class Listing(NamedTuple):
 
 
 def list_photos(source: Path | str, output: Path) -> Listing:
-    """Lists the photos of ``--input``; what lies below ``output`` is left out.
+    """Lists the photos of ``--input``, except those below ``output``.
 
-    The root is the folder; a photo's folder; a glob's part before its first wildcard; and for a
-    list the current folder, or / where a listed file is outside. Files and links that are found
-    but not taken are logged.
+    The root is the folder itself, a photo's folder, or a glob's part before its first wildcard. For
+    a list it is the current folder, or / where a listed file is outside. Files and links that are
+    found but not taken are logged.
 
     Args:
       source: a folder, searched as by ``listing.find_photos``; a photo; a glob, where ** is any
-        depth; or - for a list on standard input, one path a line, blank lines ignored. A name that
-        is there is that file, whatever it holds of a glob's wildcards. A folder, a photo or a glob
-        of * may lie in object storage (gs://…, s3://…).
+        depth; or - for a list on standard input, one path a line, blank lines ignored. The name of
+        an existing file is that file, even with wildcards in it. A folder, a photo or a glob of *
+        may lie in object storage (gs://…, s3://…).
       output: the folder of the results.
 
     Raises:
@@ -80,7 +80,7 @@ def list_photos(source: Path | str, output: Path) -> Listing:
     photos = []
     for absolute, path in unique.items():
         name = absolute.removeprefix(here)
-        # A million names are not to be held twice.
+        # Memory must not hold a million names twice.
         photos.append(Photo(path, path if name == path else name, *_stamp(path)))
     return Listing(root, photos)
 
@@ -113,7 +113,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _may_be(source: Path) -> bool:
-    """Whether it is there, or a glob."""
+    """Whether the place exists, or is a glob."""
     name = listing.expanded(source)
     return os.path.exists(name) or glob.has_magic(name)
 
@@ -155,7 +155,7 @@ def _listed_lines() -> Iterator[str]:
 
 
 def _split_glob(source: Path) -> tuple[str, str]:
-    """(what is there as it is written, the rest), such as ("photos [1]", "*.png")."""
+    """(the part that exists as written, the rest), such as ("photos [1]", "*.png")."""
     literal = Path()
     for i, part in enumerate(source.parts):
         if not os.path.lexists(literal / part):

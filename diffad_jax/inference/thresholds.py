@@ -1,4 +1,4 @@
-"""What the scores of held-out normal photos say of a threshold; docs/thresholds.md explains it."""
+"""Thresholds from scores of held-out normal photos, and their worth; see docs/thresholds.md."""
 
 import math
 from collections.abc import Sequence
@@ -7,15 +7,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-# Of 10 to 50 scores one lies so far out in at most 2 of 1,000 sets where they are normally
-# distributed, and in 1 to 2 of 100 where they follow a Gumbel distribution (4,000 sets each).
+# Of 10 to 50 normally distributed scores one lies so far out in at most 2 of 1,000 sets; of scores
+# with a Gumbel distribution in 1 to 2 of 100 sets (4,000 sets each).
 _FAR = 8.0  # robust deviations above the median
 _TO_DEVIATION = 1.4826  # of a normal distribution, from its median absolute deviation
 _DOUBT = 0.05
 
 
 class FalseAlarms(NamedTuple):
-    """So many held-out photos lie above a threshold, and what that says of all good photos."""
+    """The held-out photos above a threshold, and the rate that follows for all good photos."""
 
     above: int
     of: int
@@ -39,8 +39,8 @@ def false_alarms(scores: Sequence[float], threshold: float) -> FalseAlarms:
     """The rate at which good photos exceed ``threshold``, by Clopper and Pearson (1934).
 
     With none above, all doubt lies on one side: the true rate is below 1 − 0.05^(1/n). The upper
-    end also holds where the threshold is one of the scores: the rate above the largest but k of n
-    follows the distribution Beta(k + 1, n − k).
+    end also holds where the threshold is one of the scores, with k of n above it: the rate above it
+    is distributed as Beta(k + 1, n − k).
 
     Args:
       scores: of n held-out photos, one or more.
@@ -55,10 +55,10 @@ def false_alarms(scores: Sequence[float], threshold: float) -> FalseAlarms:
 
 
 def far_above(scores: Sequence[float]) -> list[int]:
-    """Which scores lie more than eight robust deviations above the median, by index.
+    """The indices of scores more than eight robust deviations above the median.
 
     A robust deviation is 1.4826 times the median absolute deviation from the median. Where that is
-    0, since half of the scores are equal, none does.
+    0, because half of the scores are equal, there is none.
     """
     values = np.asarray(scores, np.float64)
     middle = np.median(values)
@@ -69,11 +69,11 @@ def far_above(scores: Sequence[float]) -> list[int]:
 
 
 def choose(held_out: Sequence[float], accepted: Sequence[float], rate: float) -> float:
-    """The least score that at most this share of all exceeds, one outlier left aside.
+    """The smallest score that at most this share of all photos exceeds, without one outlier.
 
     A single held-out score that is ``far_above`` all others does not set the threshold, unless the
-    rate is 0, which allows no photo above it. Several are no accident, and count as any other; so
-    does a photo that an inspector has seen and accepted.
+    rate is 0, which allows no photo above it. Several such scores are no accident, and count like
+    any other. So does a photo that an inspector has seen and accepted.
 
     Args:
       held_out: of one or more photos.
@@ -87,7 +87,7 @@ def choose(held_out: Sequence[float], accepted: Sequence[float], rate: float) ->
 
 
 def threshold_at_rate(scores: Sequence[float], rate: float, least_above: int = 0) -> float:
-    """The least of ``scores`` that at most this share of them, or ``least_above``, exceeds."""
+    """The smallest of ``scores`` that at most this share, or ``least_above``, of them exceeds."""
     # Rounded, since 0.29 * 100 is 28.999999999999996.
     above = max(math.floor(round(rate * len(scores), 9)), least_above)
     return float(sorted(scores)[max(len(scores) - 1 - above, 0)])

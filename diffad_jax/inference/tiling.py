@@ -1,15 +1,15 @@
-"""A large photo seen window by window at its own resolution, and put together again."""
+"""Cuts a large photo into windows at its own resolution, and puts their results together."""
 
 import numpy as np
 
 
 class Tiles:
-    """A photo cut into overlapping windows, and the blend of what is found in them.
+    """A photo cut into overlapping windows, and the blend of their results.
 
-    Windows lie evenly and overlap their neighbours by a quarter of a side or more; the outer ones
-    end at the photo's borders. A photo smaller than a window is continued by its mirror image, of
-    which the blend shows nothing. Where windows overlap, each counts by the distance to its own
-    border, where a network sees least.
+    Windows lie evenly and overlap their neighbours by a quarter of a side or more. The outer ones
+    end at the photo's borders. A photo smaller than a window is continued by its mirror image,
+    which the blend leaves out. Where windows overlap, each counts by the distance to its own
+    border, because a network sees least there.
     """
 
     def __init__(self, photo: np.ndarray, window: tuple[int, int]):
@@ -33,7 +33,7 @@ class Tiles:
         return self._photo[self._span(0, self._rows[row]), self._span(1, self._columns[column])]
 
     def add(self, i: int, found: np.ndarray) -> None:
-        """Adds what was found in window i, [*window, c] float32, to the blend; once for each."""
+        """Adds the result of window i, [*window, c] float32, to the blend; once for each window."""
         row, column = divmod(i, len(self._columns))
         down, right = self._span(0, self._rows[row]), self._span(1, self._columns[column])
         if self.blend is None:
@@ -53,9 +53,9 @@ def starts(length: int, side: int) -> list[int]:
 
 
 def weights(length: int, side: int, starts: list[int]) -> np.ndarray:
-    """[windows, min(side, length)] float32: how much each counts at its pixels.
+    """[windows, min(side, length)] float32: the weight of each window at its pixels.
 
-    It is 1 in all at every pixel. Along both axes their product is the weight in the photo.
+    Weights add up to 1 at every pixel. The product along both axes is the weight in the photo.
     """
     tent = np.minimum(np.arange(1, side + 1), np.arange(side, 0, -1)).astype(np.float32)[:length]
     total = np.zeros(length, np.float32)

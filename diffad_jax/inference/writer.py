@@ -1,4 +1,4 @@
-"""The files that prediction leaves: two tables that survive being killed, and pictures."""
+"""The files of a prediction: two tables that survive a kill, and pictures."""
 
 import contextlib
 import csv
@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 
 class Made(NamedTuple):
-    """What scores and verdicts of one call came from."""
+    """The settings behind the scores and verdicts of one call."""
 
     settings: Row  # all that scores depend on besides the photo
     threshold: float | None
@@ -37,17 +37,17 @@ class Made(NamedTuple):
 
     @property
     def detector(self) -> str:
-        """Tells rows of other weights or settings apart; ``settings.json`` explains it."""
+        """A mark that differs by weights and settings; ``settings.json`` explains it."""
         return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 class Tables:
     """``predictions.jsonl``, and the same as ``predictions.csv`` for spreadsheets.
 
-    A row is final once its line in the JSONL ends. Rows of other photos stay, whatever made them:
-    each names its detector and its threshold. A row of a listed photo holds if it was made alike,
-    of the same file, and has its pictures. Otherwise the photo is scored again: that replaces rows
-    without a score, and rows made alike; any other only where ``overwrite`` says so.
+    A row is final once its line in the JSONL ends. Rows of other photos stay: each row names its
+    detector and its threshold. A listed photo's row is kept if it has the same settings, file and
+    pictures. Otherwise the photo is scored again. The new row replaces rows without a score and
+    rows of the same settings; it replaces any other only with ``overwrite``.
     """
 
     def __init__(self, output: Path, listing: Listing, made: Made, overwrite: bool = False):
@@ -79,7 +79,7 @@ class Tables:
             self._rewrite()
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Adds rows to both files, which are then up to date for other programs."""
+        """Adds rows to both files, so that other programs see them."""
         for row in rows:
             row |= {
                 "detector": self._made.detector,
@@ -93,7 +93,7 @@ class Tables:
             file.flush()
 
     def _look(self, listing: Listing, overwrite: bool) -> None:
-        """Sorts out what is there; writes nothing."""
+        """Reads and sorts the rows that are there; writes nothing."""
         if self._table.exists() and not self._lines.exists() and not overwrite:
             raise DataError(
                 f"{self._table} has no predictions.jsonl beside it, so it is not of this program: "
@@ -131,7 +131,7 @@ class Tables:
             self.prefix = f"{os.path.basename(listing.root)}-{mark}/"
 
     def _differs(self, row: Row, photo: Photo) -> str:
-        """Why a row is not one that this call would make."""
+        """The reason why this call would not make the same row."""
         if row.get("detector") != self._made.detector:
             there = files.read_json(self._output / "settings.json").get(row.get("detector"), {})
             here = self._made.settings
@@ -194,7 +194,7 @@ def join(output: Path, folders: Sequence[Path]) -> None:
 
 
 def stamp(output: Path) -> Row | None:
-    """What tells whether ``predictions.jsonl`` was changed; None where there is none."""
+    """A stamp that changes with ``predictions.jsonl``; None where there is no such file."""
     try:
         status = (output / _LINES).stat()
     except FileNotFoundError:
@@ -216,12 +216,12 @@ def _write_tables(output: Path, rows: Iterable[Row], kinds: Collection[str]) -> 
 
 
 def read_rows(output: Path, says: bool = False) -> Iterator[tuple[int, Row]]:
-    """The sound lines of ``predictions.jsonl``, by their numbers; ``says`` names broken ones."""
+    """The complete lines of ``predictions.jsonl`` by number; ``says`` names broken ones."""
     path = output / _LINES
     if not path.exists():
         return
     with regular.open_regular(path, _MOST_BYTES) as file:
-        # A line of no end comes in pieces, none of which is sound.
+        # An endless line comes in pieces, none of which is complete.
         for i, line in enumerate(iter(lambda: file.readline(_MOST_LINE), b"")):
             row = _parse(line)
             if row.get("name") is not None:
@@ -243,15 +243,15 @@ def write_row(
 ) -> Row:
     """Writes a photo's pictures and gives its row; pictures that cannot be written are an error.
 
-    All pictures have the photo's size, or that of a photo in strips once it is reduced; below an
-    overlay and a heat map is a legend. The mask is white, and regions are, where the map is above
-    the pixel threshold, ``scale.threshold``.
+    All pictures have the photo's size, or the reduced size of a photo in strips. Overlay and heat
+    map have a legend below. Where the map is above the pixel threshold, ``scale.threshold``, the
+    mask is white and regions lie.
     """
     row = to_row(photo, result, root=root, threshold=threshold, pixel_threshold=scale.threshold)
     if isinstance(result, batching.Unreadable):
         return row
     thumbnail = f"{_THUMBNAILS}/{prefix}{photo.name}.jpg"
-    # The suffix stays inside the name, so that a.png and a.jpg do not meet.
+    # The suffix stays in the name, so that a.png and a.jpg get different names.
     shown = {kind: f"{prefix}{photo.name}.{kind}.png" for kind in save}
     try:
         for kind, name in shown.items():
@@ -272,7 +272,7 @@ def to_row(
     threshold: float | None = None,
     pixel_threshold: float | None = None,
 ) -> Row:
-    """What the tables say of a photo: score, verdict, regions of the highest peaks; or an error."""
+    """A photo's row in the tables: score, verdict, regions of the highest peaks; or an error."""
     row: Row = {
         "file": photo.path, "score": None, "is_anomalous": None, "root": root, "name": photo.name,
         "bytes": photo.num_bytes, "modified_ns": photo.modified_ns, "error": None,
@@ -325,7 +325,7 @@ def _thumbnail(scored: batching.Scored, scale: pictures.Scale) -> np.ndarray:
 
 
 def _write_image(path: Path, pixels: np.ndarray, kind: str, **how: int) -> None:
-    """Whole or not at all; its folder is made."""
+    """Writes a picture whole or not at all; its folder is made."""
     with files.whole(path) as temporary:
         Image.fromarray(pixels).save(temporary, kind, **how)
 

@@ -1,4 +1,4 @@
-"""Feature maps of a network that others trained: what PaDiM and PatchCore stand on."""
+"""Feature maps of a pretrained network, for PaDiM and PatchCore."""
 
 from collections.abc import Sequence
 
@@ -96,8 +96,8 @@ def trained_by_others(name: str, network: Backbone, field: str, file: str) -> Pr
     """What ``network`` of this name needs: the file that ``field`` names, or a package's.
 
     Raises:
-      ConfigError: the field names no file, and no package carries the weights; or it wants them
-        fetched, and they are published nowhere.
+      ConfigError: the field names no file, and no package carries the weights; or the field is
+        DOWNLOAD, and they are published nowhere.
     """
     package, published = _PACKAGES.get(name, ""), PUBLISHED.get(name)
     if not file and not package:

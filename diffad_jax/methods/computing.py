@@ -1,4 +1,4 @@
-"""How a config's networks compute."""
+"""The compute settings of a config's networks."""
 
 from typing import Any
 

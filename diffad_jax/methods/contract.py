@@ -1,4 +1,4 @@
-"""What a method and its stages offer: everything that the rest of the program knows of them."""
+"""The contract of methods and stages: all that the rest of the program knows of them."""
 
 import dataclasses
 import functools
@@ -19,7 +19,7 @@ Config = ml_collections.FrozenConfigDict
 
 
 class Pretrained(NamedTuple):
-    """A network that others trained, and that a stage learns with."""
+    """A pretrained network that a stage learns with."""
 
     name: str  # of its weights among the earlier ones
     fields: tuple[str, ...]  # of the config, which name their files
@@ -52,29 +52,30 @@ class Predict(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
-    """What is trained: step by step, or in one pass over the normal photos where ``fit`` is given.
+    """A part of a method, trained step by step, or by ``fit`` in one pass over normal photos.
 
-    A stage with ``fit`` needs none of the fields below it, any other one needs all.
+    A stage with ``fit`` needs none of the fields below it, any other stage needs all.
 
     Attributes:
-      name: of its folder, and of its weights among those of the others.
-      sections: of the config, on which its weights depend.
+      name: names its folder, and its weights among those of all stages.
+      sections: the sections of the config on which its weights depend.
       pretrained: the network that it learns with; None for none, or where it is off.
-      fit: (config, photos, earlier_weights) -> the weights, all that prediction needs, as NumPy
-        arrays in nested dictionaries. ``photos`` are batches [b, h, w, 3] uint8 RGB of the normal
+      fit: (config, photos, earlier_weights) -> the weights that prediction needs, as NumPy arrays
+        in nested dictionaries. ``photos`` are batches [b, h, w, 3] uint8 RGB of the normal
         training photos, each photo once; the last batch may be smaller.
-      fitted_shapes: config -> those of what ``fit`` gives; None where they depend on the photos.
-      extend: (config, fitted, num_seen, photos, earlier_weights) -> what ``fit`` would give had it
-        seen ``photos`` beside the ``num_seen`` of ``fitted``. None: it would have to see all again.
-      section: of the config that says how it trains: steps, batch size, optimiser.
+      fitted_shapes: config -> the shapes of ``fit``'s result; None where they depend on the photos.
+      extend: (config, fitted, num_seen, photos, earlier_weights) -> the result that ``fit`` would
+        give for ``photos`` and the ``num_seen`` photos behind ``fitted``. None where it would have
+        to see all photos again.
+      section: the config's section on its training: steps, batch size, optimiser.
       init_state: a fresh state; pure but for the shapes that ``config`` gives.
       train_step: one step; its metrics are scalars, ``loss`` among them. Where the config has the
         length in epochs, ``steps`` of its section is an array, [] int32.
-      weights: what later stages and the detector need of a state.
-      networks: config -> those that its state holds, by name; building a module costs nothing.
+      weights: the part of a state that later stages and the detector need.
+      networks: config -> the networks in its state, by name; building a module costs nothing.
       state_from_weights: a fresh state with the variables of trained networks, {network:
         {collection: …}}, in place of its own.
-      validate: how well it does on held-out examples; ``weights`` are all stages' so far.
+      validate: metrics on held-out examples; ``weights`` are those of all stages so far.
       best_by: the metric of ``validate`` that makes a checkpoint the best: larger is better.
     """
 
@@ -94,11 +95,11 @@ class Stage:
     best_by: str = ""
 
     def settings(self, config: Config) -> Config:
-        """The section that says how it trains."""
+        """The config's section on its training."""
         return config[self.section]
 
     def num_steps(self, config: Config) -> int:
-        """How many it takes; 0 where the config counts in epochs."""
+        """The number of its steps; 0 where the config counts in epochs."""
         return 1 if self.fit else self.settings(config).steps
 
     def state_shapes(self, config: Config, earlier_weights: Weights) -> TrainState:
@@ -118,25 +119,25 @@ class Method:
     """What ``config.method`` can name.
 
     Attributes:
-      name: of it in configs.
-      sections: of the config, that it reads besides those that every method does.
+      name: its name in configs.
+      sections: the sections of the config that it reads, besides those of every method.
       check: raises ConfigError for fields that do not go together.
       stages: in the order in which they train.
-      predict: (weights of the stages, images [b, h, w, 3] RGB in 0 … 255, uint8 or float32; seed of
-        what is drawn, if anything, uint32 where it is an array; static config). Pure: a photo's
+      predict: (weights of the stages, images [b, h, w, 3] RGB in 0 … 255, uint8 or float32; the
+        seed of its random numbers, uint32 where it is an array; static config). Pure: a photo's
         result depends neither on its batch nor on the run.
-      parts: what ``predict`` does, by name and in turn, each (weights, value, *, seed, config) ->
-        value: the first takes the images in [0, 1], the last returns the prediction. Empty where
-        there is no telling them apart.
-      score_map: (anomaly_map [b, h, w] of any size, *, config) -> what the score is the largest
-        value of, [b, h, w]; None where the score is no value of a map, so that photos cannot be
-        put together from windows.
-      whole_photos: config -> why photos cannot be cut into windows; empty where they can.
-      map_range: the map's values that have the first and the last colour; None has them chosen on
-        normal photos.
+      parts: the steps of ``predict`` by name and in turn, each (weights, value, *, seed, config) ->
+        value. The first takes the images in [0, 1], the last returns the prediction. Empty where
+        ``predict`` has no separate steps.
+      score_map: (anomaly_map [b, h, w] of any size, *, config) -> the map [b, h, w] whose largest
+        value is the score. None where the score is no value of a map; then photos cannot be put
+        together from windows.
+      whole_photos: config -> the reason why photos cannot be cut into windows; empty if they can.
+      map_range: the map's values of the first and of the last colour. With None, normal photos
+        decide.
       reconstructs: whether a prediction holds a reconstruction.
       needs_synthesis: whether it learns from examples with synthetic anomalies.
-      describe: what a reader of a report must know of it: "score", and what else there is.
+      describe: notes on it for readers of a report: "score", and any others.
     """
 
     name: str
@@ -154,7 +155,7 @@ class Method:
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """The fields of its own that predictions depend on beside the weights."""
+        """Its own fields that predictions depend on, besides the weights."""
         return tuple(n for s in self.sections for n, field in s.dotted() if field.use == PREDICTION)
 
 

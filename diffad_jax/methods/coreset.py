@@ -1,8 +1,8 @@
 """A few features that stand for very many, in bounded memory.
 
-Features pass by in batches. Of them a uniform sample is kept (all of them, while there are few),
-and of the sample a coreset is chosen greedily, each time the feature that is farthest from those
-chosen before (Sener and Savarese, ICLR 2018; algorithm 1 of PatchCore).
+Features pass by in batches, and a uniform sample of them is kept (all, while there are few). From
+the sample a coreset is chosen greedily: each time the feature that is farthest from those chosen
+before (Sener and Savarese, ICLR 2018; algorithm 1 of PatchCore).
 """
 
 import functools
@@ -20,8 +20,8 @@ _SHOWN_AT_ONCE = 64  # choices between two looks at the clock
 class Candidates:
     """A uniform sample, without replacement, of all features seen.
 
-    Every feature draws a number, and those with the lowest ones stay, as float16. It takes 2.5
-    bytes a channel for each of ``limit`` features, whatever passes by.
+    Every feature draws a number, and features with the lowest numbers stay, as float16. The sample
+    takes 2.5 bytes a channel for each of ``limit`` features, however many pass by.
 
     Args:
       limit: how many stay at most.
@@ -35,10 +35,10 @@ class Candidates:
         capacity = limit + max(limit // 4, 1)  # so that dropping is rare
         self._features = np.empty((capacity, channels), np.float16)
         self._numbers = np.empty(capacity)
-        self._count, self._bar = 0, 1.0  # a number from the bar on has no chance
+        self._count, self._bar = 0, 1.0  # features whose number is not below the bar are dropped
 
     def add(self, features: jax.Array) -> None:
-        """Features of any number, [n, channels]."""
+        """Adds features, [n, channels] with any n."""
         rows = np.asarray(features.astype(jnp.float16))
         self.seen += len(rows)
         numbers = self._rng.random(len(rows))
@@ -60,7 +60,7 @@ class Candidates:
         return self._features[: self._count]
 
     def _drop(self) -> None:
-        """Down to the limit, in place."""
+        """Drops features down to the limit, in place."""
         kept = np.zeros(self._count, bool)
         kept[np.argpartition(self._numbers[: self._count], self._limit)[: self._limit]] = True
         holes = np.flatnonzero(~kept[: self._limit])
@@ -73,8 +73,8 @@ class Candidates:
 def coreset(features: np.ndarray, count: int, dimensions: int, seed: int) -> np.ndarray:
     """Chooses ``count`` rows of [n, c] float16, count ≤ n; returns [count, c].
 
-    Distances are those of random projections (Johnson and Lindenstrauss) to ``dimensions``, where
-    that is less than c.
+    Distances are measured after a random projection (Johnson and Lindenstrauss) to ``dimensions``,
+    where that is less than c.
     """
     key, start_key = jax.random.split(jax.random.key(seed))
     start = jax.random.randint(start_key, (), 0, len(features))
@@ -90,8 +90,8 @@ def coreset(features: np.ndarray, count: int, dimensions: int, seed: int) -> np.
 def greedy(points: jax.Array, start: jax.Array | int, count: int) -> jax.Array:
     """[count] indices of [n, d] points: ``start``, then each time the farthest from those before.
 
-    Of equally far ones the first. It takes n · d · count operations and no more memory than the
-    points themselves.
+    Of equally far points the first one is chosen. It takes n · d · count operations and no more
+    memory than the points themselves.
     """
     chosen = jnp.zeros(count, jnp.int32).at[0].set(start)
     nearest = jnp.full(len(points), jnp.inf)

@@ -1,5 +1,5 @@
-"""DRAEM (Zavrtanik et al., ICCV 2021): an autoencoder that removes anomalies, and a segmenter, the
-one that DiffAD took over, on what it changed; both learn together."""
+"""DRAEM (Zavrtanik et al., ICCV 2021): an autoencoder removes anomalies, and a segmenter (also
+DiffAD's) marks what it changed; both learn together."""
 
 import flax.linen as nn
 import jax
@@ -102,7 +102,7 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
 
 
 def weights(state: TrainState) -> Params:
-    """What the detector needs."""
+    """The weights that the detector needs."""
     return {"params": state.params, "batch_stats": state.variables}
 
 

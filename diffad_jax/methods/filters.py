@@ -1,4 +1,4 @@
-"""Filters of maps and pictures; from a map to one score an image."""
+"""Filters of maps and pictures, and the score of a map."""
 
 import jax
 import jax.numpy as jnp
@@ -8,15 +8,14 @@ import numpy as np
 def image_score(anomaly_map: jax.Array, width: int = 21, power: float = 1.0) -> jax.Array:
     """The largest value of the map after ``power_mean_filter``: [b, h, w] float32 -> [b].
 
-    As published, or with more weight on what stands out.
-
-    A width of 21 at 256 × 256 and a power of 1 are the published ones.
+    A width of 21 at 256 × 256 and a power of 1 are the published ones. Higher powers give more
+    weight to the largest pixels.
     """
     return jnp.max(power_mean_filter(anomaly_map, width, power), axis=(1, 2))
 
 
 def describe(width: int, power: float) -> str:
-    """What ``image_score`` is, for readers of a report."""
+    """A description of ``image_score`` for readers of a report."""
     kind = "mean" if power == 1.0 else f"mean (power {power:g})"
     return f"the map's largest value after a {width} × {width} {kind} filter"
 
@@ -24,8 +23,8 @@ def describe(width: int, power: float) -> str:
 def power_mean_filter(anomaly_map: jax.Array, width: int, power: float) -> jax.Array:
     """(mean of mᵖ)^(1/p) around each pixel; zeros beyond the border count.
 
-    Under a mean a line loses against a faint patch of the filter's size, under a maximum the patch
-    against any bright pixel; powers in between rank both high.
+    A mean ranks a line below a faint patch of the filter's size. A maximum ranks that patch below
+    any bright pixel. Powers in between rank both high.
 
     Args:
       anomaly_map: [b, h, w] float32, 0 or above.

@@ -1,7 +1,7 @@
 """PaDiM (Defard et al., ICPR 2020 workshops): a Gaussian of features at each position.
 
-A photo's features at a position are those of several layers of a trained network, reduced to a few
-dimensions. Of the normal photos their mean and covariance are kept, and a photo's map holds its
+A photo's features at a position come from several layers of a pretrained network, reduced to a few
+dimensions. Their mean and covariance over normal photos are kept. A photo's map holds its
 Mahalanobis distances to them.
 """
 
@@ -44,7 +44,7 @@ SECTION = section(
 
 
 def no_statistics(positions: int, dimensions: int) -> Statistics:
-    """Of no photo, float32: where ``updated`` starts."""
+    """The statistics of no photo, float32, from which ``updated`` starts."""
     return Statistics(
         count=jnp.zeros(()),
         mean=jnp.zeros((positions, dimensions)),
@@ -53,7 +53,7 @@ def no_statistics(positions: int, dimensions: int) -> Statistics:
 
 
 def updated(statistics: Statistics, features: jax.Array) -> Statistics:
-    """With the features of more photos, [b, p, d]."""
+    """The statistics with the features of more photos, [b, p, d]."""
     mean = features.mean(0)
     centred = features - mean[None]
     scatter = jnp.einsum("bpi,bpj->pij", centred, centred, precision="highest")
@@ -84,7 +84,7 @@ def mahalanobis(features: jax.Array, mean: jax.Array, whiten: jax.Array) -> jax.
 
 
 def projections(config: Config) -> list[np.ndarray]:
-    """For each layer [c, d], which together reduce the layers' channels to d dimensions.
+    """A matrix [c, d] for each layer; together they reduce the layers' channels to d dimensions.
 
     ``random`` chooses channels (the paper); ``orthogonal`` mixes them by a matrix with orthonormal
     columns (Kim et al., BMVC 2021).
@@ -102,8 +102,8 @@ def projections(config: Config) -> list[np.ndarray]:
 def features(params: Params, images: jax.Array, *, config: Config) -> jax.Array:
     """[b, s, s, 3] uint8 -> [b, h, w, d]: the layers at the largest map's size, reduced.
 
-    Each layer is reduced before it is enlarged (to the nearest position, as in the paper), which
-    gives the same and takes a fraction of the memory.
+    Each layer is reduced before it is enlarged (to the nearest position, as in the paper). The
+    result is the same, in a fraction of the memory.
     """
     layers = backbone.maps(params, images, config=config)
     total = jnp.zeros((1, 1, 1, 1))

@@ -1,4 +1,4 @@
-"""Patches of feature maps, and how far they are from the nearest ones of a bank."""
+"""Patches of feature maps, and their distances to the nearest patches of a bank."""
 
 from collections.abc import Sequence
 
@@ -12,10 +12,10 @@ _BLOCK = 2048  # at most, of the bank's patches that are compared at a time: bou
 
 
 def joined(maps: Sequence[jax.Array]) -> jax.Array:
-    """[b, h', w', c'] of each layer -> [b, h, w, c]: averaged, at the largest's size, in a row.
+    """[b, h', w', c'] of each layer -> [b, h, w, c]: averaged, enlarged to one size, concatenated.
 
-    The averages are of 3 x 3. Beyond the border they count zeros, as PatchCore's published code
-    does. The layers keep their widths, where that code averages neighbouring channels to 1024.
+    The averages are over 3 x 3. They count zeros beyond the border, as PatchCore's published code
+    does. The layers keep their widths; that code averages neighbouring channels to 1024.
     """
     averaged = [nn.avg_pool(x, (3, 3), padding="SAME") for x in maps]
     size = backbone.largest(averaged)
@@ -28,7 +28,7 @@ def joined(maps: Sequence[jax.Array]) -> jax.Array:
 
 
 def nearest(queries: jax.Array, bank: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The distance of each of [q, c] to its nearest one of [k, c], and which it is: [q], [q].
+    """The distance of each of [q, c] to the nearest of [k, c], and its index: [q], [q].
 
     The bank is compared in equal blocks, each by a matrix product:
     ‖a - b‖² = ‖a‖² - 2 a·b + ‖b‖².
@@ -51,7 +51,7 @@ def nearest(queries: jax.Array, bank: jax.Array) -> tuple[jax.Array, jax.Array]:
     start = jnp.full(queries.shape[:1], jnp.inf), jnp.zeros(queries.shape[:1], jnp.int32)
     firsts = jnp.arange(blocks.shape[0], dtype=jnp.int32) * size
     (value, index), _ = jax.lax.scan(closer, start, (firsts, blocks, exists))
-    # Not from ‖a‖² + value, which would leave rounding where the two nearly cancel.
+    # Not from ‖a‖² + value, because of rounding where the two nearly cancel.
     return length(queries - bank[index].astype(jnp.float32)), index
 
 

@@ -66,13 +66,13 @@ def reweighted(
 ) -> jax.Array:
     """Image scores from the most anomalous patch of each photo (equation 7).
 
-    s = (1 - exp ‖m_test - m*‖ / Σ_m exp ‖m_test - m‖) ‖m_test - m*‖, where m* is the bank's nearest
-    to the patch m_test, and m runs over the ``neighbours`` nearest ones to m*, itself among them:
-    a patch counts more where the bank is sparse.
+    s = (1 - exp ‖m_test - m*‖ / Σ_m exp ‖m_test - m‖) ‖m_test - m*‖. Here m* is the bank's patch
+    nearest to m_test. m runs over the ``neighbours`` patches nearest to m*, m* included. So a patch
+    counts more where the bank is sparse.
 
     Args:
       patch: [b, c], m_test.
-      distance, index: [b], to m*, and which that is.
+      distance, index: [b], the distance to m*, and its index.
       bank: [k, c].
       neighbours: below 2 (or with a bank of one) the distances stay as they are.
     """
@@ -80,7 +80,7 @@ def reweighted(
     if neighbours < 2:
         return distance
     bank = bank.astype(jnp.float32)
-    # Sorted, as TensorFlow cannot yet read a graph that JAX writes of top_k.
+    # Sorted, because TensorFlow cannot yet read the graph that JAX writes for top_k.
     around = jax.vmap(lambda x: jnp.argsort(patch_bank.length(bank - x[None]))[:neighbours])(
         bank[index]
     )

@@ -24,17 +24,17 @@ METHODS: dict[str, Method] = {
 
 
 def get_method(config: ml_collections.ConfigDict | ml_collections.FrozenConfigDict) -> Method:
-    """The method that the config names; ``check_config`` has seen to it that there is one."""
+    """The method that the config names; ``check_config`` has made sure that it exists."""
     return METHODS[config.method]
 
 
 def sections(method: Method) -> tuple[Section, ...]:
-    """All that a method's config holds."""
+    """All sections of a method's config."""
     return (*common.ALWAYS, *method.sections)
 
 
 def default_config(name: str) -> ml_collections.ConfigDict:
-    """The config of a method with every field at its default; unlocked."""
+    """The config of a method with every field at its default, which is not locked."""
     config = fields.defaults(sections(METHODS[name]))
     config.method = name
     return config
@@ -43,7 +43,7 @@ def default_config(name: str) -> ml_collections.ConfigDict:
 def check_config(config: ml_collections.ConfigDict) -> None:
     """Raises ConfigError for the first field that cannot be right.
 
-    A comma list of categories becomes a tuple, and a leading ~ of a path the user's home folder.
+    A comma list of categories becomes a tuple. A leading ~ of a path becomes the home folder.
     """
     # Benchmarks build configs where no package that reads photos is installed.
     from diffad_jax.data.layouts import LAYOUTS

@@ -1,6 +1,6 @@
 """RIAD (Zavrtanik et al., Pattern Recognition 2021): parts of a photo are hidden and inpainted.
 
-What cannot be guessed from around it is anomalous.
+A place that cannot be inpainted from its surroundings is anomalous.
 """
 
 import functools
@@ -103,7 +103,7 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
 
 
 def weights(state: TrainState) -> Params:
-    """What the detector needs."""
+    """The weights that the detector needs."""
     return {"params": state.params, **state.variables}
 
 
@@ -139,7 +139,7 @@ def predict(
     """See ``contract.Method``. The score is the largest value of the map.
 
     The map is the mean over the square sizes of 1 − MSGMS after a mean filter (eq. 8). All photos
-    have the same squares, drawn from ``seed``. The reconstruction is the sizes' mean.
+    have the same squares, drawn from ``seed``. The reconstruction is the mean over the sizes.
     """
     trained, image = weights[NAME], to_float(images)
     statistics = {"batch_stats": trained["batch_stats"]}
@@ -180,7 +180,7 @@ def describe(config: Config) -> dict[str, str]:
 
 
 def disjoint_masks(key: jax.Array, config: Config) -> jax.Array:
-    """For each square size n masks that hide every pixel exactly once (section 3.1).
+    """For each square size, n masks that together hide every pixel exactly once (section 3.1).
 
     Returns:
       [sizes, n, h, w, 1] float32: 1 where the photo is shown, 0 in the squares that are hidden.

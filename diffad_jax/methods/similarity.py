@@ -1,4 +1,4 @@
-"""How alike two images are, place by place: SSIM, and gradient magnitudes at four scales."""
+"""Similarity of two images at each place: SSIM, and gradient magnitudes at four scales."""
 
 import jax
 import jax.numpy as jnp
@@ -34,8 +34,8 @@ def ssim(image: jax.Array, other: jax.Array) -> jax.Array:
 def gradient_similarities(image: jax.Array, other: jax.Array) -> list[jax.Array]:
     """Gradient magnitude similarity at four scales, each half as large (RIAD, eqs. 3 and 4).
 
-    The magnitude is that of Prewitt's operator on the mean of the channels; pixels beyond the
-    border are those at it.
+    The magnitude is that of Prewitt's operator on the mean of the channels. Pixels at the border
+    continue beyond it.
 
     Args:
       image, other: [b, h, w, c] float32 in [0, 1]; h and w are multiples of 8.

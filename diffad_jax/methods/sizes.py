@@ -1,4 +1,4 @@
-"""Whether a method's networks fit the photos' size, told by shapes before hours of training."""
+"""Checks by shapes, before hours of training, that a method's networks fit the photos' size."""
 
 from typing import NamedTuple
 
@@ -8,8 +8,8 @@ from diffad_jax.errors import ConfigError, UserError
 from diffad_jax.methods.registry import check_config, get_method
 from diffad_jax.types import Size
 
-# Sizes that are tried, in pixels, and how far: multiples of 8 suit networks of convolutions, those
-# of 14 the vision transformers.
+# The sizes to try, in pixels, and the largest one: multiples of 8 suit networks of convolutions,
+# multiples of 14 the vision transformers.
 _STEPS, _REACH = (8, 14), 256
 _MOST_WORK_AT = (512, 504)  # a network that takes any size takes one of these
 
@@ -63,7 +63,7 @@ class _Fault(NamedTuple):
 
 
 def _fault(config: ml_collections.ConfigDict, size: Size) -> _Fault | None:
-    """What a network says of photos of this size."""
+    """The first stage that fails at this size, and its error; None where all fit."""
     other = ml_collections.ConfigDict(config)
     other.image_size = size
     weights, name = {}, config.method

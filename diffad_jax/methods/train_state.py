@@ -1,4 +1,4 @@
-"""What a stage carries from step to step, and the optimisers that move it."""
+"""The state of a stage from step to step, and its optimisers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,13 +10,13 @@ import ml_collections
 import optax
 
 Params = Any  # a nested dict of arrays
-# By name: of the stages before, and of the pretrained network that a stage learns with.
+# By name: weights of earlier stages, and of the pretrained network that a stage learns with.
 Weights = dict[str, Params]
 
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything that a checkpoint needs to go on as if never stopped."""
+    """Everything that a checkpoint needs, so that training goes on as if never stopped."""
 
     step: jax.Array  # [] int32: batches seen
     key: jax.Array  # [2] uint32: key data; each step draws from fold_in(key, step)
@@ -44,7 +44,7 @@ def create(
 
 
 def step_key(state: TrainState) -> jax.Array:
-    """The random key of the step that comes next."""
+    """The random key of the next step."""
     return jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
 
 
@@ -59,7 +59,7 @@ def apply_gradients(
 def apply_to(
     state: TrainState, name: str, gradients: Params, optimizer: optax.GradientTransformation
 ) -> TrainState:
-    """Moves one of several networks, each with an optimiser state of its own; counts no step."""
+    """Updates one of several networks with its own optimiser state; does not count a step."""
     params, opt_state = state.params[name], state.opt_state[name]
     updates, opt_state = optimizer.update(gradients, opt_state, params)
     params = optax.apply_updates(params, updates)
@@ -69,7 +69,7 @@ def apply_to(
 
 
 def updates(opt_state: optax.OptState) -> jax.Array:
-    """[] int32: how often the optimiser has moved; skipped batches are none."""
+    """[] int32: the number of optimiser updates; accumulated batches are not counted apart."""
     if isinstance(opt_state, optax.MultiStepsState):
         return opt_state.gradient_step
     return optax.tree_utils.tree_get_all_with_path(opt_state, "count")[0][1]
@@ -78,8 +78,8 @@ def updates(opt_state: optax.OptState) -> jax.Array:
 def ema(state: TrainState, decay: float) -> Params:
     """Exponential moving average with warm-up: the decay is min(decay, (1 + n) / (10 + n)).
 
-    n is ``updates``, those of this step included (LitEma of latent diffusion). While the optimiser
-    gathers batches for one, the average stays as it is.
+    n is ``updates``, with this step's update (LitEma of latent diffusion). While the optimiser
+    gathers batches for an update, the average stays as it is.
     """
     n = updates(state.opt_state).astype(jnp.float32)
     kept = jnp.minimum(decay, (1.0 + n) / (10.0 + n))
@@ -110,9 +110,9 @@ def learning_rate(stage: ml_collections.ConfigDict, updates: int | jax.Array) ->
     return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), after], [warmup])
 
 
-# Optax's own take no arrays for their lengths, which would then need a program each.
+# Optax's schedules take no arrays for their lengths, so each length would need a program.
 def _cosine(rate: float, length: jax.Array, last: float) -> optax.Schedule:
-    """From ``rate`` to ``last`` times as much."""
+    """A cosine from ``rate`` to ``last`` times as much."""
 
     def schedule(count: jax.Array) -> jax.Array:
         fallen = 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.minimum(count, length) / length))
@@ -138,15 +138,15 @@ def optimizer(
     gradient_clip: float,
     make: Callable[[optax.Schedule], optax.GradientTransformation] = optax.adam,
 ) -> optax.GradientTransformation:
-    """``make``'s, at the stage's learning rate.
+    """``make``'s optimiser at the stage's learning rate.
 
     Args:
       stage: the stage's section: steps, accumulation and what ``learning_rate`` reads.
-      gradient_clip: to this global norm; 0 leaves the gradients alone.
+      gradient_clip: the largest global norm of gradients; 0 leaves them alone.
       make: gives the optimiser of a schedule.
 
     Returns:
-      One that moves each time ``stage.accumulation`` batches are complete, by their mean gradient.
+      An optimiser that updates by the mean gradient of each ``stage.accumulation`` batches.
     """
     found = make(learning_rate(stage, stage.steps // stage.accumulation))
     if gradient_clip:
@@ -165,6 +165,6 @@ def of_variables(
 
 
 def with_variables(state: TrainState, variables: Params) -> TrainState:
-    """The state of one network with batch statistics, with other ones in place of its own."""
+    """The state of one network with batch statistics, with other variables in place of its own."""
     statistics = {"batch_stats": variables["batch_stats"]}
     return state.replace(params=variables["params"], variables=statistics)

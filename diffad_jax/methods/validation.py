@@ -1,4 +1,4 @@
-"""What the stages' validations have in common."""
+"""Metrics that the validations of several stages share."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ def psnr(image: jax.Array, other: jax.Array, where: jax.Array | None = None) -> 
 
 
 def average_precision(mask: jax.Array, probability: jax.Array, bins: int = 1000) -> jax.Array:
-    """Of pixels, by so many equal bins of the map: two [b, h, w] in [0, 1] -> []."""
+    """Pixel average precision, by equal bins of the map: two [b, h, w] in [0, 1] -> []."""
     index = jnp.clip((probability * bins).astype(jnp.int32), 0, bins - 1).ravel()
     hits = jnp.zeros(bins).at[index].add(mask.ravel())[::-1]
     alarms = jnp.zeros(bins).at[index].add(1.0)[::-1]

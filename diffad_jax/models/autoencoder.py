@@ -65,7 +65,7 @@ class _Half(nn.Module):
         the last one: the same pixels at a p²-th of the cost. Not in the published network.
       dropout: probability, inside every residual block.
       linear_skip: adds a linear map from patches of f × f pixels to the latent, and one back; the
-        blocks then start at zero and add what is not linear. See
+        blocks then start at zero and add the part that is not linear. See
         ``begin_as_principal_components``. Not in the published network.
       dtype: compute dtype; parameters are float32.
       remat: recompute blocks in the backward pass instead of keeping their activations.
@@ -214,14 +214,14 @@ class Autoencoder(nn.Module):
 
 
 def begin_as_principal_components(params: dict, images: jax.Array, model: Autoencoder) -> dict:
-    """Parameters with which D(E(x)) is x but for all but the first components of its patches.
+    """Parameters with which D(E(x)) keeps just the first principal components of x's patches.
 
-    A component's latent is its coordinate over the root of its standard deviation: half-way to
-    equal variances, so that the denoiser's noise does not drown the fine components.
+    A component's latent is its coordinate divided by the root of its standard deviation. That is
+    half-way to equal variances, so the denoiser's noise does not hide the fine components.
 
     Args:
       params: of ``model``, which has ``linear_skip``.
-      images: [b, h, w, 3] in [0, 1], some that it will learn; h and w multiples of f.
+      images: [b, h, w, 3] in [0, 1], some training images; h and w multiples of f.
       model: with at most 3 f² latent channels.
 
     Returns:
@@ -236,7 +236,7 @@ def begin_as_principal_components(params: dict, images: jax.Array, model: Autoen
     covariance = jnp.einsum("ni,nj->ij", deviation, deviation, precision="highest") / len(patches)
     variances, axes = jnp.linalg.eigh(covariance)  # ascending
     variances, axes = variances[::-1][:count], axes[:, ::-1][:, :count]
-    # An axis may point either way: towards its largest value, that runs on any device agree.
+    # An axis may point either way. It points to its largest value, so that all devices agree.
     axes *= jnp.sign(jnp.take_along_axis(axes, jnp.argmax(jnp.abs(axes), axis=0)[None], axis=0))
     spread = jnp.maximum(variances, 1e-6)[None] ** 0.25
     to_latent = axes / spread
@@ -254,7 +254,7 @@ def begin_as_principal_components(params: dict, images: jax.Array, model: Autoen
 
 
 def _factor(module: _Half | Autoencoder) -> int:
-    """f, by how much a side of the latent is smaller than the image's."""
+    """f, the factor by which the latent's sides are smaller than the image's."""
     return layers.reduction(module.patch_size, len(module.multipliers))
 
 

@@ -1,8 +1,8 @@
 """DINOv2 (Oquab et al., 2023; registers: Darcet et al., ICLR 2024) as a feature extractor.
 
 Vision transformers over patches of 14 × 14 pixels, trained on photos of 518 × 518. For other sizes
-the embeddings of positions are interpolated as by the published code. Their features mean something
-only with trained weights (``convert.backbone``).
+position embeddings are interpolated as in the published code. The features mean something only with
+trained weights (``convert.backbone``).
 """
 
 import flax.linen as nn
@@ -16,11 +16,11 @@ PATCH = 14  # pixels a side
 _DEPTH = 12
 LAYERS = tuple(f"block{i}" for i in range(1, _DEPTH + 1))
 _EPSILON = 1e-6  # of its layer normalisation
-_OFFSET = 0.1  # that the networks without registers add to the size which positions are brought to
+_OFFSET = 0.1  # networks without registers add it to the size to which positions are interpolated
 
 
 class Dinov2(nn.Module):
-    """The feature maps of an image after the blocks asked for; deeper ones cost nothing.
+    """The feature maps of an image after the named blocks; deeper blocks cost nothing.
 
     Attributes:
       names: of the blocks, from ``LAYERS``.
@@ -43,8 +43,8 @@ class Dinov2(nn.Module):
     def __call__(self, image: jax.Array) -> dict[str, jax.Array]:
         """{name: [b, h / 14, w / 14, width]} float32 of each block in ``names``.
 
-        A block's result passes the network's last normalisation, as where the published code gives
-        several blocks' features.
+        A block's result passes the network's last normalisation, as in the published code for the
+        features of several blocks.
 
         Args:
           image: [b, h, w, 3] RGB in [0, 1], h and w multiples of 14.
@@ -76,7 +76,7 @@ class Dinov2(nn.Module):
         return features
 
     def _tokens(self, image: jax.Array, rows: int, columns: int) -> jax.Array:
-        """[b, 1 + registers + rows * columns, width]: the class's, registers, then patches."""
+        """Tokens [b, 1 + registers + rows * columns, width]: the class, registers, patches."""
         small = nn.initializers.normal(0.02)
         token = self.param("cls_token", small, (1, 1, self.width))
         positions = self.param("pos_embed", small, (1, 1 + self.grid**2, self.width))
@@ -148,11 +148,11 @@ def normalisation(name: str, dtype: Dtype) -> nn.LayerNorm:
 
 
 def bicubic(old: int, new: int, scale: float) -> np.ndarray:
-    """[new, old] float32: each new value from the four around it; those at the border go on.
+    """[new, old] float32: each new value from the four around it; the border's values continue.
 
     Args:
-      old, new: how many values there are.
-      scale: by which the distance of two values shrinks, near new / old.
+      old, new: the numbers of values.
+      scale: the factor by which the distance of two values shrinks, near new / old.
     """
     places = (np.arange(new) + 0.5) / scale - 0.5
     matrix = np.zeros((new, old))
@@ -167,7 +167,7 @@ def bicubic(old: int, new: int, scale: float) -> np.ndarray:
 
 
 def bicubic_antialiased(old: int, new: int) -> np.ndarray:
-    """[new, old] float32: as ``bicubic``, with a wider kernel where it gets smaller.
+    """[new, old] float32: like ``bicubic``, with a wider kernel when the size shrinks.
 
     The kernel ends at the border, and its weights are normalised.
     """

@@ -36,7 +36,7 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Says of each patch of an image how real it looks.
+    """Judges how real each patch of an image looks.
 
     Attributes:
       channels: width of the first layer; it doubles from layer to layer, up to 8 times.

@@ -19,7 +19,7 @@ _STAGES = ((3, 1, 1), (3, 2, 6), (5, 2, 6), (3, 2, 6), (5, 1, 6), (5, 2, 6), (3,
 
 
 class EfficientNetLite(nn.Module):
-    """The feature maps of an image after the stages asked for; deeper ones cost nothing.
+    """The feature maps of an image after the named stages; deeper stages cost nothing.
 
     Attributes:
       names: of the stages, from ``LAYERS``.
@@ -114,7 +114,7 @@ def grouped(x: jax.Array, kernel: jax.Array, strides: int, padding) -> jax.Array
 
 
 def shifted_products(x: jax.Array, kernel: jax.Array, strides: int, padding) -> jax.Array:
-    """The same as a sum of k² products, which XLA fuses into one loop over the channels."""
+    """The same as a sum of k² products: XLA fuses them into one loop over the channels."""
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     size = len(kernel)
     height, width = ((n - size) // strides + 1 for n in x.shape[1:3])

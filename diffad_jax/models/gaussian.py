@@ -1,4 +1,4 @@
-"""A Gaussian of features, set by set, without keeping them: NumPy's arrays or JAX's."""
+"""A Gaussian of features in NumPy or JAX, updated set by set, without keeping the features."""
 
 import flax.struct
 import jax
@@ -7,7 +7,7 @@ import numpy as np
 
 @flax.struct.dataclass
 class Statistics:
-    """All that a Gaussian needs of n features, at each position there is; its size knows no n."""
+    """A Gaussian of n features at each position; its memory does not depend on n."""
 
     count: int | jax.Array
     mean: np.ndarray | jax.Array  # [..., d]
@@ -20,7 +20,7 @@ class Statistics:
 
 
 def merge(a: Statistics, b: Statistics) -> Statistics:
-    """Of the features of both (Chan, Golub and LeVeque, 1979); at least one side must have some.
+    """The statistics of both (Chan, Golub and LeVeque, 1979); at least one side has features.
 
     Raises:
       ValueError: they are of different numbers of features.

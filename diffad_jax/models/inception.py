@@ -24,7 +24,7 @@ LAYERS = (  # in the order in which they are computed
 
 
 class Inception(nn.Module):
-    """The feature maps of an image after the layers asked for; deeper ones cost nothing.
+    """The feature maps of an image after the named layers; deeper layers cost nothing.
 
     Attributes:
       names: of the layers, from ``LAYERS``.
@@ -203,7 +203,7 @@ class InceptionDistance(nn.Module):
         """
         if image.shape != reference.shape:
             raise ValueError(f"image {image.shape} and reference {reference.shape} differ in shape")
-        # Two calls, not one of both: only what is differentiated by has to be kept for a gradient.
+        # Two calls, not one of both, so that only the differentiated image keeps its activations.
         ours, theirs = self.inception(image), self.inception(reference)
         squares = [(_unit_length(ours[n]) - _unit_length(theirs[n])) ** 2 for n in self.names]
         return sum((s.mean((1, 2, 3)) for s in squares), jnp.zeros(image.shape[0]))
@@ -234,7 +234,7 @@ def _interpolation(n: int, size: int) -> np.ndarray:
 def _halve(x: jax.Array) -> jax.Array:
     """[b, h, w, c] -> [b, (h - 1) // 2, (w - 1) // 2, c]: maxima of 3 × 3 pixels.
 
-    By slices, and by choosing, for the reasons of ``layers.max_pool``.
+    It slices and chooses, for the reasons given at ``layers.max_pool``.
     """
     h, w = ((n - 1) // 2 * 2 for n in x.shape[1:3])
     x = _larger(_larger(x[:, 0:h:2], x[:, 1:h:2]), x[:, 2 : h + 1 : 2])

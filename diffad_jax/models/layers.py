@@ -1,4 +1,4 @@
-"""Pieces that the networks share. Maps are NHWC; parameters are float32 whatever ``dtype`` is."""
+"""Layers that networks share. Maps are NHWC; parameters are float32 whatever ``dtype`` is."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's phot
 
 
 def imagenet_standardised(image: jax.Array) -> jax.Array:
-    """[b, h, w, 3] RGB in [0, 1] -> float32: as networks want it that were trained on ImageNet."""
+    """[b, h, w, 3] RGB in [0, 1] -> float32, normalised for networks trained on ImageNet."""
     mean, std = (np.asarray(x, np.float32)[None, None, None] for x in (_MEAN, _STD))
     return (image.astype(jnp.float32) - mean) / std
 
@@ -22,7 +22,7 @@ def imagenet_standardised(image: jax.Array) -> jax.Array:
 def error_function(x: jax.Array) -> jax.Array:
     """erf(x), float32, to 6e-7 (Abramowitz and Stegun, 7.1.26).
 
-    JAX's own is no operation to the StableHLO of TensorFlow.
+    TensorFlow's StableHLO does not know JAX's own erf.
     """
     size = jnp.abs(x)
     t = 1.0 / (1.0 + 0.3275911 * size)
@@ -115,8 +115,8 @@ def dense(x: jax.Array, features: int, *, name: str, dtype: Dtype) -> jax.Array:
 def num_groups(channels: int) -> int:
     """Groups of a GroupNorm: 32 as published, fewer at widths below the published 128.
 
-    The largest of 32, 16, … 1 that divides ``channels`` and leaves at least 4 of them to a group,
-    as at 128. Groups of one channel would erase the mean of every channel.
+    It is the largest of 32, 16, … 1 that divides ``channels`` and leaves at least 4 of them in a
+    group, as at 128. Groups of one channel would erase the mean of every channel.
     """
     fits = (g for g in (32, 16, 8, 4, 2) if channels % g == 0 and channels // g >= 4)
     return next(fits, 1)
@@ -216,9 +216,9 @@ def _interpolation(n: int) -> np.ndarray:
 def max_pool(x: jax.Array) -> jax.Array:
     """[b, h, w, c] -> [b, h // 2, w // 2, c]; an odd last row or column is left out.
 
-    By reshape, since the gradient of ``reduce_window`` is slow on CPUs; and by choosing, since that
-    of ``max`` compares a recomputed value with the maximum and is NaN where rounding tells them
-    apart. Among equal maxima the gradient goes to the first, as in PyTorch.
+    It reshapes, because the gradient of ``reduce_window`` is slow on CPUs. It chooses, because the
+    gradient of ``max`` compares a recomputed value with the maximum, and is NaN where rounding
+    makes them differ. Among equal maxima the gradient goes to the first, as in PyTorch.
     """
     b, h, w, c = x.shape
     x = x[:, : h // 2 * 2, : w // 2 * 2].reshape(b, h // 2, 2, w // 2, 2, c)
@@ -229,7 +229,7 @@ def max_pool(x: jax.Array) -> jax.Array:
 
 
 def reduction(patch_size: int, levels: int) -> int:
-    """By how much patches and ``levels`` of a network, all but the last halving, shrink a side."""
+    """The factor by which a side shrinks: by patches, and by half at each level but the last."""
     return patch_size * 2 ** (levels - 1)
 
 

@@ -31,7 +31,7 @@ class VggStage(nn.Module):
 
 
 class Lpips(nn.Module):
-    """The distance of two images as a trained eye sees it.
+    """The perceptual distance of two images.
 
     Attributes:
       channels: width of the first stage of VGG16.

@@ -1,4 +1,4 @@
-"""Trained weights of other people's networks, from safetensors files."""
+"""Pretrained weights from safetensors files."""
 
 import os
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ def load_safetensors(path: str | os.PathLike[str], template: Mapping[str, Any]) 
 
     Args:
       path: of the file. A tensor's name is its parameter's path joined by ``/``
-        (``conv_1/kernel``); tensors that the template lacks are left alone.
+        (``conv_1/kernel``); tensors that the template lacks are ignored.
       template: nested dictionaries whose leaves have a shape and a dtype: parameters, or what
         ``jax.eval_shape`` makes of them.
 
@@ -33,8 +33,8 @@ def load_safetensors(path: str | os.PathLike[str], template: Mapping[str, Any]) 
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is no safetensors file or is damaged, it lacks tensors or has them in another
-        shape or type, or it holds numbers that are not finite; each names the file.
+      ValueError: it is no safetensors file or is damaged; it lacks tensors, or has them in another
+        shape or type; it holds numbers that are not finite. The message names the file.
     """
     leaves = flax.traverse_util.flatten_dict(template, sep="/")
     with open_safetensors(path) as file:
@@ -53,11 +53,11 @@ def load_safetensors(path: str | os.PathLike[str], template: Mapping[str, Any]) 
 def load_inception(path: str | os.PathLike[str], names: tuple[str, ...]) -> dict[str, Any]:
     """The parameters of ``Inception(names)`` and ``InceptionDistance(names)``.
 
-    The file need only reach as deep as the deepest of the layers in ``names``.
+    The file may end at the deepest of the layers in ``names``.
 
     Raises:
-      ValueError: the file lacks weights of a layer that is needed, and could serve others; a name
-        is unknown; or as ``load_safetensors``.
+      ValueError: the file lacks weights of a needed layer (the message names layers that it has); a
+        name is unknown; or as ``load_safetensors``.
     """
     template = _inception_template(names)
     with open_safetensors(path) as file:

@@ -1,9 +1,9 @@
-"""Where trained weights of the networks are published.
+"""The addresses where trained weights of the networks are published.
 
-Their publishers give no whole SHA-256: torchvision's files carry its first eight digits in their
-names, DINOv2's none. The digests here are those that several independent projects state for these
-addresses, and each of torchvision's begins as its name says. The heads of LPIPS were hashed from
-the repository itself, at this commit.
+Their publishers give no full SHA-256: torchvision's files carry its first eight digits in their
+names, DINOv2's none. Several independent projects state the hashes here for these addresses, and
+each of torchvision's begins with the digits in the name. The heads of LPIPS were hashed from the
+repository itself, at this commit.
 """
 
 from diffad_jax.runtime.download import Remote

@@ -14,7 +14,7 @@ LAYERS = ("layer1", "layer2", "layer3", "layer4")  # each but the first halves t
 
 
 class ResNet(nn.Module):
-    """The feature maps of an image after the layers asked for; deeper ones cost nothing.
+    """The feature maps of an image after the named layers; deeper layers cost nothing.
 
     Attributes:
       names: of the layers, from ``LAYERS``.

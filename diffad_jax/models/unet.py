@@ -89,9 +89,9 @@ class UNet(nn.Module):
       head_channels: of each attention head; must divide the width of every level with attention.
       out_channels: of the output.
       linear_skip: adds a linear map of the input, with gains that depend on t, through gates from 0
-        to 2 that the blocks set at each position. Where the condition is the answer but for noise,
-        the blocks, which normalise, then need not learn to copy it; where it shows a defect, they
-        need not undo the copy. Not in the published network.
+        to 2 that the blocks set at each position. Where the condition is the answer up to noise,
+        the blocks need not learn to copy it, which their normalisation makes hard. Where it shows a
+        defect, they need not undo the copy. Not in the published network.
       dtype: compute dtype; parameters, time embedding and output are float32.
       remat: recompute blocks in the backward pass instead of keeping their activations.
     """

@@ -1,4 +1,4 @@
-"""Work that comes in batches: filled up to one size, and done ahead of whoever takes it."""
+"""Work in batches: filled up to one size, and done ahead of its reader."""
 
 import collections
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ T, R = TypeVar("T"), TypeVar("R")
 def filled_up(batch: np.ndarray, size: int) -> np.ndarray:
     """[size, …]: a batch [b, …] with 1 ≤ b ≤ size, continued by its last example.
 
-    Programs are compiled for one size; what comes of the filling is cut off.
+    Programs are compiled for one size; results of the filling are cut off.
     """
     return np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
 
@@ -47,15 +47,15 @@ def map_ahead(
 ) -> Iterator[R]:
     """``map`` in threads, in order, a few results ahead of what was taken.
 
-    Threads do: decoding, decompression and large copies let go of Python's lock.
+    Threads are enough, because decoding, decompression and large copies release Python's lock.
 
     Args:
       function: of an item.
       items: taken one by one, as room is made; they may be endless.
       threads: at work at once.
-      ahead: at most so many results wait to be taken.
-      cost: of an item's result, by the unit of ``budget``.
-      budget: what waits costs at most so much together, one item excepted. 0: no bound.
+      ahead: the most results that wait to be taken.
+      cost: the cost of an item's result, in the unit of ``budget``.
+      budget: the most that waiting results may cost together, one item excepted. 0: no bound.
     """
     waiting: collections.deque = collections.deque()
     spent = 0

@@ -1,11 +1,11 @@
-"""The user's cache folder, for what can be made or fetched again."""
+"""The user's cache folder, for files that can be made or fetched again."""
 
 import os
 from pathlib import Path
 
 
 def folder(name: str) -> Path:
-    """Ours of this name below ``XDG_CACHE_HOME``, or else ``~/.cache``; it need not be there.
+    """Our cache folder of this name, below ``XDG_CACHE_HOME`` or ``~/.cache``; it may not exist.
 
     Raises:
       OSError: the user has no home folder.

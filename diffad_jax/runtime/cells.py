@@ -1,4 +1,4 @@
-"""The cells of CSV tables, none of which a spreadsheet takes for a formula.
+"""Cells of CSV tables that no spreadsheet takes for a formula.
 
 Nothing of this package is imported here: exported models carry a copy of this file.
 """
@@ -6,12 +6,12 @@ Nothing of this package is imported here: exported models carry a copy of this f
 import re
 from collections.abc import Iterable
 
-# What begins a formula in a spreadsheet, at a cell's start or behind what may end one.
+# Characters that begin a formula, at a cell's start or after a character that may end a cell.
 _FORMULA = re.compile("(^|[;\t\r\n])(?=[=+\\-@\t\r＝＋－＠])")
 
 
 def plain(fields: Iterable[object]) -> list[str]:
-    """The fields as text, with a quote before what a spreadsheet would run as a formula."""
+    """The fields as text, with a quote before text that a spreadsheet would run as a formula."""
     return [text if _is_number(text) else _FORMULA.sub(r"\1'", text) for text in map(str, fields)]
 
 

@@ -1,6 +1,6 @@
 """SHA-256 of a folder's files, for checkpoints and exported models.
 
-Exported models carry a copy of this file and of the one that it imports.
+Exported models carry a copy of this file and of the file that it imports.
 """
 
 import hashlib
@@ -26,11 +26,11 @@ def of_folder(folder: Path) -> dict[str, str]:
 
 
 def fault(folder: Path, sums: Any) -> str:
-    """What is wrong with a folder's files; empty if nothing is.
+    """The faults of a folder's files; empty if there are none.
 
     Args:
       folder: of the files.
-      sums: what is said to be ``of_folder``'s result; it may be damaged in any way.
+      sums: a stored result of ``of_folder``, which may be damaged in any way.
     """
     if not isinstance(sums, dict) or not sums:
         return "the list of checksums is empty or damaged"

@@ -1,4 +1,4 @@
-"""What is compiled is compiled once: for all categories of a run, and for the next runs."""
+"""Compiles each program once, for all categories of a run and for later runs."""
 
 import functools
 import logging
@@ -18,9 +18,9 @@ _PROGRAMS = 64  # more than a method has
 def keep_compiled() -> None:
     """Turns on JAX's persistent compilation cache, below the user's cache folder.
 
-    JAX_COMPILATION_CACHE_DIR names another folder; JAX_ENABLE_COMPILATION_CACHE=false is without.
-    The key of an entry holds the kind of device, so machines may share the folder. Where it cannot
-    be written to, programs are not kept, and that is said.
+    JAX_COMPILATION_CACHE_DIR names another folder; JAX_ENABLE_COMPILATION_CACHE=false turns it off.
+    The key of an entry holds the kind of device, so machines may share the folder. If it cannot be
+    written to, a note says that programs are not kept.
     """
     if jax.config.jax_compilation_cache_dir:
         return
@@ -49,11 +49,11 @@ def jitted(
 ) -> Callable[..., Any]:
     """``jax.jit`` of ``function(…, config=config, **static)``.
 
-    Called again alike it gives the same object, whose programs are compiled already. Categories
-    differ in fields that shape no program: ``function`` sees those of the first.
+    The same arguments give the same object, whose programs are compiled already. Categories differ
+    in fields that shape no program: ``function`` sees the first category's.
 
     Args:
-      function: of a module, since another object is another function.
+      function: a function of a module, because another object would be compiled anew.
       config: the whole config.
       out_shardings: as for ``jax.jit``.
       donate_argnums: as for ``jax.jit``.
@@ -74,7 +74,7 @@ def _jitted(function, config, tree, shardings, donate_argnums, static) -> Callab
 
 
 def _shaping(config: ml_collections.FrozenConfigDict) -> ml_collections.FrozenConfigDict:
-    """``config`` without what differs from category to category and only says what is read."""
+    """``config`` without fields that differ by category and only name the data to read."""
     changed = ml_collections.ConfigDict(config).copy_and_resolve_references()
     with changed.unlocked():
         changed.categories = ()

@@ -1,4 +1,4 @@
-"""What is printed: as far as the stream can show it, for as long as somebody reads it."""
+"""Prints text as far as the stream can show it, and while somebody reads it."""
 
 import codecs
 import os
@@ -13,17 +13,17 @@ _CONTROLS = {i: f"\\x{i:02x}" for i in (*range(32), *range(127, 160)) if chr(i) 
 
 
 def say(text: str = "") -> None:
-    """Prints a result, on standard output. No work ends because it cannot be shown."""
+    """Prints a result on standard output. Work goes on even if it cannot be shown."""
     _print(text, sys.stdout)
 
 
 def note(text: str) -> None:
-    """Prints what a user should know besides, on standard error."""
+    """Prints a note for the user on standard error."""
     _print(text, sys.stderr)
 
 
 def shown(text: str, encoding: str) -> str:
-    """The text in characters of ``encoding``; each other one by its nearest in ASCII, or escaped.
+    """The text in characters of ``encoding``; others as their nearest in ASCII, or escaped.
 
     Names of files may hold bytes that are no text at all, and control characters: these are
     escaped, too.
@@ -36,12 +36,12 @@ def _print(text: str, stream: TextIO | None) -> None:
         return
     try:
         print(shown(text, getattr(stream, "encoding", None) or "utf-8"), file=stream, flush=True)
-    except BrokenPipeError:  # such as | head, which has seen enough
+    except BrokenPipeError:  # such as | head, which reads no more
         _let_go(stream)
 
 
 def _let_go(stream: TextIO) -> None:
-    """Sends what is still to come nowhere: Python's own flush at the exit would fail as well."""
+    """Drops all further output, because Python's own flush at the exit would fail as well."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, stream.fileno())

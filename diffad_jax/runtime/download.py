@@ -1,4 +1,4 @@
-"""Files that others publish: fetched once, checked, and gone on with where they were cut off."""
+"""Fetches published files once, checks them, and continues downloads that were cut off."""
 
 import http.client
 import time
@@ -35,10 +35,10 @@ class Remote(NamedTuple):
 
 
 def fetch(remote: Remote) -> Path:
-    """The file in the user's cache folder; fetched where it is not there, and checked each time.
+    """The file in the user's cache folder; fetched if it is missing, and checked each time.
 
-    What a cut connection or a killed process leaves stays in a hidden file, from which the next
-    call goes on. Of several processes one fetches, and the others wait for it.
+    After a cut connection or a kill, a hidden file keeps the part that was fetched, and the next
+    call goes on from it. Of several processes one fetches, and the others wait for it.
 
     Raises:
       DownloadError: there is no network or no such file, or it is another file than it should be.
@@ -72,7 +72,7 @@ def _fetch(remote: Remote, path: Path) -> None:
         whole = _is_whole(part, remote)
         if not whole:
             part.unlink()
-            if not begun:  # else what was there may be to blame
+            if not begun:  # else the earlier part may be wrong
                 raise _error(remote, path, "its SHA-256 is not the known one: it is another file")
     files.give_name(part, path)
 
@@ -89,10 +89,10 @@ def _receive_all(remote: Remote, part: Path, path: Path) -> None:
 
 
 def _receive(remote: Remote, part: Path, path: Path) -> str:
-    """Adds to ``part`` what one connection brings; why that ended."""
+    """Adds the data of one connection to ``part``; returns why the connection ended."""
     done = _size(part)
     with _answer(remote, path, done) as answer:
-        if answer.status != http.HTTPStatus.PARTIAL_CONTENT:  # it knows no ranges, and sends all
+        if answer.status != http.HTTPStatus.PARTIAL_CONTENT:  # it sends all
             done = 0
         if answer.length is not None and done + answer.length != remote.size:
             found = f"it has {done + answer.length} bytes instead of {remote.size}"
@@ -116,7 +116,7 @@ def _receive(remote: Remote, part: Path, path: Path) -> str:
 
 
 def _answer(remote: Remote, path: Path, begun: int) -> http.client.HTTPResponse:
-    """The server's, to a request for all but the first ``begun`` bytes."""
+    """The server's answer to a request for all but the first ``begun`` bytes."""
     request = urllib.request.Request(remote.url)
     if begun:
         request.add_header("Range", f"bytes={begun}-")
@@ -130,7 +130,7 @@ def _answer(remote: Remote, path: Path, begun: int) -> http.client.HTTPResponse:
 
 
 def _reason(error: Exception) -> str:
-    """Of an error of the network, in words."""
+    """The reason of a network error, in words."""
     cause = getattr(error, "reason", error)
     return str(getattr(cause, "strerror", None) or cause or type(cause).__name__)
 

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, after a kill and after a power cut."""
+"""Files and folders that exist whole or not at all, even after a kill or a power cut."""
 
 import contextlib
 import errno
@@ -25,9 +25,9 @@ _LONG_AGO = 24 * 3600  # seconds
 def whole(path: Path) -> Iterator[Path]:
     """A temporary path to write a file or a folder to, which then becomes ``path``.
 
-    Before it gets its name all that was written is on the disk, and afterwards so is the name:
-    whatever ends the process or the power leaves the old or the new. Only a file replaces another
-    one. The folder of ``path`` is made. A killed process leaves ``.NAME.….tmp`` behind, see
+    Its content is on the disk before it gets its name, and afterwards the name is, too. So after a
+    kill or a power cut either the old or the new is there. A file replaces an earlier one; a folder
+    does not. The folder of ``path`` is made. A killed process leaves ``.NAME.….tmp`` behind, see
     ``remove_leftovers``.
 
     Raises:
@@ -46,17 +46,17 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def give_name(written: Path, path: Path) -> None:
-    """Makes what was written beside it ``path``, once all of it is on the disk."""
+    """Renames the temporary file or folder to ``path``, once all of it is on the disk."""
     sync_all(written)
     written.replace(path)
     sync(path.parent)
 
 
 def remove_leftovers(folder: Path, *, below: bool = False) -> None:
-    """Removes what killed processes left half-written in a folder, and ``below`` it.
+    """Removes half-written files of killed processes in a folder, and ``below`` it.
 
-    That is what ``whole`` made in a process of this machine that has ended, or that nobody has
-    touched for a day.
+    These are temporary files of ``whole`` from an ended process of this machine, or files that
+    nobody has touched for a day.
     """
     for parent, folders, names in os.walk(folder):
         for name in (*folders, *names):
@@ -109,14 +109,14 @@ def require_new(overwrite: bool, *paths: Path) -> None:
 def write_whole(path: Path, text: str) -> None:
     """Writes a text file whole or not at all; its folder is made.
 
-    What is no text (the bytes of a file's name may be none) becomes a question mark.
+    Bytes that are no text, as in some files' names, become question marks.
     """
     with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="replace")
 
 
 def relocate(folder: Path, target: Path) -> None:
-    """Moves a folder within a file system; one at ``target`` is deleted before."""
+    """Moves a folder within a file system; an earlier one at ``target`` is deleted first."""
     make_folder(target.parent)
     shutil.rmtree(target, ignore_errors=True)
     folder.rename(target)
@@ -125,7 +125,7 @@ def relocate(folder: Path, target: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder and those above it, and has their names on the disk."""
+    """Makes a folder and those above it, and waits until their names are on the disk."""
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -156,7 +156,7 @@ def read_json(path: Path) -> dict:
     """The object in a small JSON file that can be made again; {} where it is absent or damaged.
 
     Raises:
-      OSError: there is something else than a readable file.
+      OSError: the path is no readable file.
     """
     try:
         content = regular.read_json(path)

@@ -1,4 +1,4 @@
-"""How many floating-point operations a function takes: its matrix products and convolutions."""
+"""The floating-point operations of a function: its matrix products and convolutions."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -12,8 +12,8 @@ def count(fn: Callable, *args: Any) -> float:
     """FLOP of one call; nothing is computed.
 
     A multiply-add counts as two. All else (normalisation, activations, the optimiser) is left out,
-    as is usual for utilisation. The body of a scan counts as often as it runs, that of a
-    ``while_loop`` once; of a ``cond`` the dearest branch counts.
+    as usual for utilisation. A scan's body counts as often as it runs, the body of a
+    ``while_loop`` once, and of a ``cond`` the most expensive branch.
 
     Args:
       fn: any function of JAX, compiled or not.

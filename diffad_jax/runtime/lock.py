@@ -1,4 +1,4 @@
-"""One writer a folder: a lock that a process loses as it ends, however it ends."""
+"""A lock for one writer in a folder; it is released when its process ends, however it ends."""
 
 import contextlib
 import datetime
@@ -20,7 +20,7 @@ from diffad_jax.errors import UserError
 from diffad_jax.runtime import console, files, regular
 
 logger = logging.getLogger(__name__)
-NAME = ".lock"  # stays when its holder has ended: to delete it would let two hold it at once
+NAME = ".lock"  # stays when its holder has ended: deleting it would let two processes hold it
 _MOST_TEXT = 2**10  # bytes
 _PAUSE = 0.2  # seconds between two looks at whether it is free
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -32,12 +32,12 @@ class LockedError(UserError):
 
 @contextlib.contextmanager
 def hold(folder: Path, *, waits: bool = False) -> Iterator[None]:
-    """While entered, no other process or job enters for this folder, which is made.
+    """While entered, no other process or job can enter for this folder, which is made.
 
-    What a killed process left half-written in it is removed.
+    Half-written files of killed processes are removed from it.
 
-    Of several processes of one job process 0 holds the lock for all. Shared folders are locked for
-    all machines, where their file system has locks; where it has none, a warning says so.
+    In a job of several processes, process 0 holds the lock for all. A shared folder is locked for
+    all machines if its file system has locks; if not, a warning says so.
 
     Args:
       folder: is made.
@@ -72,7 +72,7 @@ def hold(folder: Path, *, waits: bool = False) -> Iterator[None]:
 def wait(folder: Path) -> Iterator[None]:
     """While entered, no other process is in here for this folder, which is made; waits its turn.
 
-    Each process for itself, those of one job too: their folders may lie on several machines.
+    Each process enters for itself, also in one job, as its folders may lie on several machines.
 
     Raises:
       OSError: no lock can be there.
@@ -94,7 +94,7 @@ def _opened(path: Path) -> TextIO:
 
 
 def _wait_for(file: int, path: Path) -> str:
-    """As ``_lock``, once it is free."""
+    """Like ``_lock``, once it is free."""
     told = False
     while holder := _lock(file, path):
         if not told:
@@ -105,7 +105,7 @@ def _wait_for(file: int, path: Path) -> str:
 
 
 def _lock(file: int, path: Path) -> str:
-    """Locks an open file and writes who holds it; or says who does, where another one does."""
+    """Locks an open file and writes its holder into it; or returns another holder's name."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

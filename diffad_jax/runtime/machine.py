@@ -1,4 +1,4 @@
-"""What is wrong with the machine, in words: folders that refuse, devices that are not there."""
+"""Faults of the machine in words: folders that refuse, devices that are not there."""
 
 import errno
 
@@ -6,7 +6,7 @@ import jax
 
 from diffad_jax.errors import is_disk_full, is_refused
 
-# What the place itself is the reason for, and no fault of the program.
+# Errors that the place causes, not the program.
 _OF_THE_PLACE = (
     errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.ESTALE,
     errno.EMFILE, errno.ENFILE, errno.ETIMEDOUT, errno.ENXIO, errno.EFBIG,
@@ -14,11 +14,11 @@ _OF_THE_PLACE = (
 
 
 def describe(error: Exception, place: object) -> str | None:
-    """A sentence on what to do; None where the error tells of something else.
+    """A sentence on what to do; None for any other error.
 
     Args:
-      error: what ended the work.
-      place: a folder to name where the error names none.
+      error: the error that ended the work.
+      place: a folder to name if the error names none.
     """
     if isinstance(error, OSError):
         where = error.filename or place

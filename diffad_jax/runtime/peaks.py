@@ -1,4 +1,4 @@
-"""What devices can do at most: dense matrix products, in TFLOP/s, by JAX's ``device_kind``.
+"""Peak rates of devices: dense matrix products in TFLOP/s, by JAX's ``device_kind``.
 
 NVIDIA: half of what the data sheets of A100 (2021), H100 (2024) and H200 (2024) give "with
 sparsity"; the float32 column is TF32, which XLA uses for float32. Google: "peak compute per chip"
@@ -29,7 +29,7 @@ PEAKS: dict[str, tuple[float, float | None]] = {
 
 
 def peak_flop_per_second(device_kind: str, dtype: str) -> float | None:
-    """Of one device; None where it is not known. ``dtype``: bfloat16 or float32."""
+    """The peak of one device; None if it is not known. ``dtype``: bfloat16 or float32."""
     if device_kind not in PEAKS:
         return None
     teraflops = PEAKS[device_kind][("bfloat16", "float32").index(dtype)]

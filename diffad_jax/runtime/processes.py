@@ -1,4 +1,4 @@
-"""One of several processes: it starts, shares work, and ends when asked to or another is gone."""
+"""Several processes of one job: how they start, share work, and end together."""
 
 import contextlib
 import os
@@ -26,13 +26,13 @@ _DISTRIBUTED = absl.flags.DEFINE_bool(
 _COORDINATOR = absl.flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.")
 _COUNT = absl.flags.DEFINE_integer("num_processes", None, "Beside --coordinator.", lower_bound=1)
 _INDEX = absl.flags.DEFINE_integer("process_id", None, "Beside --coordinator.", lower_bound=0)
-# A process that is gone is missed after so long, where no broken connection tells it at once.
+# After so long a lost process is noticed, if no broken connection shows it at once.
 HEARTBEAT_SECONDS = 30
-# The exit status of the others: start all of us again. JAX itself then ends a process by SIGABRT,
-# which is 134 in a shell, so that a launcher sees the same whoever noticed it first.
+# The exit status of the others: start all processes again. JAX itself ends a process by SIGABRT,
+# which is 134 in a shell. So a launcher sees the same status, whichever noticed it first.
 LOST_STATUS = 134
-_LAST_SECONDS = 3  # process 0 leaves so much later, for the others to say their own
-# What JAX's errors say when another process is gone.
+_LAST_SECONDS = 3  # process 0 ends so much later, so that the others can print their errors
+# Texts of JAX's errors when another process is gone.
 _GONE = ("Gloo", "NCCL", "UNAVAILABLE", "heartbeat", "Connection reset", "Connection closed")
 
 
@@ -53,12 +53,12 @@ def start() -> None:
 
 
 def share_out(count: int, work: Callable[[int], Any]) -> Iterator[Any]:
-    """``work(i)`` for i = 0 … count - 1, in turn and for all processes, each doing its share of it.
+    """``work(i)`` for i = 0 … count - 1, in turn and in all processes; each does its share.
 
     Args:
       count: the same in all processes.
-      work: returns a tree of NumPy arrays, of the same shapes for each i. They come as they are, to
-        the bit.
+      work: returns a tree of NumPy arrays, of the same shapes for each i. They are passed on
+        unchanged, to the bit.
     """
     num, index = jax.process_count(), jax.process_index()
     if num == 1:
@@ -73,7 +73,7 @@ def share_out(count: int, work: Callable[[int], Any]) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def one_writes(folder: Path) -> Iterator[Path]:
-    """``folder`` for process 0. The others do the same work, but say nothing and keep nothing."""
+    """``folder`` for process 0. The others do the same work, but print and keep nothing."""
     if jax.process_index() == 0:
         yield folder
         return
@@ -87,10 +87,10 @@ def one_writes(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def exit_together_on_failure() -> Iterator[None]:
-    """One of several processes that fails inside ends, and does not wait for the others for long.
+    """Ends a process of several that fails inside, without a long wait for the others.
 
-    JAX would have it wait minutes at the exit, while they wait for its share of a step. Where it
-    fails because another one is gone, it says so and ends with ``LOST_STATUS``.
+    JAX would let it wait for minutes at the exit, while the others wait for its share of a step. If
+    it fails because another process is gone, it says so and ends with ``LOST_STATUS``.
     """
     try:
         yield
@@ -106,7 +106,7 @@ def exit_together_on_failure() -> Iterator[None]:
 
 
 def end(status: int) -> NoReturn:
-    """Ends the program at once, past what JAX and threads in the background do at the exit."""
+    """Ends the program at once, without JAX's and other threads' work at the exit."""
     sys.stdout.flush()
     sys.stderr.flush()
     if jax.distributed.is_initialized():  # the others may fail alike; then all end together
@@ -117,7 +117,7 @@ def end(status: int) -> NoReturn:
 
 
 def _tells_that_another_is_gone(error: BaseException) -> bool:
-    """Of a step that fails JAX makes its own error, of one that it cannot start a ValueError."""
+    """Whether an error means that: JAX's own from a failed step, a ValueError before a step."""
     of_jax = isinstance(error, jax.errors.JaxRuntimeError | ValueError)
     return of_jax and not isinstance(error, UserError) and any(s in str(error) for s in _GONE)
 

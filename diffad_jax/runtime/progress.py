@@ -1,4 +1,4 @@
-"""How far counted work is: a bar on a terminal, plain lines now and then elsewhere."""
+"""The progress of counted work: a bar on a terminal, plain lines now and then elsewhere."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}"
 class CountProgress:
     """Shows how many of ``total`` are done, how many a second, and the time left.
 
-    What comes before the first of them is ``before``, which speeds leave out.
+    ``before`` is shown until the first one is done; speeds leave that time out.
     """
 
     def __init__(self, total: int, what: str = "photos", title: str = "", before: str = COMPILING):
@@ -53,7 +53,7 @@ class CountProgress:
             console.note(", ".join(filter(None, [said, self._speed(now)])))
 
     def _speed(self, now: float) -> str:
-        """Empty where there is no telling yet."""
+        """The speed and the time left; empty while they are not known."""
         if self._done == 0:
             return self._before
         if self._done == self._first or now == self._started:

@@ -1,4 +1,4 @@
-"""Files that a user names: only regular ones are opened, and only up to a size.
+"""Opens files that a user names: only regular ones, and only up to a size.
 
 Nothing of this package is imported here: exported models carry a copy of this file.
 """
@@ -13,7 +13,7 @@ MOST_JSON = 2**26  # bytes
 _PIECE = 2**20  # bytes
 _MOST_WIDE = 2**24  # bytes of JSON where one character makes Python take 4 bytes for each
 _MOST_VALUES = 2**18  # in a JSON file; a split of so many photos takes 30 MiB
-# A pipe without a writer would otherwise be waited for; Windows knows neither flag.
+# Without these flags a pipe without a writer blocks; Windows has neither flag.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -22,7 +22,7 @@ def open_regular(path: str | os.PathLike[str], most_bytes: float | None = None) 
 
     Raises:
       OSError: absent or unreadable; a folder, pipe, socket or device; more than ``most_bytes``.
-        ``strerror`` says it for people.
+        ``strerror`` explains it to users.
     """
     _check(path, os.stat(path), most_bytes)  # first, since opening alone can move a device
     file = os.fdopen(os.open(path, _FLAGS), "rb")
@@ -37,7 +37,7 @@ def open_regular(path: str | os.PathLike[str], most_bytes: float | None = None) 
 def read_regular(path: str | os.PathLike[str], most_bytes: int) -> bytes:
     """All of the file; see ``open_regular``."""
     with open_regular(path, most_bytes) as file:
-        data = file.read(os.fstat(file.fileno()).st_size)  # Python makes room for what it asks for
+        data = file.read(os.fstat(file.fileno()).st_size)  # Python allocates all of it
         # It may have grown, and those of /proc give no size.
         while len(data) <= most_bytes and (more := file.read(_PIECE)):
             data += more
@@ -47,7 +47,7 @@ def read_regular(path: str | os.PathLike[str], most_bytes: int) -> bytes:
 
 
 def read_json(path: str | os.PathLike[str], most_bytes: int = MOST_JSON) -> Any:
-    """What a JSON file holds.
+    """The content of a JSON file.
 
     Raises:
       OSError: see ``read_regular``.
@@ -57,7 +57,7 @@ def read_json(path: str | os.PathLike[str], most_bytes: int = MOST_JSON) -> Any:
 
 
 def parsed_json(data: bytes) -> Any:
-    """What a JSON text holds, in memory that its length bounds.
+    """The content of a JSON text; its length bounds the memory.
 
     Raises:
       ValueError: see ``read_json``.
@@ -72,7 +72,7 @@ def parsed_json(data: bytes) -> Any:
 
 
 def check_json(data: bytes) -> None:
-    """Raises ValueError for a JSON text of so many values that memory would not be bounded."""
+    """Raises ValueError for a JSON text with too many values for bounded memory."""
     if sum(map(data.count, b",[{")) > _MOST_VALUES:  # Python makes 64 bytes of two, "[]"
         raise ValueError(f"more than {_MOST_VALUES} values")
 

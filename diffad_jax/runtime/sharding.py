@@ -66,7 +66,7 @@ def _split(shape: tuple[int, ...], parts: int) -> PartitionSpec:
 
 
 def place(mesh: Mesh, tree: Any) -> Any:
-    """Puts whole host arrays, equal in all processes, where ``weights_sharding`` says."""
+    """Places whole host arrays, which are equal in all processes, by ``weights_sharding``."""
     return jax.tree.map(_place, tree, weights_sharding(mesh, tree))
 
 
@@ -78,14 +78,14 @@ def _place(x: Any, sharding: NamedSharding) -> jax.Array:
 
 
 def with_shardings(shapes: Any, shardings: Any) -> Any:
-    """Shapes that know where their arrays are to be restored."""
+    """Shapes with the shardings to restore their arrays to."""
     return jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings
     )
 
 
 def to_global(batch: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str, jax.Array]:
-    """This process's share of a batch becomes part of the batch of all processes."""
+    """Joins this process's share of a batch into the batch of all processes."""
     return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
 
 
@@ -98,7 +98,7 @@ def over_photos(
     """``function(params, images, config=config)``, a tree of [b, …], of each batch on all devices.
 
     It is compiled once: batches of at most ``config.evaluation.batch_size`` photos are filled up to
-    what the devices share evenly, and what comes of that is cut off.
+    a size that the devices share evenly, and results of the filling are cut off.
 
     Raises:
       ConfigError: the mesh does not fit the devices.

@@ -1,4 +1,4 @@
-"""Being stopped: a signal becomes a request that is granted between two steps or batches."""
+"""Turns signals into requests to stop, which are granted between two steps or batches."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ _PATIENCE = 1.0  # seconds in which the program may end by itself
 
 
 class Stopped(SystemExit):
-    """The work was asked to stop and is saved; ends the program with ``EXIT_STATUS``."""
+    """The work was asked to stop, and is saved; ends the program with ``EXIT_STATUS``."""
 
     def __init__(self, message: str):
         console.note(message)
@@ -28,13 +28,14 @@ class Stopped(SystemExit):
 
 
 class Interruptible:
-    """While entered, Ctrl-C ends the program within a second, whatever it is at.
+    """While entered, Ctrl-C ends the program within a second, whatever it does.
 
-    Python hears of a signal when what is done in C++ is over, and a compilation takes a minute. A
-    thread hears of it at once. Files are written whole or not at all, so nothing is lost.
+    Python's main thread notices a signal only after running C++ code, and a compilation takes a
+    minute. Another thread notices it at once. Files are written whole or not at all, so nothing is
+    lost.
 
     Args:
-      asks: the first Ctrl-C only asks, and it is said what the second one does.
+      asks: whether the first Ctrl-C only asks; a note then says what a second one does.
     """
 
     def __init__(self, asks: bool = False):
@@ -74,11 +75,10 @@ class Interruptible:
 class StopSignal:
     """While entered, SIGTERM and SIGINT (Ctrl-C) ask for a stop; a second one ends at once.
 
-    In another thread than the main one, where Python hears of no signal, nothing asks.
+    Outside the main thread Python gets no signal, so nothing asks.
 
-    With several processes, JAX's own preemption service listens for SIGTERM and has all of them
-    stop at the same step, whichever got the signal; Cloud TPU sends it before it takes a machine
-    away.
+    With several processes, JAX's own preemption service listens for SIGTERM and stops all of them
+    at the same step, whichever got the signal. Cloud TPU sends it before it takes a machine away.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Files in object storage (gs://…, s3://…): listed in one go, read ahead, tried again."""
+"""Files in object storage (gs://…, s3://…): listed at once, read ahead, with retries."""
 
 import datetime
 import itertools
@@ -12,7 +12,7 @@ from fsspec.core import url_to_fs
 from diffad_jax.runtime.batches import map_ahead
 
 T = TypeVar("T")
-REQUESTS = 32  # at once: each waits for the network most of its time
+REQUESTS = 32  # at once: each waits mostly for the network
 _PAUSES = (0.5, 2.0, 8.0)  # seconds before another try
 _FINAL = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, ImportError)
 
@@ -39,7 +39,7 @@ def read(path: str, most_bytes: float) -> bytes:
     """All of a file in object storage.
 
     Raises:
-      OSError: absent, or larger than ``most_bytes``; or what the storage raises, tried four times.
+      OSError: absent, or larger than ``most_bytes``; or the storage's error after four tries.
     """
     if isinstance(path, Fetched):
         return path.data
@@ -51,12 +51,13 @@ def read(path: str, most_bytes: float) -> bytes:
 def ahead(paths: Iterable[str], most_bytes: float, most_together: int) -> Iterator[str]:
     """The same paths; those in object storage with their content, read ahead by many threads.
 
-    What cannot be read comes as it is: whoever opens it learns why.
+    A file that cannot be read comes without content; opening it tells why.
 
     Args:
       paths: taken one by one; all local, or all in object storage.
       most_bytes: of a file.
-      most_together: bytes that wait, one file excepted, if each is as large as the largest so far.
+      most_together: the most bytes that wait, one file excepted; each file counts as the largest so
+        far.
     """
     paths = iter(paths)
     for first in itertools.islice(paths, 1):
@@ -94,7 +95,7 @@ def find(place: str) -> tuple[str, list[Listed]]:
 
     Raises:
       ImportError: the package of this kind of storage is not installed.
-      OSError: absent, or what the storage raises.
+      OSError: absent, or an error of the storage.
     """
     system, path = url_to_fs(place)
     scheme = place.partition("://")[0]
@@ -126,7 +127,7 @@ def _modified(about: dict[str, Any]) -> int | None:
 
 
 def again(call: Callable[[], T]) -> T:
-    """What ``call`` returns, tried four times: networks and servers fail for moments."""
+    """The result of ``call``, tried four times because networks and servers fail for moments."""
     for pause in _PAUSES:
         try:
             return call()

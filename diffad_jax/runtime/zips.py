@@ -27,15 +27,15 @@ def open_zip(opened: Callable[[], BinaryIO], most_contents: int) -> zipfile.ZipF
 
 
 class _Sparing:
-    """A file that gives no large pieces.
+    """A file that refuses large reads.
 
-    A table of contents is read in one, and Python makes ten times as much of it.
+    A table of contents is read at once, and Python needs ten times its size in memory.
     """
 
     def __init__(self, opened: Callable[[], BinaryIO], most: int | None):
         self._file: BinaryIO | None = None
         self.most = most
-        # Of objects in a circle Python ends the oldest first: this one, which closes its file.
+        # Python finalises the oldest object of a cycle first: this one, which closes its file.
         self._file = opened()
 
     def read(self, size: int = -1) -> bytes:
@@ -43,7 +43,7 @@ class _Sparing:
             raise ValueError(f"{size} bytes in one piece")
         return self._file.read(size)
 
-    def __del__(self) -> None:  # an archive leaves a file open that it was given
+    def __del__(self) -> None:  # an archive does not close a file that was passed to it
         if self._file is not None:
             self._file.close()
 

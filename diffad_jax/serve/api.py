@@ -30,12 +30,12 @@ class Api:
     """The routes of one service."""
 
     def __init__(self, service: Service, learning: Learning | str, watch: Watch | None = None):
-        """``learning`` may be a sentence instead: why nothing can be corrected."""
+        """``learning`` may be a sentence instead, on why nothing can be corrected."""
         self._service, self._learning, self._watch = service, learning, watch
         self._page = page.render()
 
     def app(self, token: str = "") -> ASGIApp:
-        """What uvicorn runs; with a ``token`` all but the page ask for it."""
+        """The application for uvicorn; with a ``token``, all routes but the page demand it."""
         routes = [
             Route("/", self._show_page),
             Route("/healthz", self._health),
@@ -206,7 +206,7 @@ async def _conflict(request: Request, error: Exception) -> Response:
 
 
 async def _unwritten(request: Request, error: Exception) -> Response:
-    # Without Retry-After: a full disk wants a person.
+    # Without Retry-After, because a full disk needs a person.
     return JSONResponse({"error": f"it could not be kept: {error}"}, 503)
 
 

@@ -1,4 +1,4 @@
-"""The one thread that owns the device: what waits goes there in batches."""
+"""The one thread that owns the device and scores waiting photos in batches."""
 
 import queue
 import threading
@@ -15,11 +15,11 @@ _Job = tuple[np.ndarray, "Future[Found]"]
 
 
 class Stopping(Exception):
-    """Nothing new is taken."""
+    """The server is closing and takes nothing new."""
 
 
 class Found(NamedTuple):
-    """What the detector says of one photo."""
+    """The detector's result for one photo."""
 
     score: float
     anomaly_map: np.ndarray  # [s, s] float32
@@ -29,8 +29,8 @@ class Found(NamedTuple):
 class Batcher:
     """Collects photos up to a size or a time, whichever comes first.
 
-    A batch is filled up to the next power of two, so that few programs are compiled and one photo
-    alone does not cost a whole batch.
+    A batch is filled up to the next power of two. So few programs are compiled, and a single photo
+    does not cost a whole batch.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Batcher:
         self._thread.start()
 
     def sizes(self) -> list[int]:
-        """Of batches as the device sees them, rising."""
+        """The sizes of batches on the device, rising."""
         powers = [2**i for i in range(self._most.bit_length()) if 2**i < self._most]
         return [*powers, self._most]
 
@@ -99,7 +99,7 @@ class Batcher:
             images = np.stack([image for image, _ in batch])
             size = next(s for s in self.sizes() if s >= len(batch))
             found = self._predict(images, size)
-        except Exception as error:  # whoever waits says it, and the thread goes on
+        except Exception as error:  # the waiting request reports it, and the thread goes on
             for _, future in batch:
                 future.set_exception(error)
             return

@@ -1,4 +1,4 @@
-"""What ``/metrics`` tells, in the text format of Prometheus."""
+"""The counters of ``/metrics``, in the text format of Prometheus."""
 
 from collections.abc import Callable
 
@@ -35,7 +35,7 @@ class Counts:
         self._waiting = Gauge("diffad_photos_waiting", "photos not answered yet", **kept)
 
     def watch_waiting(self, number: Callable[[], float]) -> None:
-        """Has the gauge of waiting photos ask ``number``."""
+        """Makes the gauge of waiting photos call ``number``."""
         self._waiting.set_function(number)
 
     def text(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Who may ask what: around every request and every answer."""
+"""Checks who may ask for what, around every request and answer."""
 
 import hmac
 import ipaddress
@@ -27,12 +27,12 @@ _HEADERS = {
 class Guard:
     """Refuses strangers, and adds the headers that browsers obey.
 
-    Without a token only this machine may ask, by its own name: a page from elsewhere that a browser
-    on this machine shows could otherwise write corrections.
+    Without a token only this machine may ask, by its own names. Otherwise a foreign page in a
+    browser of this machine could write corrections.
     """
 
     def __init__(self, app: ASGIApp, token: str, counts: Counts, paths: frozenset[str]):
-        """``paths`` are those that metrics tell apart; an empty ``token`` asks for none."""
+        """``paths`` are counted apart in metrics; with an empty ``token`` none is needed."""
         self._app, self._token, self._counts, self._paths = app, token, counts, paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""How much of a client is taken at once; what is beyond is refused aloud, never dropped."""
+"""How much the server takes from clients at once; anything beyond is refused with an error."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ _MOST_NAME = 200  # characters of what a client calls a photo
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Bounds of what the server takes; those of a photo's pixels are ``config.data.photo_mib``."""
+    """The server's bounds; ``config.data.photo_mib`` bounds a photo's pixels."""
 
     body_mib: float = 64  # of one request
     held_mib: float = 512  # of all requests that are not answered yet
@@ -34,7 +34,7 @@ class Upload(NamedTuple):
 
 
 class Gate:
-    """Counts what all requests hold."""
+    """Counts the photos and bytes of all requests."""
 
     def __init__(self, limits: Limits):
         self.limits = limits
@@ -42,7 +42,7 @@ class Gate:
 
     @contextlib.contextmanager
     def enter(self) -> Iterator["Held"]:
-        """What one request holds is given back as it ends; it begins with one photo.
+        """Counts one request, which begins with one photo, until it ends.
 
         Raises HTTPException (503) where there is no room.
         """
@@ -66,13 +66,13 @@ class Gate:
 
 
 class Held:
-    """What one request holds."""
+    """The photos and bytes of one request."""
 
     def __init__(self, gate: Gate):
         self._gate, self.photos, self.num_bytes = gate, 0, 0
 
     def add(self, photos: int = 0, num_bytes: int = 0) -> None:
-        """Raises HTTPException: 413 for more than one request may have, 503 for no room."""
+        """Raises HTTPException: 413 beyond the bounds of a request, 503 where there is no room."""
         most = self._gate.limits
         if self.num_bytes + num_bytes > most.body_mib * 2**20:
             raise HTTPException(413, f"a request may have {most.body_mib:g} MiB at most")

@@ -1,4 +1,4 @@
-"""What scores and judges photos: a detector of a work directory, or an exported folder's graph."""
+"""The model that scores photos: a work directory's detector, or an exported folder's graph."""
 
 import dataclasses
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from diffad_jax.types import Prediction, height_width
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """One category's."""
+    """The model of one category."""
 
     category: str
     method: str
@@ -35,7 +35,7 @@ class Model:
 
 
 def of_detector(detector: Detector, calibration: Calibration) -> Model:
-    """That of a work directory."""
+    """The model of a work directory."""
     config = detector.config
     return Model(
         category=config.categories[0],
@@ -52,7 +52,7 @@ def of_detector(detector: Detector, calibration: Calibration) -> Model:
 
 
 def of_exported(folder: Path, batch_size: int, photo_mib: float) -> Model:
-    """That of an exported folder, which makes no reconstructions.
+    """The model of an exported folder, which makes no reconstructions.
 
     Args:
       folder: holds the graph and its card.

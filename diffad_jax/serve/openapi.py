@@ -1,4 +1,4 @@
-"""``/openapi.json``: what the API takes and gives. The tests send its examples."""
+"""``/openapi.json``, the description of the API. The tests send its examples."""
 
 from typing import Any
 

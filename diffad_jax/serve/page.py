@@ -1,4 +1,4 @@
-"""The inspection page: one document in the style of the report, that asks its server alone."""
+"""The inspection page: one document in the style of the report; it contacts its server alone."""
 
 import base64
 import hashlib

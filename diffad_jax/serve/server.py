@@ -1,4 +1,4 @@
-"""Starts the server, and stops it without losing what it has begun."""
+"""Starts the server, and stops it without losing requests that it has begun."""
 
 import logging
 import os
@@ -14,20 +14,20 @@ from diffad_jax.serve.api import Api
 from diffad_jax.serve.guard import is_loopback
 
 TOKEN = "DIFFAD_TOKEN"  # of the environment
-_DRAIN = 60  # seconds for requests that are at work when it is stopped
+_DRAIN = 60  # seconds for running requests when the server is stopped
 
 
 def run(api: Api, host: str, port: int) -> None:
-    """Serves until SIGTERM or Ctrl-C; then takes nothing new and answers what is at work.
+    """Serves until SIGTERM or Ctrl-C; then takes nothing new and answers running requests.
 
-    Where others can reach ``host``, they need a token: that of the environment's ``DIFFAD_TOKEN``,
+    If other machines can reach ``host``, they need a token: the environment's ``DIFFAD_TOKEN``, or
     else a new one, which is printed once.
 
     Raises:
       ConfigError: a token of fewer than 16 characters; nothing can listen at that address.
     """
     token = _token(host)
-    # Whoever sends a broken form is told; the console need not be.
+    # The sender of a broken form gets an answer; the console needs no line.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     shown = f"[{host}]" if ":" in host else host
     with StopSignal(), _listening(host, port) as listening:

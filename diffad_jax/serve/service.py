@@ -1,4 +1,4 @@
-"""Bytes of a photo to its verdict, its regions and its pictures."""
+"""From a photo's bytes to its verdict, its regions and its pictures."""
 
 import asyncio
 import base64
@@ -27,7 +27,7 @@ Answer = dict[str, Any]
 
 
 class Inspected(NamedTuple):
-    """A photo and what the model says of it."""
+    """A photo and the model's result for it."""
 
     upload: Upload
     sha256: str  # of the bytes
@@ -56,13 +56,13 @@ class Service:
             self.model.predict(np.zeros((1, *self.model.image_size, 3), np.uint8), size)
 
     def close(self) -> None:
-        """Finishes what is at work."""
+        """Finishes running work."""
         self._closed = True
         self._batcher.close()
         self._pool.shutdown()
 
     async def inspect(self, upload: Upload) -> Inspected:
-        """What the model says of a photo.
+        """The model's result for a photo.
 
         Raises:
           photo.BadImage: it is no photo, damaged, or too large.
@@ -79,7 +79,7 @@ class Service:
                 return Inspected(upload, sha256, size, photo, found, model)
 
     async def describe(self, inspected: Inspected, wanted: Collection[str] = ()) -> Answer:
-        """What a client is told, with those of ``PICTURES`` that it wants, as PNG in base64."""
+        """The answer to a client, with its choice of ``PICTURES`` as PNG in base64."""
         calibration, score = inspected.model.calibration, inspected.found.score
         threshold = calibration.threshold
         anomalous = None if threshold is None else score > threshold
@@ -112,7 +112,7 @@ class Service:
     ) -> Answer:
         """Inspects a photo and describes it; an error where it is no photo.
 
-        The verdict is counted and reported, unless it was ``again`` asked for.
+        The verdict is counted and reported, unless the client asks ``again``.
         """
         try:
             inspected = await self.inspect(upload)
@@ -128,7 +128,7 @@ class Service:
         return answer
 
     def _read(self, upload: Upload) -> tuple[str, tuple[int, int], np.ndarray, np.ndarray]:
-        """Hash, size, reduced photo, and what the model sees."""
+        """Hash, size, reduced photo, and the photo as the model sees it."""
         rules = self.model.rules
         pixels = images.read_bytes(upload.data, rules)
         window = images.resized(pixels, self.model.image_size, rules.resize)

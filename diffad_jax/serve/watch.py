@@ -18,10 +18,10 @@ _Stamp = tuple[int, int]  # size, time of the last change
 
 
 class Watch:
-    """Looks again and again; a file counts once it has not changed between two looks."""
+    """Lists the folder again and again; a file counts once two listings find it unchanged."""
 
     def __init__(self, service: Service, folder: Path, every: float = _EVERY):
-        """Photos that are there already are left alone. Raises DataError for no folder."""
+        """Photos that are there already are ignored. Raises DataError if there is no folder."""
         self._service, self._folder, self._every = service, str(folder), every
         if not folder.is_dir():
             raise listing.DataError(f"--watch={folder} is no folder")
@@ -31,7 +31,7 @@ class Watch:
         self._last = 0
 
     async def run(self) -> None:
-        """Inspects what comes, until it is cancelled."""
+        """Inspects new photos until it is cancelled."""
         while True:
             await asyncio.sleep(self._every)
             try:
@@ -46,7 +46,7 @@ class Watch:
             self._before = now
 
     def after(self, number: int) -> list[Answer]:
-        """Answers that came after one, a hundred at most, each with its number as ``id``."""
+        """The answers after a given one, a hundred at most, each with its number as ``id``."""
         newer = [i for i in self._answers if i > number][:100]
         return [{"id": i, **self._answers[i][1]} for i in newer]
 
@@ -86,7 +86,7 @@ class Watch:
             return Upload(self._name(path), file.read())
 
     def _name(self, path: str) -> str:
-        """Below the folder; what is no text becomes a question mark."""
+        """The path below the folder; bytes that are no text become question marks."""
         return os.fsencode(os.path.relpath(path, self._folder)).decode("utf-8", "replace")
 
     def _look(self) -> dict[str, _Stamp]:

@@ -1,4 +1,4 @@
-"""Tells another program of each anomalous photo; signed, and tried again where it does not hear."""
+"""Sends signed notices of anomalous photos to another program, with retries."""
 
 import hashlib
 import hmac
@@ -53,14 +53,14 @@ class Webhook:
         self._thread.start()
 
     def send(self, notice: dict[str, Any]) -> None:
-        """Hands a notice over; where a thousand wait already, it says that this one is dropped."""
+        """Queues a notice; if a thousand wait already, reports that this one is dropped."""
         try:
             self._notices.put_nowait(json.dumps(notice).encode())
         except queue.Full:
             self._lose(f"{_MOST} notices wait already")
 
     def close(self) -> None:
-        """Tries each notice that waits once more, for 20 seconds at most, then ends."""
+        """Tries each waiting notice once more, for 20 seconds at most, then ends."""
         self._until = time.monotonic() + _DRAIN
         self._closing.set()
         self._notices.put(None)
@@ -85,7 +85,7 @@ class Webhook:
         self._lose(said)
 
     def _post(self, body: bytes) -> str:
-        """Why it did not arrive; empty where it did."""
+        """The reason why a notice did not arrive; empty if it did."""
         moment = str(int(time.time()))
         signed = hmac.new(self._secret.encode(), f"{moment}.".encode() + body, hashlib.sha256)
         headers = {

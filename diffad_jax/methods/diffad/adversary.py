@@ -39,7 +39,7 @@ def add_term(
         return jnp.mean(losses.hinge_generator(logits))
 
     def last_kernel(slope):
-        # The compiler leaves out the way from there to the encoder.
+        # The compiler drops the gradient from there to the encoder.
         return vjp((slope, jnp.float32(0.0)))[0]["decoder"]["conv_out"]["kernel"]
 
     def started():

@@ -25,7 +25,7 @@ Config = ml_collections.FrozenConfigDict
 
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
-    """Of the autoencoder and, with a state of its own, of the discriminator."""
+    """The optimiser of the autoencoder and, with its own state, of the discriminator."""
     c = config.autoencoder
     adam = functools.partial(optax.adam, b1=c.betas[0], b2=c.betas[1])
     return train_state.optimizer(c, config.training.gradient_clip, adam)
@@ -51,7 +51,7 @@ def init_state(config: Config, key: jax.Array, earlier_weights: Weights, batch: 
 
 
 def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, config: Config):
-    """One update of the autoencoder, then one of the discriminator on what it makes now.
+    """One update of the autoencoder, then one of the discriminator on its new copies.
 
     L = ‖x − x̂‖₁ + w_p n d(x, x̂) + w_KL KL(q(z|x) ‖ N(0, I)) + w_a a L_G, sums over n = h · w · 3
     values: d the perceptual distance, L_G and a the adversarial term and its adaptive weight (see
@@ -60,8 +60,8 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
     Args:
       state: the stage's state; its ``params`` are those of the autoencoder and, with an adversarial
         term, of the discriminator.
-      earlier_weights: of the stage ``light``, if there is one; and ``perceptual``, that network's,
-        where the term is on.
+      earlier_weights: those of the stage ``light``, if there is one, and of the ``perceptual``
+        network, where its term is on.
       batch: see ``types.Batch``; ``config.autoencoder.input`` names the image that is copied.
       config: static.
 
@@ -130,7 +130,7 @@ def _copy(params: Params, image: jax.Array, key: jax.Array, config: Config):
 
 
 def weights(state: TrainState) -> Params:
-    """What later stages and the detector need."""
+    """The weights that later stages and the detector need."""
     return {"params": state.params["autoencoder"]}
 
 

@@ -1,8 +1,8 @@
-"""Every photo in the same light as the networks see it; not in the paper.
+"""Puts every photo into the same light before the networks see it; not in the paper.
 
-How bright a whole photo is says little of defects, and in a dark photo they are small differences.
-A photo's light is told by the places that look as on normal photos, so that a defect does not move
-it, however large. Outside the networks images stay in their own light.
+The brightness of a whole photo says little about defects, and in a dark photo defects are small
+differences. The places that look as on normal photos decide a photo's light, so even a large defect
+does not change it. Outside the networks images stay in their own light.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) 
 
     Returns:
       ``level`` [16, 16], the photos' median of log brightness, each photo in its mean light;
-      ``width`` [], how far apart from it normal places lie; ``gain`` [], which brings the level's
+      ``width`` [], the distance of normal places from it; ``gain`` [], which brings the level's
       root mean square to ``config.autoencoder.exposure``. All float32.
     """
     del earlier_weights
@@ -45,10 +45,10 @@ def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) 
 
 
 def gain(weights: Weights, image: jax.Array, *, config: Config) -> jax.Array:
-    """What the networks see ``image`` multiplied by: [b, h, w, 3] in [0, 1] -> [b, 1, 1, 1].
+    """The factor of ``image`` before the networks: [b, h, w, 3] in [0, 1] -> [b, 1, 1, 1].
 
-    Places with a normal look have one ratio of brightness to normal photos, which is the photo's
-    light. It is found as the mode of all places' ratios next to 1, by reweighted means (a
+    Places that look normal share one ratio of brightness to normal photos, which is the photo's
+    light. It is estimated as the mode next to 1 of all places' ratios, by reweighted means (a
     redescending M-estimate: Huber and Ronchetti, Robust Statistics, 2009). The gain is 1 where
     ``config.autoencoder.exposure`` is 0.
     """

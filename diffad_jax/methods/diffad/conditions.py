@@ -1,4 +1,4 @@
-"""What the denoiser is shown of the photo's latent: as published, and as in the ablations.
+"""The denoiser's condition, made from the photo's latent: as published, and as in ablations.
 
 ``config.diffusion.condition_noise`` noises the condition while the denoiser learns, to a timestep s
 of its own (``independent``, the published code) or to s = t (``shared``, the poster's equation).
@@ -21,7 +21,7 @@ def in_training(
     condition: jax.Array, t: jax.Array, timestep_key: jax.Array, noise_key: jax.Array,
     alpha_bar: np.ndarray, *, config: Config,
 ) -> jax.Array:  # fmt: skip
-    """What is shown beside z_t: [b, h, w, c] and [b] -> [b, h, w, c]."""
+    """The condition beside z_t: [b, h, w, c] and [b] -> [b, h, w, c]."""
     c, s = config.diffusion, t
     if c.condition_noise == "independent":
         s = jax.random.randint(timestep_key, t.shape, *c.condition_timesteps)
@@ -31,7 +31,7 @@ def in_training(
 def at_timestep(
     condition: jax.Array, s: jax.Array, key: jax.Array, alpha_bar: np.ndarray, *, config: Config
 ) -> jax.Array:
-    """What is shown of [b, h, w, c] where it is noised to timesteps s [b], if it is at all."""
+    """The condition from a latent [b, h, w, c], noised to timesteps s [b] where it is noised."""
     if config.diffusion.condition_noise == "hidden":
         return jnp.zeros_like(condition)
     if config.diffusion.condition_noise == "none":
@@ -51,10 +51,10 @@ def at_test(
     latent: jax.Array, condition: jax.Array, noise: jax.Array, first: int, alpha_bar: np.ndarray,
     *, config: Config,
 ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
-    """What is shown beside z_t, and the z_t that sampling starts at.
+    """The condition beside z_t, and the z_t at which sampling starts.
 
     Args:
-      latent, condition, noise: [b, h, w, c]; the photo's, what of it a denoiser with a condition
+      latent, condition, noise: [b, h, w, c]; the photo's latent, the condition that a denoiser
         sees, and pure noise.
       first: the timestep that sampling visits first.
     """

@@ -12,7 +12,7 @@ def sampling_timesteps(timesteps: int, num_steps: int, spacing: str) -> np.ndarr
 
     Args:
       timesteps: length of the training schedule.
-      num_steps: how many of them to visit, 1 … timesteps.
+      num_steps: the number of timesteps to visit, 1 … timesteps.
       spacing: ``leading`` is the published spacing, i · (timesteps // num_steps) + 1, which starts
         well below the noisiest step when there are few; ``trailing`` starts at timesteps − 1
         (Lin et al. 2024).

@@ -1,6 +1,6 @@
-"""Features of a network that others trained, for the segmenter to compare; not in the paper.
+"""Features of a pretrained network, for the segmenter to compare; not in the paper.
 
-Of the photo and of its reconstruction, in the light in which the networks see them, each channel
+They are those of the photo and of its reconstruction, in the networks' light. Each channel is
 standardised on normal photos. The segmenter takes them in at its levels of the same size.
 """
 
@@ -55,9 +55,9 @@ def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) 
 def compared(
     weights: Weights, reconstruction: Reconstruction, image: jax.Array, *, config: Config
 ) -> list[jax.Array]:
-    """What the segmenter takes in beside the pictures: [b, h', w', c'] of each layer.
+    """The segmenter's inputs beside the pictures: [b, h', w', c'] of each layer.
 
-    ``config.segmentation.compare`` says what: the standardised features f(x) of the photo, their
+    ``config.segmentation.compare`` chooses them: the standardised features f(x) of the photo, their
     distance |f(x) - f(x_r)| to those of the reconstruction, or both, side by side.
 
     Args:
@@ -90,7 +90,7 @@ def compared(
 
 
 def _moments(weights: Weights, images: jax.Array, *, config: Config) -> dict:
-    """Of each photo and layer the mean of each channel and of its square, [b, c]."""
+    """For each photo and layer, the means of each channel and of its square, [b, c]."""
     image = to_float(images)
     seen = brightness.gain(weights, image, config=config) * image
     maps = networks.feature_network(config).apply({"params": weights[backbone.NAME]}, seen)

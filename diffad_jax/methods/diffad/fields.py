@@ -1,4 +1,4 @@
-"""DiffAD's fields, and what must hold between them."""
+"""DiffAD's fields, and the conditions between them."""
 
 from diffad_jax.config.common import (
     FOCAL_GAMMA,
@@ -108,7 +108,7 @@ DIFFUSION = trained(
     ),
     **steps(epochs=4000, batch_size=32, learning_rate=2e-6 * 32, decay="constant"),
     weight_decay=Field(0.01, "of AdamW", NATURAL),
-    # The published training keeps an average (0.9999) that no later script of it samples with.
+    # The published training keeps an average (0.9999), but its later scripts do not sample with it.
     ema_decay=Field(
         0.0, "of the average that samples, warmed up; 0: the last weights (published)", SHARE
     ),
@@ -246,7 +246,7 @@ def _check_timesteps(config: Config) -> None:
 
 
 def _check_that_the_denoiser_learns(config: Config) -> None:
-    """Sampling must not meet noise that training never showed to the denoiser."""
+    """Raises ConfigError if sampling meets noise that the denoiser was never trained on."""
     c, first = config.reconstruction, config.diffusion.trained_timesteps[0]
     timesteps = sampled_timesteps(config)
     for field in ("training_steps", "test_steps"):

@@ -1,4 +1,4 @@
-"""Stage 2: the denoiser ε_θ learns normal latents, given a noisy, perhaps defective one."""
+"""Stage 2: the denoiser ε_θ learns normal latents from noisy, perhaps defective conditions."""
 
 import functools
 
@@ -36,7 +36,7 @@ def init_state(config: Config, key: jax.Array, earlier_weights: Weights, batch: 
     if not config.diffusion.latent_scale:
         mean, _ = _encode(config, earlier_weights, batch, "image")
         scale = 1.0 / jnp.std(mean)
-    # A copy: the training step gives up its input's buffers, each once.
+    # A copy, because the training step donates each buffer of its input once.
     average = jax.tree.map(jnp.copy, params)
     opt_state = make_optimizer(config).init(params)
     return train_state.create(
@@ -99,10 +99,10 @@ def state_from_weights(state: TrainState, trained: Weights) -> TrainState:
 
 
 def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
-    """How well held-out photos with synthetic anomalies are repaired, and the loss by timestep.
+    """Metrics of reconstructions of held-out synthetic anomalies, and the loss by timestep.
 
-    ``repaired_…`` is the PSNR in dB against the defect-free photo, inside and outside the mask,
-    ``damaged_…`` that of the augmented photo itself. ``loss_t…`` is the mean over a fifth of the
+    ``repaired_…`` is the PSNR in dB against the defect-free photo, inside and outside the mask.
+    ``damaged_…`` is that of the augmented photo itself. ``loss_t…`` is the mean over a fifth of the
     timesteps, with the condition at the same noise level where training noises it.
     """
     image, augmented = to_float(batch["image"]), to_float(batch["augmented_image"])
@@ -141,14 +141,14 @@ def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
 
 
 def _share_of_anomaly(mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """How much of each position's patch is anomalous: [b, H, W, 1] in {0, 1} -> [b, h, w, 1]."""
+    """The anomalous share of each position's patch: [b, H, W, 1] in {0, 1} -> [b, h, w, 1]."""
     batch, height, width, _ = shape
     patches = mask.reshape(batch, height, mask.shape[1] // height, width, -1)
     return jnp.mean(patches.astype(jnp.float32), axis=(2, 4))[..., None]
 
 
 def _encode(config: Config, earlier_weights: Weights, batch: Batch, which: str):
-    """Mean and log variance of z, in the light that only the augmented photo can tell at test."""
+    """Mean and log variance of z, in the augmented photo's light, the only one known at test."""
     gain = brightness.gain(earlier_weights, to_float(batch["augmented_image"]), config=config)
     image = gain * to_float(batch[which])
     return networks.autoencoder(config).apply(

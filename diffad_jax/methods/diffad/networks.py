@@ -17,7 +17,7 @@ from diffad_jax.models.unet import UNet
 from diffad_jax.types import height_width
 
 Config = ml_collections.ConfigDict | ml_collections.FrozenConfigDict
-# By how many times smaller than the photo it is: the layer, and what it is projected to.
+# By the factor by which a map is smaller than the photo: its layer, and its projected channels.
 _FEATURE_MAPS = {2: ("stage1", 16), 4: ("stage2", 24), 8: ("stage3", 32), 16: ("stage5", 32)}
 
 
@@ -75,9 +75,9 @@ def segmenter(config: Config) -> Segmenter:
 
 
 def feature_maps(config: Config) -> tuple[tuple[str, int], ...]:
-    """(layer, channels that the segmenter projects it to) of the trained network's maps it sees.
+    """(layer, projected channels) of the pretrained network's maps that the segmenter sees.
 
-    They are those whose size a level of the segmenter has.
+    These maps have the size of one of the segmenter's levels.
     """
     c = config.segmentation
     if c.features == "none":
@@ -87,10 +87,10 @@ def feature_maps(config: Config) -> tuple[tuple[str, int], ...]:
 
 
 def memory_layers(config: Config) -> tuple[str, ...]:
-    """Of ``feature_maps`` those whose patches are compared with normal ones, the largest first.
+    """The layers whose patches are compared with normal ones, the largest map first.
 
-    Of those at least four times smaller than the photo the first and the last, as in
-    ``configs/patchcore.py``; none where there is none.
+    They are the first and the last of the ``feature_maps`` that are at least four times smaller
+    than the photo, as in ``configs/patchcore.py``; there may be none.
     """
     coarse = [name for name, _ in feature_maps(config) if name != _FEATURE_MAPS[2][0]]
     return tuple(dict.fromkeys(coarse[:1] + coarse[-1:]))
@@ -103,7 +103,7 @@ def feature_network(config: Config) -> backbone.Backbone:
 
 
 def feature_shapes(config: Config) -> tuple[dict, dict]:
-    """The shapes of the trained network's maps of one photo, by layer, and of its parameters."""
+    """The shapes of the pretrained network's maps of a photo, by layer, and of its parameters."""
     photo = jax.ShapeDtypeStruct((1, *height_width(config.image_size), 3), jnp.float32)
     init = feature_network(config).init_with_output
     maps, variables = jax.eval_shape(init, jax.random.key(0), photo)

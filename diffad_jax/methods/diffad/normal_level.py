@@ -1,8 +1,8 @@
 """How high the segmenter's probabilities rise on normal photos, place by place; not in the paper.
 
 Where normal photos differ (a rim, a reflection), a segmenter of few steps suspects something on
-each of them. Fitted in one pass over the normal training photos once the other stages have ended,
-and used where ``config.normal_level.floor`` is above 0.
+each of them. The level is fitted last, in one pass over the normal training photos, and used where
+``config.normal_level.floor`` is above 0.
 """
 
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ def extend(
 
 
 def relative(anomaly_map: jax.Array, fitted: Params, *, config: Config) -> jax.Array:
-    """m / (level + ``normal_level.floor``): how many times the level a pixel reaches.
+    """m / (level + ``normal_level.floor``): a pixel as a multiple of its level.
 
     Args:
       anomaly_map: [b, h, w] in [0, 1].

@@ -1,4 +1,4 @@
-"""A photo's defect-free version: frozen E, ε_θ, D. The only bridge from stages 1 and 2 onward."""
+"""A photo's defect-free version by E, ε_θ and D, the only link from stages 1 and 2 onward."""
 
 import flax.struct
 import jax
@@ -36,8 +36,8 @@ def reconstruct(
       key: for the starting noise and the condition's.
       config: static.
       num_steps: DDIM steps.
-      shared_noise: give all photos the same noise, so that a photo's result does not depend on its
-        neighbours in the batch; training draws it for each.
+      shared_noise: whether all photos get the same noise, so that a photo's result does not depend
+        on its neighbours in the batch; training draws noise for each photo.
 
     Returns:
       x_r and x_inter.
@@ -50,7 +50,7 @@ def reconstruct(
 
 
 def encode(weights: dict, image: jax.Array, *, config: Config) -> tuple[jax.Array, jax.Array]:
-    """The photo's latent c, the posterior's mode, scaled, and its gain, which ``decode`` undoes.
+    """The photo's latent c (the scaled mode of the posterior) and its gain, for ``decode``.
 
     [b, h, w, 3] in [0, 1] -> [b, …, c], [b, 1, 1, 1].
     """
@@ -65,7 +65,7 @@ def denoise(
     weights: dict, latent: jax.Array, key: jax.Array, *, config: Config, num_steps: int,
     shared_noise: bool = True,
 ) -> jax.Array:  # fmt: skip
-    """A normal latent z_r of the shape of ``latent``, which is the condition, by DDIM.
+    """A normal latent z_r by DDIM; ``latent`` is the condition and has the same shape.
 
     ``config.reconstruction.condition = "noisy"`` hides the condition in noise of a timestep drawn
     from ``condition_timesteps``, as in training. Arguments as for ``reconstruct``.
@@ -109,7 +109,7 @@ def decode(
     """
     weights_of_c = config.reconstruction.interpolation
     mixed = [weight * latent + (1.0 - weight) * z_r for weight in weights_of_c]
-    # One call for all: the decoder is the dearest network.
+    # One call for all, because the decoder is the most expensive network.
     latents = jnp.concatenate([z_r, *mixed]) / weights["denoiser"]["scale"]
     decoded = networks.autoencoder(config).apply(weights["autoencoder"], latents, method="decode")
     decoded = decoded.reshape(1 + len(mixed), *z_r.shape[:1], *decoded.shape[1:])

@@ -30,10 +30,10 @@ def q_sample(z: jax.Array, t: jax.Array, noise: jax.Array, alpha_bar: np.ndarray
 def target(
     prediction: str, z: jax.Array, t: jax.Array, noise: jax.Array, alpha_bar: np.ndarray
 ) -> jax.Array:
-    """What the denoiser is to predict: ε, or v = √ᾱ_t ε − √(1 − ᾱ_t) z (Salimans & Ho 2022).
+    """The denoiser's target: ε, or v = √ᾱ_t ε − √(1 − ᾱ_t) z (Salimans & Ho 2022).
 
-    An error of ε at the noisiest step is 92 times as large in the clean latent that it stands for
-    (published schedule), which a sampler of few steps cannot mend; one of v is not magnified.
+    At the noisiest step an error of ε becomes 92 times as large in the clean latent (published
+    schedule), and a sampler of few steps cannot correct it. An error of v is not magnified.
 
     Args:
       prediction: ``epsilon`` (published) or ``v``.

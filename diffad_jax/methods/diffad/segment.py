@@ -1,4 +1,4 @@
-"""From a photo and its defect-free version to logits: what stage 3 trains and the detector runs."""
+"""From a photo and its defect-free version to logits, for stage 3 and for the detector."""
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,12 @@ def segmenter_input(
 ) -> jax.Array:  # fmt: skip
     """concat(x_r, x_inter …, x): [b, h, w, 3] each in [0, 1] -> [b, h, w, 9] with one λ.
 
-    All are seen times the photo's gain, see ``brightness``.
+    All are multiplied by the photo's gain, see ``brightness``.
 
-    ``config.segmentation.input = "differences"`` gives concat(4 (x_r − x), 4 (x_inter − x), 2x − 1)
-    instead: the same information, of about unit scale, where what counts is not a small difference
-    of large channels. It learns in a third of the steps; the published network sees the images.
+    The published network sees the images. ``config.segmentation.input = "differences"`` gives
+    concat(4 (x_r − x), 4 (x_inter − x), 2x − 1) instead: the same information at about unit scale,
+    not as small differences of large channels. With it the segmenter learns in a third of the
+    steps.
     """
     gain = brightness.gain(weights, image, config=config)
     interpolated = jnp.moveaxis(reconstruction.interpolated, 1, 0)
@@ -34,7 +35,7 @@ def probabilities(
     weights: dict, reconstruction: Reconstruction, image: jax.Array, *,
     config: ml_collections.FrozenConfigDict,
 ) -> jax.Array:  # fmt: skip
-    """[b, h, w] in [0, 1]: of each pixel, that it is anomalous; arguments as for ``segment``."""
+    """[b, h, w] in [0, 1]: the probability of an anomaly; arguments as for ``segment``."""
     return jax.nn.softmax(segment(weights, reconstruction, image, config=config))[..., 1]
 
 

@@ -65,7 +65,7 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
 
 
 def weights(state: TrainState) -> Params:
-    """What the detector needs."""
+    """The weights that the detector needs."""
     return {"params": state.params, **state.variables}
 
 
