@@ -56,7 +56,7 @@ def stated(config: _Config, find: Callable[[], int]) -> _Config:
     """``config`` with its own bit depth, or else with the one that is found."""
     if config.data.bit_depth:
         return config
-    changed = ml_collections.ConfigDict(config)
+    changed = ml_collections.ConfigDict(config).copy_and_resolve_references()
     changed.data.bit_depth = find()
     return type(config)(changed)
 

@@ -115,7 +115,7 @@ def _export(
 
 def computing_in(config: ml_collections.ConfigDict, dtype: str) -> ml_collections.ConfigDict:
     """A copy with another compute dtype, which fits the same weights."""
-    changed = ml_collections.ConfigDict(config)
+    changed = ml_collections.ConfigDict(config).copy_and_resolve_references()
     with changed.unlocked():
         changed.training.compute_dtype = dtype
     return changed

@@ -64,7 +64,7 @@ class _Fault(NamedTuple):
 
 def _fault(config: ml_collections.ConfigDict, size: Size) -> _Fault | None:
     """The first stage that fails at this size, and its error; None where all fit."""
-    other = ml_collections.ConfigDict(config)
+    other = ml_collections.ConfigDict(config).copy_and_resolve_references()
     other.image_size = size
     weights, name = {}, config.method
     try:

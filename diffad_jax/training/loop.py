@@ -359,7 +359,7 @@ def with_steps(stage: Stage, config: Config, planned_steps: int, num_photos: int
 
 
 def _with_steps(section: str, config: Config, steps: int | jax.Array) -> Config:
-    # A ConfigDict of a frozen one shares its sections, and would change them.
+    # A ConfigDict of another shares its sections, and would change them.
     changed = ml_collections.ConfigDict(config).copy_and_resolve_references()
     with changed.unlocked(), changed.ignore_type():
         changed[section].steps = steps

@@ -160,3 +160,11 @@ def test_what_training_found_is_kept_beside_the_weights(tmp_path):
         bit_depth.stored(config_of(14), tmp_path)
     stated = bit_depth.settle(config_of(14), tmp_path / "new", lambda: pytest.fail("looked"))
     assert stated.data.bit_depth == 14 and (tmp_path / "new" / bit_depth.FILE).exists()
+
+
+def test_one_categorys_bit_depth_is_no_other_ones(tmp_path):
+    """They are trained with one config, one after the other."""
+    config = config_of()
+    assert bit_depth.settle(config, tmp_path / "a", lambda: 8).data.bit_depth == 8
+    assert bit_depth.settle(config, tmp_path / "b", lambda: 12).data.bit_depth == 12
+    assert config.data.bit_depth == 0
