@@ -34,7 +34,7 @@ def benchmark(
     other weights is kept, unless ``overwrite`` is given. Photos are noise, because their content
     does not change the time. "Whole" is what a user waits for, from pixels in memory to a score and
     a map in memory; no file is read. The parts are compiled apart, so their sum may differ from it.
-    "segment" includes the score.
+    DiffAD's "score" includes the distances to normal patches.
 
     Raises:
       checkpoint.CheckpointError: a category is not trained.

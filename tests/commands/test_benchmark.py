@@ -13,7 +13,7 @@ from diffad_jax.commands import benchmark
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.diffad import networks
 
-PARTS = ("encode", "denoise", "decode", "segment")
+PARTS = ("encode", "denoise", "decode", "segment", "score")
 
 
 @pytest.fixture

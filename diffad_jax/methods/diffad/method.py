@@ -52,9 +52,28 @@ def judge(
     weights: dict, image: jax.Array, reconstruction: Reconstruction, *, config: Config
 ) -> Prediction:
     """The last part of ``predict``: segments, and scores the map. ``image`` is in [0, 1]."""
+    suspected = _suspected(weights, image, reconstruction, config=config)
+    return _scored(weights, image, reconstruction, suspected, config=config)
+
+
+def _suspected(
+    weights: dict, image: jax.Array, reconstruction: Reconstruction, *, config: Config
+) -> jax.Array:
+    """The segmenter's map, relative to normal photos where it is to be: [b, h, w]."""
     anomaly_map = probabilities(weights, reconstruction, image, config=config)
     if _is_relative(config):
         anomaly_map = normal_level.relative(anomaly_map, weights[normal_level.NAME], config=config)
+    return anomaly_map
+
+
+def _scored(
+    weights: dict,
+    image: jax.Array,
+    reconstruction: Reconstruction,
+    anomaly_map: jax.Array,
+    *,
+    config: Config,
+) -> Prediction:
     if config.memory.patches:
         distances = memory.distances(weights, image, config=config)
         anomaly_map = _beside_distances(config) * anomaly_map + distances
@@ -85,9 +104,17 @@ def _decode(weights: dict, made: dict, *, seed: int, config: Config) -> dict:
     return {"image": made["image"], "reconstruction": result}
 
 
-def _segment(weights: dict, made: dict, *, seed: int, config: Config) -> Prediction:
+def _segment(weights: dict, made: dict, *, seed: int, config: Config) -> dict:
     del seed
-    return judge(weights, made["image"], made["reconstruction"], config=config)
+    found = _suspected(weights, made["image"], made["reconstruction"], config=config)
+    return made | {"anomaly_map": found}
+
+
+def _score(weights: dict, made: dict, *, seed: int, config: Config) -> Prediction:
+    del seed
+    return _scored(
+        weights, made["image"], made["reconstruction"], made["anomaly_map"], config=config
+    )
 
 
 def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
@@ -150,7 +177,13 @@ METHOD = Method(
     check=fields.check,
     stages=stages,
     predict=predict,
-    parts=(("encode", _encode), ("denoise", _denoise), ("decode", _decode), ("segment", _segment)),
+    parts=(
+        ("encode", _encode),
+        ("denoise", _denoise),
+        ("decode", _decode),
+        ("segment", _segment),
+        ("score", _score),
+    ),
     score_map=score_map,
     whole_photos=whole_photos,
     map_range=map_range,
