@@ -20,7 +20,7 @@ from diffad_jax.errors import ConfigError
 TOP = section(
     "",
     "Of all.",
-    seed=Field(0, "of all that is drawn", "[0, 2147483647]"),
+    seed=Field(0, "of all random numbers", "[0, 2147483647]"),
     method=Field("", "a name in diffad_jax/methods/registry.py", use=RUN),
     categories=Field((), "folders below data.root: one detector each", use=RUN),
     image_size=Field(
@@ -33,7 +33,7 @@ TOP = section(
 PHOTOS = section(
     "data",
     "The photos.",
-    root=Field("data/mvtec", "holds one folder a category", use=RUN, place=True),
+    root=Field("data/mvtec", "holds a folder for each category", use=RUN, place=True),
     layout=Field("mvtec", "how a category's folder is organised, see data/layouts.py", use=RUN),
     resize=Field(
         "bilinear",
@@ -55,7 +55,7 @@ PHOTOS = section(
     # 179 megapixels: 10,922 lines of a line-scan camera with 16,384 pixels.
     photo_mib=Field(
         512,
-        "memory for photos decoded at once, and so for the largest; predict holds up to 9 times it",
+        "for photos decoded at once, and so for the largest one; predict may hold 9 times as much",
         COUNT,
         use=RUN,
     ),
@@ -84,7 +84,7 @@ EVALUATION = section(
         1024, "for pixel metrics; beyond it they come with exact bounds", COUNT, use=PREDICTION
     ),
     false_alarm_rate=Field(
-        0.05, "the threshold lets this share of held-out photos pass it", SHARE, use=PREDICTION
+        0.05, "at most this share of held-out photos is above the threshold", SHARE, use=PREDICTION
     ),
     mask_rule=Field(
         "full",
@@ -113,9 +113,9 @@ MESH = section(
     "mesh",
     "How devices share the work; their number is data x fsdp.",
     _check_mesh,
-    data=Field(-1, "batches are split into so many parts; -1: what is left", "[-1, inf)", use=RUN),
+    data=Field(-1, "parts of a batch; -1: the number of devices / fsdp", "[-1, inf)", use=RUN),
     fsdp=Field(
-        1, "so are weights and optimiser state, and each part of a batch again", COUNT, use=RUN
+        1, "parts of weights and optimiser state, and of each part of a batch", COUNT, use=RUN
     ),
 )
 COMPUTING = section(
@@ -134,9 +134,7 @@ ALWAYS = (TOP, PHOTOS, EVALUATION, MESH, COMPUTING)
 EXAMPLES = section(
     "data",
     PHOTOS.comment,
-    textures=Field(
-        "procedural", "what anomalies are made of: procedural | dtd | a folder", place=True
-    ),
+    textures=Field("procedural", "of anomalies: procedural | dtd | a folder", place=True),
     cache_mib=Field(
         2048, "photos, and textures, stay decoded in memory up to this", NATURAL, use=RUN
     ),
@@ -162,8 +160,8 @@ SYNTHESIS = section(
     "synthesis",
     "DRAEM's anomaly synthesis (ICCV 2021); its other numbers are constants in data/.",
     _check_synthesis,
-    normal_probability=Field(0.5, "this share of examples stays without an anomaly", SHARE),
-    rotation_probability=Field(0.3, "the normal photo is rotated, by up to 90° either way", SHARE),
+    normal_probability=Field(0.5, "share of examples without an anomaly", SHARE),
+    rotation_probability=Field(0.3, "share of photos rotated by up to 90° either way", SHARE),
     max_light_change=Field(
         0.0, "photos get brighter or darker by up to this share, and along a slope", "[0, 0.5]"
     ),
@@ -171,15 +169,17 @@ SYNTHESIS = section(
         0.8, "opacity: anomaly = (1 - beta) texture + beta photo, beta ~ U(0, max)", SHARE
     ),
     perlin_endless=Field(False, "noise goes on beyond the photo; else corners have little of it"),
-    own_texture_probability=Field(0.0, "the texture is the photo itself, moved and turned", SHARE),
-    shade_probability=Field(0.0, "the texture is the photo itself, darker or brighter ...", SHARE),
+    own_texture_probability=Field(0.0, "share of anomalies from the photo itself, moved", SHARE),
+    shade_probability=Field(
+        0.0, "share of anomalies that make the photo darker or brighter", SHARE
+    ),
     shade_range=Field(
         (0.4, 0.9), "... by a factor drawn from here, or by one over it", "(0, 1]", pair=True
     ),
     shade_threshold_range=Field(
-        (0.5, 0.5), "noise above a draw from here is shaded,", POSITIVE, pair=True
+        (0.5, 0.5), "a shade lies where noise is above a draw from here", POSITIVE, pair=True
     ),
-    shade_softness=Field(0.0, "the shade sets in over up to this much noise across it", NATURAL),
+    shade_softness=Field(0.0, "most noise over which a shade sets in", NATURAL),
     grey_as_photo=Field(False, "grey photos get grey textures"),
 )
 LOOP = section(
@@ -194,7 +194,7 @@ LOOP = section(
     log_every=Field(50, "steps", COUNT, use=RUN),
     checkpoint_every=Field(1000, "steps", COUNT, use=RUN),
     keep_checkpoints=Field(
-        2, "the newest; the best by its validation stays as well", COUNT, use=RUN
+        2, "newest ones that stay; the best by validation stays as well", COUNT, use=RUN
     ),
     use=Field(
         "last",

@@ -51,7 +51,7 @@ _PACKAGES = {  # of pip, that carry weights
 
 SECTION = section(
     "backbone",
-    "Whose features; trained by others.",
+    "The pretrained network of the features.",
     name=Field("efficientnet_lite0", "the network", choices=tuple(_NETWORKS)),
     # Its content is a part of the fingerprint.
     weights=Field(

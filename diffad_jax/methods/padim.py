@@ -33,9 +33,7 @@ SECTION = section(
         "random choice of channels | orthogonal projection",
         choices=("random", "orthogonal"),
     ),
-    dimensions=Field(
-        100, "of the reduced features; memory grows as the largest map x its square", COUNT
-    ),
+    dimensions=Field(100, "of the reduced features; memory grows with their square", COUNT),
     regularisation=Field(0.01, "added to the covariances' diagonal", POSITIVE),
     smoothing_sigma=Field(
         4.0, "of the Gaussian filter over the map, in pixels", POSITIVE, use=PREDICTION

@@ -30,10 +30,10 @@ SECTION = section(
     max_candidates=Field(
         200_000, "patches that the bank is chosen from, a uniform sample of all", COUNT
     ),
-    projection=Field(128, "dimensions that distances are compared in while choosing", COUNT),
+    projection=Field(128, "dimensions of distances while the bank is chosen", COUNT),
     neighbours=Field(
         9,
-        "of the bank's nearest patch, to weigh a score by; 1: no weighing",
+        "of the bank's nearest patch, which weigh a score; 1: no weighing",
         COUNT,
         use=PREDICTION,
     ),

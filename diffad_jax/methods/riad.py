@@ -43,7 +43,7 @@ SECTION = common.trained(
     **levels(64, (1, 2, 4, 8, 8)),
     patch_size=common.PATCH_SIZE,
     square_sizes=Field((2, 4, 8, 16), "sides in pixels of the squares that are hidden", COUNT),
-    num_masks=Field(3, "a photo is inpainted in so many parts", COUNT),
+    num_masks=Field(3, "parts in which a photo is inpainted", COUNT),
     **steps(epochs=300, batch_size=4, learning_rate=1e-4, decay="late"),
 )
 

@@ -38,7 +38,7 @@ AUTOENCODER = trained(
         False, "maps [0, 1] to [-1, 1] before E and back after D (imported kl-f8, diffusers)"
     ),
     exposure=Field(
-        0.0, "the root mean square every photo is brought to for all networks; 0: as it is", SHARE
+        0.0, "root mean square of each photo as the networks see it; 0: as it is", SHARE
     ),
     input=Field(
         "image",
@@ -102,7 +102,7 @@ DIFFUSION = trained(
     condition_timesteps=Field(
         (0, 1000), "independent: s is drawn from the first to below the last", NATURAL, pair=True
     ),
-    anomaly_weight=Field(1.0, "the loss counts so many times where it is anomalous", POSITIVE),
+    anomaly_weight=Field(1.0, "weight of the loss where an example is anomalous", POSITIVE),
     latent_scale=Field(
         1.0, "z is multiplied by it; 0: 1 / (the latents' standard deviation)", NATURAL
     ),
@@ -110,7 +110,9 @@ DIFFUSION = trained(
     weight_decay=Field(0.01, "of AdamW", NATURAL),
     # The published training keeps an average (0.9999), but its later scripts do not sample with it.
     ema_decay=Field(
-        0.0, "of the average that samples, warmed up; 0: the last weights (published)", SHARE
+        0.0,
+        "of the averaged weights for sampling, warmed up; 0: the last weights (published)",
+        SHARE,
     ),
 )
 RECONSTRUCTION = section(
@@ -132,7 +134,7 @@ RECONSTRUCTION = section(
         500, "of the photo's own latent, where condition_noise is hidden", NATURAL
     ),
     condition_timesteps=Field(
-        (400, 500), "a noisy one's timestep, from the first to below the last", NATURAL, pair=True
+        (400, 500), "noisy: drawn from the first to below the last", NATURAL, pair=True
     ),
     clip=Field(False, "both pictures to [0, 1] before the segmenter; published: as decoded"),
     interpolation=Field(
@@ -176,11 +178,11 @@ FEATURES = section(
 MEMORY = section(
     "memory",
     "Distances of features to those of normal photos, added to the map; not in the paper, and off.",
-    patches=Field(0, "of normal photos that the photo's are compared with; 0: none", NATURAL),
+    patches=Field(0, "patches of normal photos to compare a photo with; 0: none", NATURAL),
 )
 NORMAL_LEVEL = section(
     "normal_level",
-    "Maps relative to how high they rise on normal photos; not in the paper, and off.",
+    "Maps relative to their level on normal photos; not in the paper, and off.",
     floor=Field(
         0.0,
         "a pixel counts as a multiple of its level + floor; 0: as it is (published)",
