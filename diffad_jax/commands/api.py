@@ -1,4 +1,4 @@
-"""What Python users call: ``diffad_jax.load`` and ``diffad_jax.fit``."""
+"""The functions for Python users: ``diffad_jax.load`` and ``diffad_jax.fit``."""
 
 import dataclasses
 import os
@@ -27,7 +27,7 @@ _ONE = (str, os.PathLike, Image.Image)
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What a detector says of one photo.
+    """A detector's result for one photo.
 
     Attributes:
       score: larger is more anomalous.

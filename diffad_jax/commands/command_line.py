@@ -88,7 +88,7 @@ def parse(
 
 
 def help_text(name: str, method: str = "") -> str:
-    """What --help prints: examples, modes, flags, and the fields of one recipe's config."""
+    """The text of --help: examples, modes, flags, and the fields of one recipe's config."""
     config = recipes.load(name, method)
     values = stored.flat(config)
     by_module = flags.FLAGS.flags_by_module_dict()

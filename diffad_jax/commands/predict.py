@@ -44,7 +44,7 @@ class UnreadableError(images.ImageError):
 
 @dataclasses.dataclass
 class _Seen:
-    """What one call has scored."""
+    """The counts of one call."""
 
     num_photos: int = 0
     reasons: list[str] = dataclasses.field(default_factory=list)  # of files without a score

@@ -42,7 +42,7 @@ def serve(
       host: an address of this machine; others than its own (127.0.0.1) need a token.
       port: 0 takes a free one.
       watch: a folder whose new photos are inspected.
-      webhook: an address that is told of each anomalous photo.
+      webhook: an address that gets a notice of each anomalous photo.
 
     Raises:
       ConfigError: the webhook's address, its secret or the token cannot be used; the port is taken;

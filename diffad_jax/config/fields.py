@@ -1,4 +1,4 @@
-"""What a config field is: default, comment, choices and range in one place, and who reads it.
+"""Config fields: default, comment, choices and range in one place, and who reads the field.
 
 The check at start-up, the fingerprint of weights and the page of all fields are made from here.
 """

@@ -68,7 +68,7 @@ def import_file(
                 weights[stage.name] = _save(stage, frozen_config, weights, directory, parts)
                 console.say(f"{directory / stage.name}: from {source}, {convention}")
                 imported.remove(stage.name)
-            elif imported:  # they stand on it
+            elif imported:  # they depend on it
                 weights[stage.name] = checkpoint.load_weights(
                     stage, frozen_config, weights, directory
                 )
@@ -109,7 +109,7 @@ def _save(
     stage: Stage, config: Config, earlier_weights: Weights, directory: Path, parts: dict
 ) -> Params:
     """Writes a finished checkpoint and returns the stage's weights."""
-    steps = stage.num_steps(config) or 1  # where it counts epochs: as good as any number
+    steps = stage.num_steps(config) or 1  # where it counts epochs, any number will do
     init = jax.jit(functools.partial(stage.init_state, config))
     fresh = init(loop.stage_key(config, stage.name), earlier_weights, blank_batch(config))
     state = stage.state_from_weights(fresh, jax.device_put(parts))

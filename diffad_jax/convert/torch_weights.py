@@ -146,7 +146,7 @@ def require_published(config: Config, kind: str, source: str) -> None:
 def _pairs(
     config: Config, kind: str, tensors: dict[str, np.ndarray], modules: Mapping[str, nn.Module]
 ) -> list[Pair]:
-    """What a file of this kind must hold."""
+    """The tensors that a file of this kind must hold."""
     if kind == SEGMENTER:
         return translate.prefixed(names.segmenter(modules["segmenter"]), "segmenter", str)
     if kind == RECONSTRUCTOR_AND_SEGMENTER:

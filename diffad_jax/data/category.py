@@ -129,7 +129,7 @@ class CategoryReader:
                 )
 
     def take_listed(self, rows: Sequence[photo_table.Row]) -> None:
-        """What a table lists of this category."""
+        """The photos that a table lists for this category."""
         some_masks = any(row.mask for row in rows)
         not_trained_on = 0
         for row in rows:

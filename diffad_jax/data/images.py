@@ -33,14 +33,14 @@ class ImageError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class PhotoFacts:
-    """What a photo's file holds."""
+    """Facts about a photo's file."""
 
     size: tuple[int, int]  # width, height in pixels, orientation obeyed
     mode: str  # Pillow's name, such as L, RGB or I;16
     file_format: str  # Pillow's name, such as PNG or JPEG
     sha256: str  # of the size and the RGB pixels that ``read_image`` gives; not of the file
     brightness: float  # mean of these pixels, 0 … 255
-    pages: int = 1  # or frames, of which the first is read
+    pages: int = 1  # or frames; the first one is read
 
 
 def rules(data: ml_collections.ConfigDict) -> Rules:

@@ -29,7 +29,7 @@ QUANTILES = {
 
 @dataclasses.dataclass(frozen=True)
 class _Seen:
-    """What the files of one photo and of its mask tell."""
+    """Facts about one photo and its mask, from their files."""
 
     record: layouts.Record
     facts: images.PhotoFacts | None  # None where it is unreadable

@@ -43,7 +43,7 @@ LAYOUTS: dict[str, Layout] = {
 
 @dataclasses.dataclass
 class Survey:
-    """What a category holds."""
+    """The contents of a category."""
 
     records: list[Record]  # sorted by file
     left_out: list[str]  # sentences on what is not read

@@ -1,4 +1,4 @@
-"""What lies in a folder: photos, sub-folders, and files that cannot be read as photos."""
+"""The contents of folders: photos, sub-folders, and files that cannot be read as photos."""
 
 import collections
 import io
@@ -37,7 +37,7 @@ class Folder(NamedTuple):
 
 
 def list_folder(folder: str) -> Folder:
-    """What lies in ``folder``; nothing where it is missing.
+    """The contents of ``folder``; empty where it is missing.
 
     A link that leads nowhere counts as a file. So it is an error for its reader, and not one photo
     less without a word.

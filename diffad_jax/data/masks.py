@@ -28,7 +28,7 @@ _SHOWN = 8
 
 
 class MaskSet(NamedTuple):
-    """What the values of a set of masks mean."""
+    """The meaning of the values in a set of masks."""
 
     values: tuple[
         int, ...
@@ -100,7 +100,7 @@ class MaskSet(NamedTuple):
 
 
 def survey(files: Sequence[str], rules: Rules) -> tuple[MaskSet, list[str]]:
-    """What the values of these masks mean, and a sentence on each mask that looks wrong.
+    """The meaning of these masks' values, and a sentence on each mask that looks wrong.
 
     Masks are labels where there are few values and each has areas of its own. They are grey where
     values lie between others; then the darkest value with areas of its own counts as white.

@@ -117,7 +117,7 @@ def extend(
     there = draw(config, category, accepted)
     candidates = {*there.train.values(), *there.held_out.values()} - {*accepted_in(there).values()}
     unseen = candidates - {*split.train.values()}
-    held_out = {*sorted(unseen)[: len(there.held_out)]}  # by content: as good as drawn
+    held_out = {*sorted(unseen)[: len(there.held_out)]}  # by content, so equal to a new draw
     photos = there.train | there.held_out
     return Split(
         {n: h for n, h in photos.items() if h not in held_out},

@@ -1,4 +1,4 @@
-"""What an export format must offer."""
+"""The contract of export formats."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the whole package raises."""
+"""The error of the whole package."""
 
 from diffad_jax.errors import UserError
 

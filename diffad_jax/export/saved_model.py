@@ -87,7 +87,7 @@ def load(folder: Path, card: dict) -> Detect:
 
     def detect(image: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         scaled = tf.constant(image.astype(np.float32) / 255.0)
-        # Through the model, since a signature does not keep its weights alive.
+        # Through the model, because a signature does not keep its weights alive.
         found = model.signatures["seeded"](image=scaled, seed=tf.constant(seed, tf.int64))
         return {name: value.numpy() for name, value in found.items()}
 

@@ -135,7 +135,7 @@ class LargePhoto:
 
 
 def _reduce(ufunc: np.ufunc, total: np.ndarray, rows: np.ndarray, top: int, factor: int) -> None:
-    """Joins rows [k, w, …], of which the first is row ``top`` of the photo, to ``total``."""
+    """Joins rows [k, w, …] to ``total``; the first one is row ``top`` of the photo."""
     columns = np.arange(0, rows.shape[1], factor)
     dtype = total.dtype if ufunc is np.add else None
     narrow = ufunc.reduceat(rows, columns, axis=1, dtype=dtype)

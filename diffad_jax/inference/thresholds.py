@@ -88,6 +88,6 @@ def choose(held_out: Sequence[float], accepted: Sequence[float], rate: float) ->
 
 def threshold_at_rate(scores: Sequence[float], rate: float, least_above: int = 0) -> float:
     """The smallest of ``scores`` that at most this share, or ``least_above``, of them exceeds."""
-    # Rounded, since 0.29 * 100 is 28.999999999999996.
+    # Rounded, because 0.29 * 100 is 28.999999999999996.
     above = max(math.floor(round(rate * len(scores), 9)), least_above)
     return float(sorted(scores)[max(len(scores) - 1 - above, 0)])

@@ -93,7 +93,7 @@ def pretrained(config: Config) -> Pretrained:
 
 
 def trained_by_others(name: str, network: Backbone, field: str, file: str) -> Pretrained:
-    """What ``network`` of this name needs: the file that ``field`` names, or a package's.
+    """``network`` and the source of its weights: the file that ``field`` names, or a package.
 
     Raises:
       ConfigError: the field names no file, and no package carries the weights; or the field is

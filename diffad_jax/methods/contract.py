@@ -116,7 +116,7 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method:
-    """What ``config.method`` can name.
+    """A method that ``config.method`` can name.
 
     Attributes:
       name: its name in configs.

@@ -54,7 +54,7 @@ class AttentionBlock(nn.Module):
 
 
 class _Half(nn.Module):
-    """What encoder and decoder share: their fields and the middle.
+    """The part that encoder and decoder share: their fields and the middle.
 
     Attributes:
       channels: width of the first level.

@@ -54,10 +54,10 @@ class Mirrors:
 
     @contextlib.contextmanager
     def kept(self, every: float = EVERY) -> Iterator[None]:
-        """While entered, what changes here is copied back; and once more at the end.
+        """While entered, copies changes back to the bucket; and once more at the end.
 
         Args:
-          every: so many seconds.
+          every: seconds between two copies.
 
         Raises:
           MirrorError: the last copy failed, and the local one stays; several processes run.

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 MOST_JSON = 2**26  # bytes
 _PIECE = 2**20  # bytes
 _MOST_WIDE = 2**24  # bytes of JSON where one character makes Python take 4 bytes for each
-_MOST_VALUES = 2**18  # in a JSON file; a split of so many photos takes 30 MiB
+_MOST_VALUES = 2**18  # in a JSON file; a split with that number of photos takes 30 MiB
 # Without these flags a pipe without a writer blocks; Windows has neither flag.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
@@ -24,7 +24,7 @@ def open_regular(path: str | os.PathLike[str], most_bytes: float | None = None) 
       OSError: absent or unreadable; a folder, pipe, socket or device; more than ``most_bytes``.
         ``strerror`` explains it to users.
     """
-    _check(path, os.stat(path), most_bytes)  # first, since opening alone can move a device
+    _check(path, os.stat(path), most_bytes)  # first, because opening alone can move a device
     file = os.fdopen(os.open(path, _FLAGS), "rb")
     try:
         _check(path, os.fstat(file.fileno()), most_bytes)

@@ -39,7 +39,7 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        if scope["type"] != "http":  # a websocket, of which there are none
+        if scope["type"] != "http":  # a websocket; the server has none
             await send({"type": "websocket.close", "code": 1000})
             return
         started, path = time.monotonic(), scope["path"]

@@ -22,7 +22,7 @@ Config = ml_collections.FrozenConfigDict
 _CELLS = 16  # a side; light is compared by their means, in which texture evens out
 _DARK = 0.005  # is added to brightness in [0, 1], so that black has no ratio
 _ITERATIONS = 10
-_SMALLEST_WIDTH = 0.05  # of the log of a ratio, of which places are taken to be alike
+_SMALLEST_WIDTH = 0.05  # of the log of a ratio; places within it count as alike
 
 
 def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) -> Params:
