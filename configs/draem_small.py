@@ -5,8 +5,7 @@ Command:   python -m diffad_jax.main --config=configs/draem_small.py:bottle --wo
 Hardware:  2 CPU cores
 Minutes:   45 on one core, beside other work on the other
 Memory:    2.2 GB
-Result:    seed 0, DTD textures; image AUROC, AP, pixel AUROC, AP:
-           bottle 0.985, 0.995, 0.983, 0.846; magnetic_tile 0.777, 0.894, 0.641, 0.134
+Results:   docs/results.md
 """
 
 import ml_collections

@@ -4,7 +4,7 @@ Command:   python -m diffad_jax.main --config=configs/folder.py:bottles \\
              --config.data.root=PHOTOS --workdir=runs/mine
 Data:      PHOTOS/bottles holds the good photos, directly or in train/good. Optional: photos to
            test on in PHOTOS/bottles/test/good and PHOTOS/bottles/test/DEFECT, with masks in
-           PHOTOS/bottles/ground_truth/DEFECT. What is missing is not computed, and says so.
+           PHOTOS/bottles/ground_truth/DEFECT. Metrics that lack photos are left out, with a note.
 Method:    DiffAD, or --config.method=draem, riad, padim or patchcore with their small recipes
            (all but draem and riad need pip install 'diffad_jax[backbone]')
 Then:      python -m diffad_jax.main --workdir=runs/mine --mode=predict --input=NEW_PHOTOS \\

@@ -7,11 +7,10 @@ Hardware:  an accelerator with 40 GB or more
 Cost:      a category of 209 photos takes 595 + 656 + 839 PFLOP in the three stages, a photo at test
            2.4 TFLOP (python -m benchmarks.flops; stage 1 with LPIPS, and without the discriminator,
            which would start after this category's last step)
-Differs:   from the published code in what this project found no reason to copy. The last batch of
-           an epoch is filled up (theirs holds what is left: 17 of 32 for bottle). The noise at
-           test is one draw that all photos share (theirs is drawn for each, so scores change).
-           Brightness changes RGB (theirs a colour space drawn from six). A tenth of the normal
-           photos is held out (at least 19), which thresholds come from
+Differs:   from the published code in four points. The last batch of an epoch is filled up (theirs
+           is smaller: 17 of 32 for bottle). All photos share one draw of the noise at test (theirs
+           is drawn for each photo, so scores change). Brightness changes RGB (theirs a colour space
+           drawn from six). A tenth of the normal photos, at least 19, is held out for thresholds
            (config.data.validation_share = 0: none).
            DTD's textures come from TFDS; config.data.textures = FOLDER reads a folder of them.
 Hours:     not measured

@@ -5,16 +5,9 @@ Command:   python -m diffad_jax.main --config=configs/mvtec_fast.py:bottle --wor
 Hardware:  one NVIDIA H200, 16 CPU cores; 3.5 GiB of its memory, 10 GiB on the host
 Cost:      2.1 + 33.7 + 28.7 PFLOP in the three stages (python -m benchmarks.flops), a thirtieth of
            ``mvtec``
-Minutes:   not measured: 12 to 14 by the rates of the run below, with evaluation and compilation
-Result:    not measured. With 4,000 steps of denoiser and segmenter, 4.7 minutes (bottle) and 3.9
-           (magnetic_tile) and 2.7 more to compile; seed 0, 4,000 recorded examples with DTD
-           textures, at 01fa402, which differs in what the README lists; image AUROC, AP, pixel
-           AUROC, AP:
-           bottle        0.953, 0.980, 0.950, 0.772
-           magnetic_tile 0.741, 0.869, 0.657, 0.152
-           As it is, shrunk to 64 × 64 and run on a CPU (README):
-           bottle        0.989, 0.997, 0.957, 0.742
-           magnetic_tile 0.888, 0.953, 0.805, 0.326
+Minutes:   not measured: 12 to 14 by the rates of an earlier run, with evaluation and compilation
+Results:   not measured as it stands; docs/results.md has an earlier recipe on a GPU, and this one
+           shrunk to 64 × 64 on a CPU
 """
 
 import ml_collections

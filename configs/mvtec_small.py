@@ -1,9 +1,10 @@
 """DiffAD shrunk to what two CPU cores train in less than an hour: 128 × 128 photos.
 
-Besides their size the networks differ from the published ones in what few steps need: linear maps
-beside the blocks of autoencoder and denoiser; the denoiser predicts v, and learns only the noise
-that sampling meets; all see photos at one brightness, the segmenter as differences, with features
-of a trained network; its maps are relative to normal photos, and their features count beside it.
+Few steps need other networks than the published ones. Autoencoder and denoiser have linear maps
+beside their blocks. The denoiser predicts v, and learns only the noise that sampling meets. All
+networks see photos at one brightness. The segmenter sees differences, with features of a pretrained
+network. Maps are relative to normal photos, and distances to normal features are added.
+docs/recipe.md says why.
 
 Command:   python -m diffad_jax.main --config=configs/mvtec_small.py:bottle --workdir=runs/small
            (textures: --config.data.textures=FOLDER, e.g. of the DTD images)
@@ -44,7 +45,7 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config.diffusion.warmup_steps = 100
     config.diffusion.ema_decay = 0.995
 
-    # Small patches show what is thin; few channels where maps are large.
+    # Small patches show thin defects; few channels where maps are large.
     config.segmentation.channels = 16
     config.segmentation.multipliers = (1, 2, 4, 8, 8)
     config.segmentation.patch_size = 2
@@ -55,9 +56,9 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
 
 
 def few_steps(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """``config`` with what lets all three stages learn in thousands of steps."""
-    # Else colour alone tells an anomaly from a grey photo, and foreign texture alone from any;
-    # what only changes the light of a part is copied, and other light on the whole is an anomaly.
+    """``config`` with settings that let all three stages learn in thousands of steps."""
+    # Without these fields colour alone tells an anomaly from a grey photo, and foreign texture from
+    # any photo; a shade is copied; and other light on the whole photo is an anomaly.
     config.data.textures = "procedural"  # nothing to download
     config.synthesis.grey_as_photo = True
     config.synthesis.own_texture_probability = 0.3
@@ -65,7 +66,7 @@ def few_steps(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.synthesis.shade_threshold_range = (0.15, 0.5)
     config.synthesis.shade_softness = 0.3
     config.synthesis.max_light_change = 0.1
-    # Defects at the photo's edge are to be repaired too; of few steps few can go to turned photos.
+    # Defects at the photo's edge must be repaired, too; few steps allow few turned photos.
     config.synthesis.perlin_endless = True
     config.synthesis.rotation_probability = 0.1
     config.synthesis.normal_probability = 0.2  # copying is soon learned, repairing is not
@@ -80,22 +81,22 @@ def few_steps(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.autoencoder.betas = (0.9, 0.99)
 
     config.diffusion.linear_skip = True
-    config.diffusion.anomaly_weight = 5.0  # of all pixels few are to be repaired
+    config.diffusion.anomaly_weight = 5.0  # few of all pixels need repair
     config.diffusion.latent_scale = 0.0
     config.diffusion.prediction = "v"
-    # What one step from pure noise and a clean condition at test need to know.
+    # The noise of one step from pure noise, and of a clean condition at test.
     config.diffusion.trained_timesteps = (800, 1000)
     config.diffusion.condition_timesteps = (0, 120)
     config.diffusion.decay = "cosine"
 
-    # Few steps need to begin where the latent is pure noise.
+    # Few steps must begin where the latent is pure noise.
     config.reconstruction.training_steps = 1
     config.reconstruction.test_steps = 1
     config.reconstruction.spacing = "trailing"
     config.reconstruction.clip = True
 
     config.segmentation.input = "differences"
-    # What differs, and what no normal photo has, in the features of a network that others trained.
+    # Differences in the features of a pretrained network, and features that no normal photo has.
     config.segmentation.features = "efficientnet_lite0"
     config.memory.patches = 1000
     config.segmentation.decay = "cosine"
@@ -109,7 +110,7 @@ def few_steps(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 
 def small_photos(config: ml_collections.ConfigDict, side: int) -> ml_collections.ConfigDict:
-    """``config`` with photos of ``side`` × ``side`` pixels, and what follows from it."""
+    """``config`` with photos of ``side`` × ``side`` pixels, and the fields that depend on it."""
     config.image_size = side
     config.data.resize = "antialias"
     config.evaluation.smoothing = 21 * side // 256 | 1  # an odd width, 21 of 256 pixels

@@ -5,8 +5,7 @@ Command:   python -m diffad_jax.main --config=configs/riad_small.py:bottle --wor
 Hardware:  2 CPU cores
 Minutes:   40 on a core of its own (magnetic_tile), 74 beside three other jobs (bottle)
 Memory:    2.4 GB
-Result:    seed 0; image AUROC, AP, pixel AUROC, AP, mask rule half:
-           bottle 0.995, 0.999, 0.972, 0.684; magnetic_tile 0.733, 0.837, 0.620, 0.108
+Results:   docs/results.md
 """
 
 import ml_collections
