@@ -47,6 +47,16 @@ td {{ white-space: nowrap; }}
 .label {{ text-align: left; padding-left: 0; padding-right: 12px; }}
 tbody th {{ font-weight: 400; }}
 ul {{ color: var(--quiet); max-width: 90ch; padding-left: 18px; }}
+h1 {{ font-size: 26px; line-height: 1.2; margin: 0 0 12px; }}
+@page {{ size: landscape; }}
+@media print {{
+  body {{ padding: 0; }}
+  .scroll {{ overflow: visible; }}
+  table {{ font-size: 10px; }}
+  th, td {{ padding-left: 8px; }}
+  tbody th {{ overflow-wrap: anywhere; }}
+  tr {{ break-inside: avoid; }}
+}}
 </style>
 </head>
 <body>

@@ -13,6 +13,7 @@ from diffad_jax.runtime import caches
 
 logger = logging.getLogger(__name__)
 _PROGRAMS = 64  # more than a method has
+_QUICKLY = (("xla_backend_optimization_level", 1),)  # 0 gives other bits
 
 
 def keep_compiled() -> None:
@@ -45,6 +46,7 @@ def jitted(
     *,
     out_shardings: Any = None,
     donate_argnums: tuple[int, ...] = (),
+    runs_once: bool = False,
     **static: Any,
 ) -> Callable[..., Any]:
     """``jax.jit`` of ``function(…, config=config, **static)``.
@@ -57,19 +59,24 @@ def jitted(
       config: the whole config.
       out_shardings: as for ``jax.jit``.
       donate_argnums: as for ``jax.jit``.
+      runs_once: a CPU's compiler then spends no time on making it fast.
       **static: further arguments, hashable.
     """
     shardings, tree = jax.tree.flatten(out_shardings)
     static = tuple(sorted(static.items()))
-    return _jitted(function, _shaping(config), tree, tuple(shardings), donate_argnums, static)
+    options = _QUICKLY if runs_once and jax.default_backend() == "cpu" else ()
+    return _jitted(
+        function, _shaping(config), tree, tuple(shardings), donate_argnums, options, static
+    )
 
 
 @functools.lru_cache(_PROGRAMS)
-def _jitted(function, config, tree, shardings, donate_argnums, static) -> Callable[..., Any]:
+def _jitted(function, config, tree, shardings, donate_argnums, options, static):
     return jax.jit(
         functools.partial(function, config=config, **dict(static)),
         out_shardings=jax.tree.unflatten(tree, shardings),
         donate_argnums=donate_argnums,
+        compiler_options=dict(options) or None,
     )
 
 

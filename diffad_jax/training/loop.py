@@ -303,7 +303,9 @@ def _born_sharded(
 ) -> TrainState:
     """A fresh state of which no device ever holds more than its share."""
     shardings = jax.tree.map(lambda x: x.sharding, template)
-    init = jitted(_init, shaping, of_stage=stage.init_state, out_shardings=shardings)
+    init = jitted(
+        _init, shaping, of_stage=stage.init_state, out_shardings=shardings, runs_once=True
+    )
     return init(stage_key(config, stage.name), stands_on, first)
 
 

@@ -1,5 +1,10 @@
 """Categories share what is compiled."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax.numpy as jnp
 import ml_collections
 import pytest
@@ -25,9 +30,36 @@ def test_fields_that_shape_no_program_make_no_other_one():
     assert jitted(scaled, config("bottle", **{"data.bit_depth": 12})) is one
     assert jitted(scaled, config(image_size=64)) is not one
     assert jitted(scaled, config(), donate_argnums=(1,)) is not one
+    assert jitted(scaled, config(), runs_once=True) is not one
     first, second = Detector(config(), {}), Detector(config("bottle"), {})
     assert first._predict is second._predict
     assert Detector(config(seed=1), {})._predict is not first._predict
+
+
+DRAWN = """
+import jax
+from diffad_jax.methods.registry import default_config
+from diffad_jax.runtime.compilation import jitted
+import ml_collections
+def drawn(key, *, config):
+    return jax.random.truncated_normal(key, -2.0, 2.0, (3, 3, 3, 64)), jax.random.normal(key, (99,))
+config = ml_collections.FrozenConfigDict(default_config("diffad"))
+quick, thorough = (jitted(drawn, config, runs_once=once) for once in (True, False))
+assert quick is not thorough
+key = jax.random.key(0)
+assert all((a == b).all() for a, b in zip(quick(key), thorough(key)))
+"""
+
+
+def test_what_runs_once_is_compiled_quickly_to_the_same_bits():
+    """Without the flags of tests, which compile everything quickly."""
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    subprocess.run(
+        [sys.executable, "-c", DRAWN],
+        cwd=Path(__file__).parents[2],
+        env=environment | {"JAX_PLATFORMS": "cpu"},
+        check=True,
+    )
 
 
 @pytest.mark.parametrize("settings", [{}, {"data.bit_depth": 12}])
