@@ -12,6 +12,7 @@ from absl import flags
 from ml_collections import config_flags
 
 import diffad_jax
+from diffad_jax.commands import completion
 from diffad_jax.commands.modes import MODES, bring_here
 from diffad_jax.config import recipes, stored
 from diffad_jax.errors import ConfigError
@@ -21,6 +22,9 @@ from diffad_jax.runtime import console
 from diffad_jax.runtime.mirror import Mirrors
 
 _MODE = flags.DEFINE_enum("mode", "train", list(MODES), "what to do, see above")
+_COMPLETION = flags.DEFINE_enum(
+    "completion", None, ["bash"], "print what completes options: source <(diffad --completion=bash)"
+)
 _HELP = """diffad: finds defects on photos of surfaces.
 
   diffad --config=folder:bottles --config.data.root=PHOTOS --workdir=runs/mine
@@ -69,6 +73,9 @@ def parse(
         raise ConfigError(f"unknown argument {left[1]!r}; every option begins with --")
     if mirrors is not None:
         bring_here(mirrors, _MODE.value)
+    if _COMPLETION.value:
+        console.say(_completion(values.get("config") or "folder", method))
+        sys.exit(0)
     names = _names(values.pop("config.categories", ""))
     if name := values.pop("config", ""):
         config = recipes.load(name, method)
@@ -91,19 +98,31 @@ def help_text(name: str, method: str = "") -> str:
     """The text of --help: examples, modes, flags, and the fields of one recipe's config."""
     config = recipes.load(name, method)
     values = stored.flat(config)
-    by_module = flags.FLAGS.flags_by_module_dict()
-    own = [f for module, found in by_module.items() if "diffad_jax" in module for f in found]
     return _HELP.format(
         recipes=", ".join(recipes.names()),
         name=name,
         modes="\n".join(f"    {n:<23} {mode.help}" for n, mode in MODES.items()),
-        flags="\n".join(f"--{f.name:<25} {f.help}" for f in own if f.name != "mode"),
+        flags="\n".join(f"--{f.name:<25} {f.help}" for f in _own() if f.name != "mode"),
         fields="\n".join(
             f"  {field} = {values[field]!r}  # {spec.comment}"
             for part in sections(get_method(config))
             for field, spec in part.dotted()
         ),
     )
+
+
+def _own() -> list[flags.Flag]:
+    by_module = flags.FLAGS.flags_by_module_dict()
+    return [f for module, found in by_module.items() if "diffad_jax" in module for f in found]
+
+
+def _completion(name: str, method: str) -> str:
+    own, known = _own(), stored.flat(recipes.load(name, method))
+    values = {f"--{f.name}=": f.parser.enum_values for f in own if hasattr(f.parser, "enum_values")}
+    options = ["--help", "--version", "--config="]
+    options += [f"--{f.name}{'' if f.boolean else '='}" for f in own]
+    options += [f"--config.{field}=" for field in known]
+    return completion.bash(options, values | {"--config=": recipes.names()})
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:

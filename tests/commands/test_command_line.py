@@ -1,5 +1,9 @@
 """Which config a command line means, and what it is told where it means none."""
 
+import shlex
+import shutil
+import subprocess
+
 import pytest
 from absl import flags
 
@@ -13,7 +17,7 @@ from diffad_jax.methods.registry import get_method, sections
 @pytest.fixture(autouse=True)
 def unparsed():
     yield
-    for name in ("workdir", "mode"):
+    for name in ("workdir", "mode", "completion"):
         flags.FLAGS[name].unparse()
 
 
@@ -108,3 +112,26 @@ def test_a_pair_may_take_the_place_of_a_number():
     assert config.image_size == (32, 64)
     with pytest.raises(TypeError):
         config.segmentation.steps = (1, 2)
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("diffad --mo", "--mode="),
+        ("diffad --workdir=a --mode=tr", "train"),
+        ("diffad --over", "--overwrite"),
+        ("diffad --config=fol", "folder"),
+        ("diffad --config.memory.p", "--config.memory.patches="),
+        ("diffad --config=folder:a --workdir=a", ""),  # a path, which bash completes by itself
+    ],
+)
+def test_bash_completes(capsys, typed, completed):
+    with pytest.raises(SystemExit):
+        parse("--completion=bash")
+    script = capsys.readouterr().out + (
+        f"\nCOMP_LINE={shlex.quote(typed)} COMP_POINT={len(typed)}; compopt() {{ :; }}\n_diffad; "
+        'echo "${COMPREPLY[*]}"'
+    )
+    ran = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert (ran.stdout.strip(), ran.stderr) == (completed, "")
