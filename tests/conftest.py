@@ -31,10 +31,11 @@ import ml_collections
 import numpy as np
 import pytest
 from etils.epath import backend
-from PIL import Image
+from PIL import Image, ImageOps
 
 from configs import mvtec_small
 from diffad_jax.commands.predict import predict_photos
+from diffad_jax.commands.train import train_and_evaluate
 from diffad_jax.convert import torch_file
 from diffad_jax.convert.backbone import torch_names
 from diffad_jax.models.resnet import resnet18
@@ -164,6 +165,37 @@ def tiny_config(photos: str) -> ml_collections.ConfigDict:
         (config[section] if section else config)[name] = value
     config.data.root = photos
     return config
+
+
+@pytest.fixture(scope="session")
+def several(shared, photos) -> str:
+    """A root with ``tiles``; ``lamps`` are tiles upside down, ``coins`` are mirrored."""
+
+    def draw(root: Path) -> None:
+        shutil.copytree(f"{photos}/tiles", root / "tiles")
+        for name, turned in (("lamps", ImageOps.flip), ("coins", ImageOps.mirror)):
+            for file in (root / "tiles").rglob("*.png"):
+                target = root / name / file.relative_to(root / "tiles")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with Image.open(file) as picture:
+                    turned(picture).save(target)
+
+    return str(shared("several", draw))
+
+
+@pytest.fixture
+def together(tiny_config, several) -> ml_collections.ConfigDict:
+    """``tiles`` and ``lamps``, which share their networks."""
+    tiny_config.categories, tiny_config.shared = ("tiles", "lamps"), True
+    tiny_config.data.root = several
+    tiny_config.data.proportions = "square"
+    return tiny_config
+
+
+@pytest.fixture
+def together_trained(shared, together) -> Path:
+    """The work directory of ``together``, trained once for all tests; read it, change a copy."""
+    return shared("together", lambda folder: train_and_evaluate(together, folder, None))
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ from diffad_jax.evaluation.confusion import confusion
 from diffad_jax.evaluation.ranking import NO_RECONSTRUCTION, Metric
 from diffad_jax.inference.calibration import Calibration, load_or_choose
 from diffad_jax.inference.detector import Detector
-from diffad_jax.methods.registry import get_method
+from diffad_jax.methods.registry import get_method, stage_folders
 from diffad_jax.models import pretrained
 from diffad_jax.runtime import console, lock, processes
 from diffad_jax.training.fingerprint import describe_photos
@@ -193,7 +193,11 @@ def evaluate_category(
         measured=measured,
         calibration=calibration,
         weights=detector.weights_hash,
-        cost=cost.of_detector(workdir / category, detector.weights, results.seconds_a_photo),
+        cost=cost.of_detector(
+            stage_folders(detector.config, workdir / category),
+            detector.weights,
+            results.seconds_a_photo,
+        ),
         test_photos=describe_photos(test.files),
         verdicts=verdicts,
         drawn=drawn,

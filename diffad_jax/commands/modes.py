@@ -9,6 +9,7 @@ import ml_collections
 from absl import flags
 
 from diffad_jax.commands import proportions
+from diffad_jax.commands.adopt import adopt
 from diffad_jax.commands.benchmark import benchmark
 from diffad_jax.commands.evaluate import evaluate
 from diffad_jax.commands.inspect import inspect
@@ -120,6 +121,9 @@ _WORKDIR = flags.DEFINE(
     None,
     "Checkpoints, metrics and pictures go here: a folder, also in gs:// or s3://.",
 )
+_CATEGORY = flags.DEFINE_string(
+    "category", None, "adopt: the product, a folder below config.data.root."
+)
 _INPUT = flags.DEFINE(
     _Parser(_source),
     "input",
@@ -194,6 +198,9 @@ MODES = {
         (_WORKDIR,),
         (_PROFILE, _RETRAIN, _FINETUNE, _RECALIBRATE, _CORRECTIONS),
         "what is missing, then evaluate",
+    ),
+    "adopt": Mode(
+        adopt, (_WORKDIR, _CATEGORY), (), "take in a product by shared networks, without training"
     ),
     "evaluate": Mode(
         evaluate,

@@ -17,24 +17,25 @@ def record(
 
     Raises:
       UserError: ``output`` is there already, and ``overwrite`` is not given.
-      layouts.DataError: several categories are configured, or the category is missing.
+      layouts.DataError: a category is missing, or there are several that share no networks.
     """
     files.require_new(overwrite, output)
     files.remove_leftovers(output.parent)
-    if len(config.categories) != 1:
+    if len(config.categories) != 1 and not config.shared:
         raise layouts.DataError(
-            f"a recording holds one category: --config.categories={config.categories[0]}"
+            "a recording holds one category, or those that share their networks: "
+            f"--config.categories={config.categories[0]} or --config.shared=True"
         )
     require_synthesis(config)
     examples.prepare(config)
-    category = config.categories[0]
     counts = {"train": num_examples, "validation": config.training.validation_examples}
     config.data.recorded = ""  # from the photos, whatever training would use
     proportions.settle(config, None)
-    photos = split.draw(config, category)
-    normal_files = split.paths(config, photos.train | photos.held_out)
+    photos = {category: split.draw(config, category) for category in config.categories}
+    every = {n: h for own in photos.values() for n, h in (own.train | own.held_out).items()}
+    normal_files = split.paths(config, every)
     rules = images.rules(config.data)
     config = bit_depth.stated(config, lambda: bit_depth.detect(normal_files, rules))
-    streams = {s: (n, examples.batches(config, category, photos, s, 1)) for s, n in counts.items()}
-    recorded.write(config, category, output, photos, streams)
+    streams = {s: (n, examples.batches(config, photos, s, 1)) for s, n in counts.items()}
+    recorded.write(config, output, photos, streams)
     console.say(f"{num_examples} examples in {output}, {output.stat().st_size / 2**20:.1f} MiB")

@@ -23,6 +23,7 @@ TOP = section(
     seed=Field(0, "of all random numbers", "[0, 2147483647]"),
     method=Field("", "a name in diffad_jax/methods/registry.py", use=RUN),
     categories=Field((), "folders below data.root: one detector each", use=RUN),
+    shared=Field(False, "all categories share one set of networks, see docs/shared.md", use=RUN),
     image_size=Field(
         256,
         "pixels that photos are resized to: a square's side, or (height, width)",

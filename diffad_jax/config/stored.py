@@ -37,7 +37,7 @@ def read(directory: Path) -> ml_collections.ConfigDict:
         content = regular.read_json(path)
         if not isinstance(content, dict):
             raise ValueError("it holds no object")
-        return ml_collections.ConfigDict(_with_tuples(content))
+        return _parsed(content)
     except FileNotFoundError:
         raise ConfigError(f"{directory} holds no {_FILE}: nothing was trained there") from None
     except (OSError, ValueError, TypeError) as error:
@@ -51,7 +51,7 @@ def of_card(path: Path) -> ml_collections.ConfigDict:
     """The config that an exported folder's card keeps; see ``read``."""
     try:
         card = regular.read_json(path)
-        config = ml_collections.ConfigDict(_with_tuples(card["config"]))
+        config = _parsed(card["config"])
         config.categories = (card["category"],)
     except (OSError, ValueError, TypeError, LookupError) as error:
         reason = getattr(error, "strerror", None) or repr(error)
@@ -91,14 +91,20 @@ def of_workdir(workdir: Path, chosen: Sequence[str]) -> ml_collections.ConfigDic
 
 
 def refuse_other_method(config: Config, directory: Path) -> None:
-    """Raises ConfigError if a category's folder keeps the config of another method."""
+    """Raises ConfigError if a category's folder keeps the config of another method.
+
+    So does one whose networks are shared where these are not, or the other way round.
+    """
     if not (directory / _FILE).exists():
         return
-    if (method := read(directory).method) != config.method:
-        raise ConfigError(
-            f"{directory} holds a detector of config.method = {method!r}, not {config.method!r}: "
-            "choose another --workdir, or leave --config away to use what is there"
-        )
+    kept = read(directory)
+    for name in ("method", "shared"):
+        if kept[name] != config[name]:
+            raise ConfigError(
+                f"{directory} holds a detector of config.{name} = {kept[name]!r}, not "
+                f"{config[name]!r}: choose another --workdir, or leave --config away to use what "
+                "is there"
+            )
 
 
 def differences(
@@ -139,6 +145,11 @@ def _absolute(value: str | None) -> str | None:
     """A path that exists as an absolute one; anything else as it is."""
     is_path = value and value != DOWNLOAD and Path(value).exists()
     return str(Path(value).absolute()) if is_path else value
+
+
+def _parsed(content: dict[str, Any]) -> ml_collections.ConfigDict:
+    """Earlier versions, which share nothing, do not say it."""
+    return ml_collections.ConfigDict({"shared": False} | _with_tuples(content))
 
 
 def _with_tuples(content: Any) -> Any:

@@ -11,6 +11,7 @@ from diffad_jax.convert.errors import ConvertError
 from diffad_jax.convert.sources import AUTOENCODER, SEGMENTER
 from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.diffad.reconstruct import noise_schedule
+from diffad_jax.methods.registry import stage_folder
 from diffad_jax.methods.train_state import TrainState
 from diffad_jax.runtime import sharding
 from diffad_jax.training import checkpoint
@@ -58,7 +59,8 @@ def published_tensors(
         raise ConvertError("the published sampler takes ε: this denoiser predicts something else")
     weights: dict = {}
     for stage in stages.values():
-        weights[stage.name] = checkpoint.load_weights(stage, frozen_config, weights, directory)
+        folder = stage_folder(stage, frozen_config, directory)
+        weights[stage.name] = checkpoint.load_weights(stage, frozen_config, weights, folder)
     latest = _denoiser_state(stages["denoiser"], frozen_config, weights["autoencoder"], directory)
     modules = {name: stage.networks(frozen_config)[name] for name, stage in stages.items()}
 
@@ -76,7 +78,7 @@ def published_tensors(
 def _denoiser_state(stage: Stage, config: Config, autoencoder: dict, directory: Path) -> TrainState:
     """The whole state, because ``weights`` lack the latest params beside their moving average."""
     earlier_weights = {"autoencoder": autoencoder}
-    checkpoints = checkpoint.Checkpoints(directory / stage.name)
+    checkpoints = checkpoint.Checkpoints(stage_folder(stage, config, directory) / stage.name)
     try:
         template = stage.state_shapes(config, earlier_weights)
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

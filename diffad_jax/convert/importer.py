@@ -48,6 +48,8 @@ def import_file(
         raise ConvertError(
             f"weights belong to one category: --config.categories={config.categories[0]}"
         )
+    if config.shared:
+        raise ConvertError("imported weights are those of one category: leave --config.shared away")
     directory = Path(workdir) / config.categories[0]
     tensors, source = _read(path, second)
     kind = sources.recognise(tensors, source)

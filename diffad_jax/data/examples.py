@@ -1,7 +1,7 @@
 """The sources of a config's photos and training examples."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import ml_collections
 
@@ -38,27 +38,26 @@ def write_toy(config: Config) -> None:
 
 
 def batches(
-    config: Config, category: str, photos: Split, part: str, batch_size: int, **share: int | str
+    config: Config, photos: Mapping[str, Split], part: str, batch_size: int, **share: int | str
 ) -> Iterator[Batch]:
     """Examples from the config's recording, or else made of the photos.
 
     Args:
       config: the whole config.
-      category: its name.
-      photos: its normal photos.
+      photos: the normal photos of each category that is learned from. Live examples are of one
+        after the other, those of a recording as they are drawn from all.
       part: ``train`` or ``validation``.
       batch_size: of all processes together.
       **share: ``start_step``, ``process_index``, ``process_count`` and ``stage``, see
         ``pipeline.batches``.
     """
     if config.data.recorded:
-        return recorded.batches(config, category, split=part, batch_size=batch_size, **share)
+        return recorded.batches(config, tuple(photos), split=part, batch_size=batch_size, **share)
     # Imported here: evaluation and recorded training run where TensorFlow is not installed.
     from diffad_jax.data import pipeline
 
     # Where none is held out, a stage is validated on the photos that it trains on.
-    held_out = photos.held_out or photos.train
-    files = split.paths(config, photos.train if part == "train" else held_out)
-    return pipeline.batches(
-        config, category, split=part, batch_size=batch_size, files=files, **share
-    )
+    parts = [p.train if part == "train" or not p.held_out else p.held_out for p in photos.values()]
+    files = [split.paths(config, own) for own in parts]
+    first = next(iter(photos))
+    return pipeline.batches(config, first, split=part, batch_size=batch_size, files=files, **share)

@@ -18,7 +18,7 @@ Lookup = Callable[[tf.Tensor], tf.Tensor]  # int32 [] -> uint8 [s, s, 3]; works 
 
 
 def open_files(
-    files: Sequence[str], size: Size, rules: Rules, data: ml_collections.ConfigDict
+    files: Sequence[str], size: Size, rules: Rules, data: ml_collections.ConfigDict, share: int = 1
 ) -> tuple[Lookup, int]:
     """A lookup of the pictures in ``files``, and how many there are.
 
@@ -28,13 +28,14 @@ def open_files(
       rules: of ``images.read_image``.
       data: ``config.data``: ``cache_mib`` decides between memory and disk, ``on_bad_image`` whether
         a bad file raises or is logged and left out.
+      share: one part of so many of the memory is for these files.
 
     Raises:
       images.ImageError: a bad file and ``fail``, or no good one; from within tf.data where files
         are read each time.
     """
     height, width = height_width(size)
-    if len(files) * height * width * 3 <= data.cache_mib * 2**20:
+    if len(files) * height * width * 3 <= data.cache_mib * 2**20 / share:
         pixels, _, skipped = images.read_images(files, size, rules, data.on_bad_image)
         for file, reason in skipped:
             logger.warning("skipped %s: %s", file, reason)

@@ -29,7 +29,7 @@ def batches(
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-    files: Sequence[str] | None = None,
+    files: Sequence[Sequence[str]] | None = None,
     stage: str = "",
 ) -> Iterator[Batch]:
     """Endless batches of normal photos and their synthetic anomalies.
@@ -45,8 +45,9 @@ def batches(
       process_index: this process's rank; it gets its own contiguous share of each batch.
       process_count: number of processes.
       stage: the one that learns from them; each stage sees examples of its own.
-      files: the photos of ``split``, from the work's ``split.Split``. None draws the split from the
-        photos that are there now.
+      files: the photos of ``split``, from the work's ``split.Split``, of each category that is
+        learned from: their examples take turns. None draws the split from the photos of
+        ``category`` that are there now.
 
     Raises:
       layouts.DataError: no such category, or no photo in this split.
@@ -77,7 +78,7 @@ def examples(
     process_index: int = 0,
     process_count: int = 1,
     fields: tuple[str, ...] = (*_BATCH_FIELDS, "texture"),
-    files: Sequence[str] | None = None,
+    files: Sequence[Sequence[str]] | None = None,
     stage: str = "",
 ) -> tf.data.Dataset:
     """The examples behind ``batches``, unbatched; by default each with its ``texture``."""
@@ -88,9 +89,13 @@ def examples(
         )
     _hide_xla_flags()
     if files is None:
-        files = [r.file for r in split_records(config, category, split)]
-    c = config.data
-    photo, count = picture_store.open_files(files, config.image_size, images.rules(c), c)
+        files = [[r.file for r in split_records(config, category, split)]]
+    c, rules = config.data, images.rules(config.data)
+    stores = [
+        picture_store.open_files(own, config.image_size, rules, c, share=len(files))
+        for own in files
+    ]
+    counts = tf.constant([count for _, count in stores])
     source = textures.texture_source(config)
     drawn = (_stage_salt(stage) << 32) + 2 * config.seed + _SPLIT_SALT[split]
     run = tf.constant(drawn, tf.int64)
@@ -100,8 +105,10 @@ def examples(
 
     def example(i: tf.Tensor) -> dict[str, tf.Tensor]:
         seed = tf.stack([run, i])
-        which = tf.random.stateless_uniform([], stream(seed, 4), 0, count, tf.int32)
-        made = synthesis.synthesize(photo(which), source, seed, config.synthesis)
+        turn = tf.cast(i % len(stores), tf.int32)
+        which = tf.random.stateless_uniform([], stream(seed, 4), 0, counts[turn], tf.int32)
+        photo = tf.switch_case(turn, [functools.partial(look, which) for look, _ in stores])
+        made = synthesis.synthesize(photo, source, seed, config.synthesis)
         return {k: made[k] for k in fields}
 
     # One map for all parts: with three maps, a core made 5 % fewer examples.

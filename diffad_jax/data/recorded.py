@@ -1,9 +1,9 @@
 """Training examples in a file: for hosts without TensorFlow, or too slow to feed their device.
 
-A recording is a ZIP archive: ``meta.json`` (config, category, photos, counts) and an entry for each
-part of an example. Pictures are lossless WebP. A photo that several examples share is stored once.
-An augmented image is stored as its difference to the photo, modulo 256, which may reach beyond the
-mask.
+A recording is a ZIP archive: ``meta.json`` (config, photos by category, counts) and an entry for
+each part of an example. Pictures are lossless WebP. A photo that several examples share is stored
+once. An augmented image is stored as its difference to the photo, modulo 256, which may reach
+beyond the mask.
 """
 
 import functools
@@ -15,7 +15,7 @@ import math
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from diffad_jax.runtime.batches import map_ahead
 from diffad_jax.runtime.regular import MOST_JSON, open_regular, parsed_json
 from diffad_jax.types import Batch, height_width
 
-_FORMAT = "diffad_jax recording 3"
+_FORMAT = "diffad_jax recording 4"
 _MOST_AHEAD = 16  # batches in memory
 _MOST_NAME, _MOST_HEADER = 2**10, 2**12  # bytes
 _MOST_SIDE = 2**14 - 1  # pixels, of WebP
@@ -45,19 +45,17 @@ class RecordingError(UserError):
 
 def write(
     config: ml_collections.ConfigDict,
-    category: str,
     output: str | Path,
-    photos: Split,
+    photos: Mapping[str, Split],
     streams: dict[str, tuple[int, Iterator[Batch]]],
 ) -> None:
     """Writes ``output`` whole or not at all.
 
     Args:
       config: stored inside, so that training can check it.
-      category: stored inside.
       output: the file.
-      photos: the photos that examples are made of. They are stored inside, so that training holds
-        out the same ones.
+      photos: the photos that examples are made of, by category. They are stored inside, so that
+        training holds out the same ones.
       streams: split -> (number of examples, batches of one example).
 
     Raises:
@@ -70,8 +68,7 @@ def write(
         )
     meta = {
         "format": _FORMAT,
-        "category": category,
-        "photos": photos._asdict(),
+        "photos": {category: own._asdict() for category, own in photos.items()},
         "counts": {split: count for split, (count, _) in streams.items()},
         "config": json.loads(config.to_json_best_effort()),
     }
@@ -88,7 +85,7 @@ def write(
 
 def batches(
     config: ml_collections.ConfigDict,
-    category: str,
+    categories: Sequence[str],
     *,
     split: str,
     batch_size: int,
@@ -108,7 +105,7 @@ def batches(
         resizing, held-out share or synthesis.
     """
     recording = Recording(config.data.recorded, config.data.cache_mib)
-    recording.check(config, category, split)
+    recording.check(config, categories, split)
     share = batch_size // process_count
 
     def example(i: int) -> dict[str, np.ndarray]:
@@ -165,14 +162,16 @@ class Recording:
         self._cache: dict[str, np.ndarray] = {}
         self._room = cache_mib * 2**20
 
-    def check(self, config: ml_collections.ConfigDict, category: str, split: str) -> None:
+    def check(
+        self, config: ml_collections.ConfigDict, categories: Sequence[str], split: str
+    ) -> None:
         """Refuses a recording that was made for another config.
 
         With another seed or share, held-out photos of this run would be among its examples.
         """
-        made = _made_from(self.meta["config"], self.meta["category"])
+        made = _made_from(self.meta["config"], self.meta["photos"])
         config = bit_depth.stated(config, lambda: self.bit_depth)
-        wanted = _made_from(json.loads(config.to_json_best_effort()), category)
+        wanted = _made_from(json.loads(config.to_json_best_effort()), categories)
         for name in made | wanted:
             there, here = made.get(name), wanted.get(name)
             if there != here:
@@ -182,6 +181,20 @@ class Recording:
                 )
         if not self.meta["counts"].get(split):
             raise RecordingError(f"{self.path} holds no {split} examples: record more")
+
+    def photos(self, category: str) -> Split:
+        """Those of a category that its examples are made of, and those that are held out.
+
+        Raises:
+          RecordingError: it holds none of this category.
+        """
+        if category not in self.meta["photos"]:
+            there = ", ".join(self.meta["photos"])
+            raise RecordingError(
+                f"{self.path} was recorded with categories = {there}, the config says {category}: "
+                "record it again, or change the config"
+            )
+        return Split.parsed(self.meta["photos"][category])
 
     def count(self, split: str) -> int:
         return self.meta["counts"][split]
@@ -228,8 +241,9 @@ def _checked(meta: Any) -> dict[str, Any]:
     if not isinstance(meta, dict) or meta.get("format") != _FORMAT:
         raise RecordingError("is no recording of this version: write it again")
     config, counts = meta["config"], meta["counts"]
-    _made_from(config, meta["category"])
-    Split.parsed(meta["photos"])
+    for own in dict.values(meta["photos"]):
+        Split.parsed(own)
+    _made_from(config, meta["photos"])
     sides = height_width(config["image_size"])
     if not all(type(size) is int and 0 <= size < 2**31 for size in (*sides, *counts.values())):
         raise ValueError("a count or the image size is no number")
@@ -275,9 +289,10 @@ def _webp(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _made_from(config: dict[str, Any], category: str) -> dict[str, Any]:
+def _made_from(config: dict[str, Any], categories: Iterable[str]) -> dict[str, Any]:
     """The settings that the examples of a recording depend on."""
-    fields = {"category": category} | {name: config[name] for name in ("seed", "image_size")}
+    fields = {"categories": ", ".join(sorted(categories))}
+    fields |= {name: config[name] for name in ("seed", "image_size")}
     fields |= {
         f"data.{name}": config["data"][name] for name in ("resize", "bit_depth", "validation_share")
     }

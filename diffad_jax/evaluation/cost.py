@@ -2,7 +2,7 @@
 
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -19,18 +19,20 @@ def peak_memory_mib() -> float:
 
 
 def of_detector(
-    directory: Path, weights: Params, seconds_a_photo: float | None
+    directories: Sequence[Path], weights: Params, seconds_a_photo: float | None
 ) -> dict[str, Metric]:
     """The cost of a category's training, and its cost at test.
 
-    ``fit_seconds`` adds up the stages; of an interrupted stage only the last run counts.
+    ``fit_seconds`` adds up the stages, shared ones too; of an interrupted stage only the last run
+    counts.
 
     Args:
-      directory: the category's, with the ``stages.json`` of its training.
+      directories: that hold its stages, each with the ``stages.json`` of its training.
       weights: all that prediction needs.
       seconds_a_photo: at test, in batches; None where there were too few photos to tell.
     """
-    stages = list(files.read_json(directory / "stages.json").values())
+    reports = [files.read_json(directory / "stages.json") for directory in directories]
+    stages = [stage for report in reports for stage in report.values()]
     few = "too few test photos: the first batch includes the compilation"
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(weights))
     return {

@@ -167,7 +167,7 @@ def _draw(
         category,
         "validation",
         fields=("augmented_image", "anomaly_mask"),
-        files=_paths(config, workdir, category, chosen),
+        files=[_paths(config, workdir, category, chosen)],
         stage="report",
     )
     drawn = []

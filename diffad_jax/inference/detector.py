@@ -1,7 +1,7 @@
 """The detector: photos in, scores and maps out. Runs without TensorFlow."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import numpy as np
 from diffad_jax.data import bit_depth, corrections
 from diffad_jax.data.corrections import Taken
 from diffad_jax.methods.computing import compute_dtype
-from diffad_jax.methods.registry import get_method
+from diffad_jax.methods.contract import Stage
+from diffad_jax.methods.registry import get_method, stage_folder
 from diffad_jax.methods.train_state import Weights
 from diffad_jax.runtime import console
 from diffad_jax.runtime.batches import in_batches
@@ -52,12 +53,8 @@ class Detector:
         """The detector that training left in ``workdir``, without it; see ``from_workdir``."""
         config = bit_depth.stored(config, Path(workdir) / category)
         frozen = ml_collections.FrozenConfigDict(config)
-        weights = {}
-        for stage in get_method(config).stages(frozen):
-            weights[stage.name] = checkpoint.load_weights(
-                stage, frozen, weights, Path(workdir) / category
-            )
-        return cls(config, weights)
+        stages = get_method(config).stages(frozen)
+        return cls(config, load_stages(stages, frozen, Path(workdir) / category))
 
     def as_inspected(self, directory: Path) -> "Detector":
         """A trained detector with the calibration that inspectors took last, see ``recalibrated``.
@@ -146,6 +143,26 @@ class Detector:
                 "lower learning rate or config.training.gradient_clip"
             )
         return predictions
+
+
+def load_stages(
+    stages: Sequence[Stage], config: ml_collections.FrozenConfigDict, directory: Path
+) -> Weights:
+    """The weights of finished stages, by name.
+
+    Args:
+      stages: of a method, from its first one on.
+      config: must agree with the one they were trained with.
+      directory: of the category.
+
+    Raises:
+      checkpoint.CheckpointError: see ``Detector.from_workdir``.
+    """
+    weights: Weights = {}
+    for stage in stages:
+        folder = stage_folder(stage, config, directory)
+        weights[stage.name] = checkpoint.load_weights(stage, config, weights, folder)
+    return weights
 
 
 def score_settings(config: ml_collections.ConfigDict, tile: bool) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import flax.linen as nn
@@ -64,6 +64,8 @@ class Stage:
         in nested dictionaries. ``photos`` are batches [b, h, w, 3] uint8 RGB of the normal
         training photos, each photo once; the last batch may be smaller.
       fitted_shapes: config -> the shapes of ``fit``'s result; None where they depend on the photos.
+      join: (``fit``'s result for each of several categories) -> the weights for all, where these
+        share one set of networks. None where ``fit`` sees the photos of all.
       extend: (config, fitted, num_seen, photos, earlier_weights) -> the result that ``fit`` would
         give for ``photos`` and the ``num_seen`` photos behind ``fitted``. None where it would have
         to see all photos again.
@@ -84,6 +86,7 @@ class Stage:
     pretrained: Callable[[Config], Pretrained | None] = lambda config: None
     fit: Callable[[Config, Iterator[np.ndarray], Weights], Params] | None = None
     fitted_shapes: Callable[[Config], Params | None] = lambda config: None
+    join: Callable[[Sequence[Params]], Params] | None = None
     extend: Callable[[Config, Params, int, Iterator[np.ndarray], Weights], Params] | None = None
     section: str = ""
     init_state: Init | None = None
@@ -152,6 +155,15 @@ class Method:
     reconstructs: bool
     needs_synthesis: bool
     describe: Callable[[Config], dict[str, str]]
+
+    def shared_stages(self, config: Config) -> tuple[Stage, ...]:
+        """What categories have in common where ``config.shared``: all up to the last network.
+
+        What is fitted behind it is each category's own. Empty where nothing is trained by steps.
+        """
+        stages = self.stages(config)
+        last = max((i for i, stage in enumerate(stages, start=1) if not stage.fit), default=0)
+        return stages[:last]
 
     @property
     def settings(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The methods that ``config.method`` can name."""
 
 import os
+from pathlib import Path
 
 import ml_collections
 
@@ -8,9 +9,10 @@ from diffad_jax.config import common, fields
 from diffad_jax.config.fields import Section
 from diffad_jax.errors import ConfigError
 from diffad_jax.methods import draem, padim, patchcore, riad
-from diffad_jax.methods.contract import Method
+from diffad_jax.methods.contract import Method, Stage
 from diffad_jax.methods.diffad import method as diffad
 
+SHARED = "shared"  # folder of a work directory with the networks of all its categories
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
@@ -26,6 +28,19 @@ METHODS: dict[str, Method] = {
 def get_method(config: ml_collections.ConfigDict | ml_collections.FrozenConfigDict) -> Method:
     """The method that the config names; ``check_config`` has made sure that it exists."""
     return METHODS[config.method]
+
+
+def stage_folder(stage: Stage, config: ml_collections.FrozenConfigDict, directory: Path) -> Path:
+    """Where ``stage``'s folder lies: in a category's ``directory``, or in ``SHARED`` beside it."""
+    if config.shared and stage.name in {s.name for s in get_method(config).shared_stages(config)}:
+        return directory.parent / SHARED
+    return directory
+
+
+def stage_folders(config: ml_collections.FrozenConfigDict, directory: Path) -> list[Path]:
+    """Those of ``stage_folder`` for all stages of a category, each once."""
+    stages = get_method(config).stages(config)
+    return list(dict.fromkeys(stage_folder(stage, config, directory) for stage in stages))
 
 
 def sections(method: Method) -> tuple[Section, ...]:
@@ -66,7 +81,23 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             f"config.data.recorded = {config.data.recorded!r}: config.method = {method.name!r} "
             "learns from the photos themselves; leave it empty"
         )
-    method.check(ml_collections.FrozenConfigDict(config))
+    frozen_config = ml_collections.FrozenConfigDict(config)
+    method.check(frozen_config)
+    if config.shared:
+        _check_shared(method, frozen_config)
+
+
+def _check_shared(method: Method, config: ml_collections.FrozenConfigDict) -> None:
+    if not method.shared_stages(config):
+        raise ConfigError(
+            f"config.shared: {config.method} trains no networks that categories could share; leave "
+            "it away"
+        )
+    if SHARED in config.categories:
+        raise ConfigError(
+            f"config.categories: {SHARED!r} is the folder of the networks that all share; give the "
+            "category another name"
+        )
 
 
 def require_synthesis(config: ml_collections.ConfigDict) -> None:

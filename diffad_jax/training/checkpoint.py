@@ -346,6 +346,8 @@ def load_weights(
                 f"{folder} is at step {step} of {total}: --mode=train goes on from there"
             )
         template = stage.weights_shapes(config, earlier_weights)
+        if stage.join and config.shared:
+            template = None  # of as many categories as there were
         if template is not None:
             here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
             template = sharding.with_shardings(template, jax.tree.map(lambda _: here, template))

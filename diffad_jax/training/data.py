@@ -13,12 +13,13 @@ from diffad_jax.types import Batch
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
-    """What the stages of a category learn from."""
+    """What stages learn from: the photos of a category, or of several that share them."""
 
     # (stage's name, first step, batch size) -> own share of each
     batches: Callable[[str, int, int], Iterator[Batch]]
     held_out: Callable[[], Batch]  # examples on held-out photos, whole in every process
-    normal_photos: Callable[[], Iterator[np.ndarray]]  # for ``Stage.fit``
+    # For ``Stage.fit``, those of each category.
+    normal_photos: tuple[Callable[[], Iterator[np.ndarray]], ...]
     num_photos: int  # normal ones, on which an epoch's length depends
     num_train: int  # of these, in ``normal_photos``
     photos: str  # names them, for the fingerprint

@@ -1,6 +1,7 @@
 """Fits the stages that take no gradient steps; saves them like those that do."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,7 +67,11 @@ def fit_stage(
         stands_on = earlier_weights | data.pretrained(stage)
         console.note(f"{title}: one pass over {data.num_train} photos")
         with CountProgress(data.num_train, title=title) as progress:
-            weights = stage.fit(config, _counted(data.normal_photos(), progress), stands_on)
+            photos = [_counted(of_category(), progress) for of_category in data.normal_photos]
+            if config.shared and stage.join:
+                weights = stage.join([stage.fit(config, own, stands_on) for own in photos])
+            else:
+                weights = stage.fit(config, itertools.chain(*photos), stands_on)
         made_of = fingerprint(stage, config, stands_on, data.photos)
         checkpoints.remove_after(0)
         checkpoints.save(1, None, weights, made_of, planned_steps=1, metrics={}, best_by="")

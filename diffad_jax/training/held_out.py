@@ -36,7 +36,7 @@ def load_split(
     stored = split.read(directory)
     made_of = None
     if config.data.recorded:
-        made_of = Split(**recorded.Recording(config.data.recorded).meta["photos"])
+        made_of = recorded.Recording(config.data.recorded).photos(category)
     if stored and made_of and made_of.train.items() & stored.held_out.items():
         raise recorded.RecordingError(
             f"{config.data.recorded} shows photos that {directory / split.FILE} holds out: record "

@@ -1,7 +1,7 @@
 """What a training will do, in words and in floating-point operations, before it is done."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import ml_collections
@@ -17,18 +17,20 @@ from diffad_jax.training.loop import with_steps
 Config = ml_collections.FrozenConfigDict
 
 
-def describe(stages: Sequence[Stage], config: Config, photos: Split, num_photos: int) -> str:
-    """One line: the stages with their lengths, and the photos."""
+def describe(
+    stages: Sequence[Stage], config: Config, photos: Mapping[str, Split], num_photos: int
+) -> str:
+    """One line: the stages with their lengths, and the photos of one category, or of several."""
     lengths = []
     for stage in stages:
         steps = 0 if stage.fit else with_steps(stage, config, 0, num_photos)[stage.section].steps
         lengths.append(f"{stage.name} ({f'{steps} steps' if steps else 'one pass'})")
     counted = f"{len(stages)} stage{'s' if len(stages) > 1 else ''}: {', '.join(lengths)}"
-    why = " for the threshold" if len(photos.held_out) >= LEAST_HELD_OUT else ""
-    return (
-        f"{len(photos.train)} photos to train on, {len(photos.held_out)} held out{why}; {counted}; "
-        "then evaluation"
-    )
+    train, held_out = (sum(len(p[i]) for p in photos.values()) for i in (0, 1))
+    enough = all(len(p.held_out) >= LEAST_HELD_OUT for p in photos.values())
+    why = " for the threshold" if enough else ""
+    of = f" of {len(photos)} categories" if len(photos) > 1 else ""
+    return f"{train} photos{of} to train on, {held_out} held out{why}; {counted}; then evaluation"
 
 
 def flop_of_stages(stages: Sequence[Stage], config: Config, data: Data) -> dict[str, float]:

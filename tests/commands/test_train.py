@@ -23,9 +23,9 @@ def test_without_held_out_photos_a_stage_is_looked_at_on_its_own(tiny_config, ph
     drawn = split.draw(tiny_config, "tiles")
     assert not drawn.held_out
     for some in (drawn, split.Split(dict([*drawn.train.items()][:1]), {})):
-        batch = next(examples.batches(tiny_config, "tiles", some, "validation", 2))
+        batch = next(examples.batches(tiny_config, {"tiles": some}, "validation", 2))
         assert batch["image"].shape == (2, 16, 16, 3)
-        seen = next(examples.batches(tiny_config, "tiles", some, "train", 2))
+        seen = next(examples.batches(tiny_config, {"tiles": some}, "train", 2))
         assert not np.array_equal(batch["augmented_image"], seen["augmented_image"])
 
 
@@ -34,7 +34,7 @@ def test_each_stage_is_given_examples_of_its_own(tiny_config, monkeypatch):
     monkeypatch.setattr(
         "diffad_jax.data.pipeline.batches", lambda *_, **how: asked.append(how.get("stage"))
     )
-    data = train._data(tiny_config, "tiles", split.draw(tiny_config, "tiles"))
+    data = train._data(tiny_config, {"tiles": split.draw(tiny_config, "tiles")})
     for stage in ("denoiser", "segmenter"):
         data.batches(stage, 0, 4)
     assert asked == ["denoiser", "segmenter"]

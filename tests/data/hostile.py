@@ -62,7 +62,7 @@ def record(path: Path, examples: int = 3) -> bytes:
             yield {"image": image, "augmented_image": image + mask, "anomaly_mask": mask}
 
     streams = {split: (examples, batches()) for split in ("train", "validation")}
-    recorded.write(CONFIG, "tiles", path, Split({"a.png": "0" * 64}, {}), streams)
+    recorded.write(CONFIG, path, {"tiles": Split({"a.png": "0" * 64}, {})}, streams)
     return path.read_bytes()
 
 
@@ -79,7 +79,7 @@ def read_mask(path: Path) -> None:
 def read_recording(path: Path) -> None:
     """All that training reads."""
     recording = recorded.Recording(path, cache_mib=1)
-    recording.check(CONFIG, "tiles", "train")
+    recording.check(CONFIG, ["tiles"], "train")
     for i in range(min(recording.count("train"), 5)):
         for part in recording.example("train", i).values():
             assert part.shape[:2] == (16, 16)

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from diffad_jax.data import layouts, pipeline, synthesis
 
@@ -137,3 +138,19 @@ def test_flags_for_jax_do_not_end_tensorflow(tiny_config, tmp_path):
         env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_categories_take_turns_from_any_step_on(tiny_config, tmp_path):
+    """So batches hold as many of each, give or take one, whatever their numbers of photos."""
+    tiny_config.synthesis.normal_probability = 1.0
+    tiny_config.synthesis.rotation_probability = 0.0
+    tiny_config.synthesis.max_light_change = 0.0
+    files = []
+    for name, level, number in (("a", 10, 1), ("b", 100, 5), ("c", 200, 2)):
+        files.append([str(tmp_path / f"{name}{i}.png") for i in range(number)])
+        for file in files[-1]:
+            Image.fromarray(np.full((16, 16, 3), level, np.uint8)).save(file)
+    batches = take(tiny_config, 4, files=files)
+    levels = np.concatenate([batch["image"][:, 0, 0, 0] for batch in batches])
+    assert levels.tolist() == [10, 100, 200] * 5 + [10]
+    assert_equal(take(tiny_config, 1, files=files, start_step=3)[0], batches[3])

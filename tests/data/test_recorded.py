@@ -33,7 +33,7 @@ def test_a_file_that_is_there_is_not_replaced_unasked(tiny_config, tmp_path):
 
 def take(config, count, **kwargs):
     kwargs = {"split": "train", "batch_size": 4} | kwargs
-    return list(itertools.islice(recorded.batches(config, "tiles", **kwargs), count))
+    return list(itertools.islice(recorded.batches(config, ["tiles"], **kwargs), count))
 
 
 @pytest.mark.parametrize("shade_probability", [0.0, 1.0])
@@ -93,8 +93,8 @@ def test_validation_examples_stay_as_they_are(config):
 
 
 def test_another_purpose_is_refused(config):
-    with pytest.raises(RecordingError, match="recorded with category = tiles, the config says x"):
-        next(recorded.batches(config, "x", split="train", batch_size=2))
+    with pytest.raises(RecordingError, match="recorded with categories = tiles, the config says x"):
+        next(recorded.batches(config, ["x"], split="train", batch_size=2))
     config.image_size = 32
     with pytest.raises(RecordingError, match="recorded with image_size = 16, the config says 32"):
         take(config, 1)

@@ -82,7 +82,7 @@ def _record(path: Path) -> None:
     image = pixels(3, height=RECORDED, width=RECORDED)[None]
     mask = pixels(1, height=RECORDED, width=RECORDED)[None] & 1
     batch = {"image": image, "augmented_image": image[:, ::-1], "anomaly_mask": mask}
-    recorded.write(config, "a", path, Split({}, {}), {"train": (1, iter([batch]))})
+    recorded.write(config, path, {"a": Split({}, {})}, {"train": (1, iter([batch]))})
 
 
 def _read_recording(path: Path) -> None:

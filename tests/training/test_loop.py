@@ -85,7 +85,7 @@ class Counter:
         data = Data(
             batches=lambda stage, start, batch_size: iter([examples(batch_size)] * 99),
             held_out=lambda: examples(2),
-            normal_photos=lambda: iter(()),
+            normal_photos=(),
             num_photos=num_photos,
             num_train=num_photos,
             photos="some",
@@ -233,7 +233,7 @@ def test_training_ends_where_the_loss_is_not_finite(tiny_config, tmp_path):
     data = Data(
         batches=lambda stage, start, batch_size: iter([examples(batch_size)] * 9),
         held_out=lambda: examples(2),
-        normal_photos=lambda: iter(()),
+        normal_photos=(),
         num_photos=2,
         num_train=2,
         photos="",

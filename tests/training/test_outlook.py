@@ -54,7 +54,7 @@ def test_the_flop_of_all_steps_are_counted_before_any_is_done(tiny_config):
     config = ml_collections.FrozenConfigDict(tiny_config)
     first, *_, fitted = get_method(config).stages(config)
     data = Data(
-        batches=lambda *args: iter(()), held_out=dict, normal_photos=lambda: iter(()),
+        batches=lambda *args: iter(()), held_out=dict, normal_photos=(),
         num_photos=8, num_train=8, photos="",
     )  # fmt: skip
     once = outlook.flop_of_stages([fitted, first], config, data)
@@ -67,9 +67,11 @@ def test_the_flop_of_all_steps_are_counted_before_any_is_done(tiny_config):
 def test_one_line_says_what_will_happen(tiny_config):
     config = ml_collections.FrozenConfigDict(tiny_config)
     photos = Split({str(i): "" for i in range(188)}, {f"h{i}": "" for i in range(21)})
-    said = outlook.describe(get_method(config).stages(config), config, photos, 209)
+    said = outlook.describe(get_method(config).stages(config), config, {"a": photos}, 209)
     assert said.startswith("188 photos to train on, 21 held out for the threshold; 4 stages: ")
     assert "(4 steps)" in said and said.endswith("(one pass); then evaluation")
     few = Split({str(i): "" for i in range(8)}, {"h0": "", "h1": ""})
-    said = outlook.describe(get_method(config).stages(config), config, few, 10)
+    said = outlook.describe(get_method(config).stages(config), config, {"a": few}, 10)
     assert said.startswith("8 photos to train on, 2 held out; 4 stages: ")
+    said = outlook.describe(get_method(config).stages(config), config, {"a": few, "b": photos}, 10)
+    assert said.startswith("196 photos of 2 categories to train on, 23 held out; 4 stages: ")

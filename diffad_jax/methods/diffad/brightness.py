@@ -3,9 +3,11 @@
 The brightness of a whole photo says little about defects, and in a dark photo defects are small
 differences. The places that look as on normal photos decide a photo's light, so even a large defect
 does not change it. Outside the networks images stay in their own light.
+
+Where categories share their networks, a photo is compared with the category that it resembles most.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +46,11 @@ def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) 
     return {name: np.asarray(value, np.float32) for name, value in found.items()}
 
 
+def join(fitted: Sequence[Params]) -> Params:
+    """See ``contract.Stage``: ``level`` [k, 16, 16], ``width`` [k], ``gain`` [k]."""
+    return jax.tree.map(lambda *values: np.stack(values), *fitted)
+
+
 def gain(weights: Weights, image: jax.Array, *, config: Config) -> jax.Array:
     """The factor of ``image`` before the networks: [b, h, w, 3] in [0, 1] -> [b, 1, 1, 1].
 
@@ -51,17 +58,38 @@ def gain(weights: Weights, image: jax.Array, *, config: Config) -> jax.Array:
     light. It is estimated as the mode next to 1 of all places' ratios, by reweighted means (a
     redescending M-estimate: Huber and Ronchetti, Robust Statistics, 2009). The gain is 1 where
     ``config.autoencoder.exposure`` is 0.
+
+    Of several categories that one counts whose normal photos explain most of the places, by the
+    bounded loss that the means minimise (Geman and McClure 1985), in the largest of their widths.
     """
     if not config.autoencoder.exposure:
         return jnp.ones((image.shape[0], 1, 1, 1))
-    fitted = weights[NAME]
-    ratios = _log_cells(image) - fitted["level"][None]
-    importance = jnp.exp(fitted["level"])[None]  # light shows where it is bright
-    shift = jnp.zeros((image.shape[0], 1, 1))
+    fitted, cells = weights[NAME], _log_cells(image)
+    if fitted["level"].ndim == 2:
+        shift, _ = _shift(cells, fitted["level"], fitted["width"])
+        return (fitted["gain"] * jnp.exp(-shift))[..., None]
+    gains, costs = [], []
+    for level, width, exposed in zip(*(fitted[n] for n in ("level", "width", "gain")), strict=True):
+        shift, ratios = _shift(cells, level, width)
+        squares = ((ratios - shift) / jnp.max(fitted["width"])) ** 2
+        importance = jnp.exp(level) / jnp.sum(jnp.exp(level))
+        gains.append(exposed * jnp.exp(-shift))
+        costs.append(jnp.sum(importance[None] * squares / (1.0 + squares), (1, 2), keepdims=True))
+    found, least = gains[0], costs[0]
+    for other, cost in zip(gains[1:], costs[1:], strict=True):
+        found, least = jnp.where(cost < least, other, found), jnp.minimum(cost, least)
+    return found[..., None]
+
+
+def _shift(cells: jax.Array, level: jax.Array, width: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The log of a photo's light [b, 1, 1], and of each place's ratio to normal [b, 16, 16]."""
+    ratios = cells - level[None]
+    importance = jnp.exp(level)[None]  # light shows where it is bright
+    shift = jnp.zeros((cells.shape[0], 1, 1))
     for _ in range(_ITERATIONS):
-        near = importance / (1.0 + ((ratios - shift) / fitted["width"]) ** 2) ** 2
+        near = importance / (1.0 + ((ratios - shift) / width) ** 2) ** 2
         shift = jnp.sum(near * ratios, (1, 2), keepdims=True) / jnp.sum(near, (1, 2), keepdims=True)
-    return (fitted["gain"] * jnp.exp(-shift))[..., None]
+    return shift, ratios
 
 
 def _log_cells(image: jax.Array) -> jax.Array:
@@ -72,9 +100,9 @@ def _log_cells(image: jax.Array) -> jax.Array:
 
 
 def _shapes(config: Config) -> Params:
-    del config
     sizes = {"level": (_CELLS, _CELLS), "width": (), "gain": ()}
-    return {name: jax.ShapeDtypeStruct(size, jnp.float32) for name, size in sizes.items()}
+    each = (len(config.categories),) if config.shared else ()
+    return {name: jax.ShapeDtypeStruct(each + size, jnp.float32) for name, size in sizes.items()}
 
 
 STAGE = Stage(
@@ -82,4 +110,5 @@ STAGE = Stage(
     sections=(fields.AUTOENCODER.only("exposure"),),
     fit=fit,
     fitted_shapes=_shapes,
+    join=join,
 )

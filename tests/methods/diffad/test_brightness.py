@@ -127,3 +127,17 @@ def test_an_impossible_exposure_is_named(tiny_config):
     tiny_config.autoencoder.exposure = -0.5
     with pytest.raises(ConfigError, match=r"autoencoder\.exposure = -0\.5: must lie in 0 … 1"):
         check_config(tiny_config)
+
+
+def test_of_several_categories_the_one_counts_that_a_photo_looks_like(config):
+    """Each is in the same light as with a detector of its own, its defects too."""
+    dark = np.uint8(drawn(12)[:, ::-1] // 3)
+    dark[:, :10] += 60  # nothing of the other's look
+    alone = [{"light": brightness.fit(config, iter([p]), {})} for p in (drawn(12), dark)]
+    together = {"light": brightness.join([weights["light"] for weights in alone])}
+    for photos, weights in zip((drawn(4), dark[:4]), alone, strict=True):
+        for changed in (to_float(photos), 0.7 * to_float(photos), a_spot(to_float(photos))):
+            np.testing.assert_allclose(
+                brightness.gain(together, changed, config=config),
+                brightness.gain(weights, changed, config=config), rtol=1e-6,
+            )  # fmt: skip

@@ -1,0 +1,137 @@
+"""Several categories with one set of networks: trained, killed, recorded, trained on."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, tiny_flags_for
+
+from configs import mvtec_small, padim
+from diffad_jax.commands import record, train
+from diffad_jax.config import stored
+from diffad_jax.data import recorded
+from diffad_jax.errors import UserError
+from diffad_jax.inference.detector import Detector
+from diffad_jax.methods.registry import check_config
+from diffad_jax.training.checkpoint import Checkpoints
+from diffad_jax.training.fingerprint import BEGUN_FROM, PHOTOS, weights_hash
+
+NETWORKS = ("autoencoder", "denoiser", "segmenter")
+
+
+@pytest.fixture
+def config(together):
+    return together
+
+
+@pytest.fixture
+def work(together_trained):
+    return together_trained
+
+
+def hashes(config, workdir: Path) -> list[str]:
+    return [Detector.from_workdir(config, workdir, c).weights_hash for c in config.categories]
+
+
+def test_the_networks_lie_once_and_what_is_fitted_behind_them_is_each_ones_own(config, work):
+    assert {p.parent.name for p in work.glob("shared/*/4")} == {*NETWORKS}
+    assert {p.parent.parent.name for p in work.glob("*/normal_level/1")} == {"tiles", "lamps"}
+    tiles, lamps = (Detector.from_workdir(config, work, c).weights for c in config.categories)
+    for name in NETWORKS:
+        assert weights_hash(tiles[name]) == weights_hash(lamps[name])
+    assert weights_hash(tiles["normal_level"]) != weights_hash(lamps["normal_level"])
+    assert json.loads((work / "metrics.json").read_text())["categories"].keys() == {
+        "tiles", "lamps"
+    }  # fmt: skip
+    assert stored.of_workdir(work, ()).categories == ("lamps", "tiles")
+
+
+def test_a_second_call_trains_nothing_in_whatever_order_they_are_named(config, work, tmp_path):
+    shutil.copytree(work, tmp_path / "work")
+    before = (work / "shared/metrics.jsonl").read_text()
+    config.categories = ("lamps", "tiles")
+    train.train_and_evaluate(config, tmp_path / "work", None)
+    assert (tmp_path / "work/shared/metrics.jsonl").read_text() == before
+    assert hashes(config, tmp_path / "work") == hashes(config, work)
+
+
+def test_killed_in_the_middle_it_ends_as_if_never_stopped(config, work, tmp_path):
+    flags = [*tiny_flags_for(config.data.root), "--config.categories=tiles,lamps"]
+    flags += ["--config.shared=True", "--config.data.proportions=square", f"--workdir={tmp_path}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "diffad_jax.main", *flags], cwd=ROOT, stderr=subprocess.PIPE
+    )
+    while not (tmp_path / "shared/denoiser/2").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, process.stderr.read()
+    process.stderr.close()
+    assert not (tmp_path / "shared/denoiser/4").exists()
+    train.train_and_evaluate(config, tmp_path, None)
+    assert hashes(config, tmp_path) == hashes(config, work)
+
+
+def test_a_recording_holds_as_many_examples_of_each(config, tmp_path):
+    path = tmp_path / "two.zip"
+    record.record(config, path, 8)
+    recording = recorded.Recording(path)
+    assert all(name.startswith("lamps/") for name in recording.photos("lamps").train)
+    upper = [int(recording.example("train", i)["image"][0].mean()) for i in range(8)]
+    assert (np.array(upper[::2]) < np.array(upper[1::2])).all()  # tiles are darker there
+    config.data.recorded = str(path)
+    train.train_shared(config, tmp_path / "work", None, train.How())
+    assert (tmp_path / "work/lamps/normal_level/1").is_dir()
+    config.categories, config.shared = ("tiles",), False
+    with pytest.raises(UserError, match="with categories = lamps, tiles, the config says tiles"):
+        train.train_category(config, tmp_path / "alone/tiles", "tiles", None)
+
+
+def test_a_new_category_is_learned_beside_those_before(config, work, tmp_path):
+    work, before = shutil.copytree(work, tmp_path / "work"), hashes(config, work)
+    config.categories = ("tiles", "lamps", "coins")
+    with pytest.raises(UserError, match="trained on lamps, tiles, without coins: .*--finetune"):
+        train.train_and_evaluate(config, work, None)
+    config.categories = ("coins",)
+    with pytest.raises(UserError, match="are those of lamps, tiles, too: name all"):
+        train.train_and_evaluate(config, work, None, finetune=True)
+    config.categories = ("tiles", "lamps", "coins")
+    train.train_and_evaluate(config, work, None, finetune=True)
+    after = hashes(config, work)
+    assert not {*before} & {*after} and len({*after}) == 3
+    checkpoints = Checkpoints(work / "shared/denoiser")
+    made_of = checkpoints.fingerprint(4)
+    checkpoints.close()
+    assert [part.split(":")[0] for part in made_of[PHOTOS].split("; ")] == [
+        "coins", "lamps", "tiles"
+    ]  # fmt: skip
+    assert "step 4, lamps: " in made_of[BEGUN_FROM]
+    assert json.loads((work / "metrics_1.json").read_text())["categories"].keys() == {
+        "tiles", "lamps"
+    }  # fmt: skip
+
+
+def test_what_shares_no_networks_and_what_would_lie_among_them_is_refused(config, work):
+    alone = padim.get_config("tiles")
+    alone.shared = True
+    with pytest.raises(UserError, match="padim trains no networks that categories could share"):
+        check_config(alone)
+    other = mvtec_small.get_config("shared,tiles")
+    other.shared = True
+    with pytest.raises(UserError, match="'shared' is the folder of the networks"):
+        check_config(other)
+    config.shared = False
+    with pytest.raises(UserError, match=r"holds a detector of config\.shared = True, not False"):
+        train.train_and_evaluate(config, work, None)
+
+
+def test_categories_of_two_bit_depths_are_not_trained_together(config):
+    deep = config.copy_and_resolve_references()
+    config.data.bit_depth, deep.data.bit_depth = 8, 12
+    with pytest.raises(UserError, match="photos fill 8 and 12 bits a channel"):
+        train._one_config([config, deep])
