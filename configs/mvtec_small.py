@@ -3,8 +3,8 @@
 Few steps need other networks than the published ones. Autoencoder and denoiser have linear maps
 beside their blocks. The denoiser predicts v, and learns only the noise that sampling meets. All
 networks see photos at one brightness. The segmenter sees differences, with features of a pretrained
-network. Maps are relative to normal photos, and distances to normal features are added.
-docs/recipe.md says why.
+network. Its maps are relative to normal photos. Distances to normal features, times these, are the
+map. docs/recipe.md says why.
 
 Command:   python -m diffad_jax.main --config=configs/mvtec_small.py:bottle --workdir=runs/small
            (textures: --config.data.textures=FOLDER, e.g. of the DTD images)

@@ -3,7 +3,7 @@
 Not in the paper. A denoiser of few steps rebuilds what it has not seen (a part in the wrong place,
 another surface) half as the photo shows it, half as normal photos do, and its segmenter knows drawn
 anomalies alone. Distances to patches of normal photos (PatchCore, Roth et al., CVPR 2022) see such
-defects, though coarsely. The map is the sum of both.
+defects, though coarsely. They make the map, and count more where the segmenter suspects something.
 """
 
 import itertools
@@ -25,7 +25,7 @@ NAME = "memory"
 Config = ml_collections.FrozenConfigDict
 _MAX_CANDIDATES = 50_000  # patches that the bank is chosen from, a uniform sample of all
 _PROJECTION = 128  # dimensions that distances are compared in while choosing
-PROBABILITY = 3.0  # so much of the segmenter's map counts beside distances, see docs/recipe.md
+SUSPICION = 2.0  # so many times more a distance counts where the segmenter is sure
 _SEEN = 224  # pixels, the side of what the network learned from; smaller photos are enlarged twice
 _ASIDE = 8  # one photo of so many is not in the bank, but says how far normal patches are from it
 _MAX_ASIDE = 32

@@ -76,7 +76,7 @@ def _scored(
 ) -> Prediction:
     if config.memory.patches:
         distances = memory.distances(weights, image, config=config)
-        anomaly_map = _beside_distances(config) * anomaly_map + distances
+        anomaly_map = distances * (1.0 + _weight_of_suspicion(config) * anomaly_map)
     c = config.evaluation
     return Prediction(
         score=filters.image_score(anomaly_map, c.smoothing, c.smoothing_power),
@@ -136,16 +136,16 @@ def whole_photos(config: Config) -> str:
 def describe(config: Config) -> dict[str, str]:
     """What a reader of a report must know of the method."""
     c, e = config.reconstruction, config.evaluation
-    floor, parts = config.normal_level.floor, ["probability"]
+    floor, found = config.normal_level.floor, "probability"
     if _is_relative(config):
-        parts[0] += f" over (the level of normal photos at that place + {floor:g})"
+        found += f" over (the level of normal photos at that place + {floor:g})"
     if config.memory.patches:
-        parts[0] = f"{_beside_distances(config):g} x {parts[0]}"
-        parts.append(
-            "the distance of features to those of normal photos, 1 where one just exceeds it"
+        found = (
+            "distance of features to those of normal photos, 1 where one just exceeds it, x (1 + "
+            f"{_weight_of_suspicion(config):g} x {found})"
         )
     return {
-        "map": " + ".join(parts),
+        "map": found,
         "score": filters.describe(e.smoothing, e.smoothing_power),
         "reconstruction": f"{c.test_steps} DDIM steps, {c.spacing}, {c.condition} condition",
     }
@@ -155,9 +155,9 @@ def _is_relative(config: Config) -> bool:
     return config.normal_level.floor > 0.0
 
 
-def _beside_distances(config: Config) -> float:
+def _weight_of_suspicion(config: Config) -> float:
     """What the segmenter's map is multiplied by, of which relative ones reach 1 / floor."""
-    return memory.PROBABILITY * (config.normal_level.floor if _is_relative(config) else 1.0)
+    return memory.SUSPICION * (config.normal_level.floor if _is_relative(config) else 1.0)
 
 
 METHOD = Method(

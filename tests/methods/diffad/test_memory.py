@@ -85,7 +85,7 @@ def test_one_photo_and_photos_without_any_difference_give_finite_maps(config, ea
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.1])
-def test_the_map_is_the_sum(tiny, weights, floor, monkeypatch):
+def test_distances_count_more_where_the_segmenter_suspects(tiny, weights, floor, monkeypatch):
     tiny.normal_level.floor = floor
     config = ml_collections.FrozenConfigDict(tiny)
     probability = jnp.linspace(0.0, 1.0, 32 * 32).reshape(1, 32, 32)
@@ -97,7 +97,7 @@ def test_the_map_is_the_sum(tiny, weights, floor, monkeypatch):
         image, Reconstruction(image, image[:, None]), config=config,
     )  # fmt: skip
     share = probability * floor / (0.3 + floor) if floor else probability
-    wanted = 3.0 * share + memory.distances(weights, image, config=config)
+    wanted = memory.distances(weights, image, config=config) * (1.0 + 2.0 * share)
     np.testing.assert_allclose(judged.anomaly_map, wanted, rtol=1e-5)
 
 
