@@ -18,8 +18,8 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config.data.root = "runs/toy_data"  # the toy category is written here
     config.data.layout = "toy"
     config.synthesis.rotation_probability = 0.0  # the products always lie the same way
-    config.autoencoder.steps = 500
-    config.diffusion.steps = 800
-    config.segmentation.steps = 500
+    config.autoencoder.steps = 250
+    config.diffusion.steps = 400
+    config.segmentation.steps = 200
     config.training.checkpoint_every = 200
     return config

@@ -73,13 +73,15 @@ class CategoryReader:
         self.records: list[Record] = []
         self.faults: list[str] = []
         self._notes: list[str] = []
+        self._train = place.train[0]  # of its folders that with the normal photos
         self._used: set[str] = set()
         self._listed: dict[str, Folder] = {}
 
     def take_folders(self) -> None:
         """A folder a class."""
         place = self.place
-        for file in next(filter(None, map(self._normal_photos, place.train)), []):
+        self._train = next(filter(self._normal_photos, place.train), place.train[0])
+        for file in self._normal_photos(self._train):
             self._add(file, "train", NORMAL, None)
         if place.validation:
             for file in self._normal_photos(place.validation):
@@ -217,7 +219,8 @@ class CategoryReader:
         elif folder == self._find(place.test):
             remedy = f"put them into its folder {NORMAL}, or into one that is named for the defect"
         else:
-            train = place.train[0] if not place.test_every else "folders of their own"
+            train = self._train or f"{self.folder} itself"
+            train = "folders of their own" if place.test_every else train
             remedy = f"photos to train on belong into {train}, others into {place.test}/DEFECT"
         count = f"{len(names)} images are" if len(names) > 1 else "1 image is"
         return f"{count} left out in {folder}, such as {names[0]}: {remedy}"

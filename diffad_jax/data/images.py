@@ -250,7 +250,7 @@ def _read_all(
             pixels[i] = read_image(paths[i], size, rules)
         except ImageError as error:
             if on_bad_image == "fail":
-                raise
+                raise ImageError(f"{error}. --mode=inspect lists all such files") from error
             return str(error)
         return None
 

@@ -6,6 +6,10 @@ from typing import Any
 from diffad_jax.data.inspect import QUANTILES
 
 _TITLES = {"train": "training", "test": "test"}
+_STOPS = {
+    "train": "training stops there, unless --config.data.on_bad_image=skip leaves them out",
+    "test": "evaluation stops there",
+}
 _SHOWN = 10  # lines of a list; summary.json has them all
 
 
@@ -25,11 +29,12 @@ def as_text(summary: dict[str, Any]) -> str:
             lines.append(_line("  modes", _counted(photos["modes"])))
             lines.append(_line("  formats", _counted(photos["formats"])))
     lines += _list("recommended", summary["advice"], whole=True)
-    lines += _list("left out", summary["left_out"])
+    lines += _list("left out", summary["left_out"], count="as follows")
     lines += _list("to be mended", summary["faults"], whole=True)
     for split, title in _TITLES.items():
         reasons = [u["reason"] for u in summary["unreadable"] if u["split"] == split]
-        lines += _list(f"unreadable, {title}", reasons, whole=True)
+        count = f"{len(reasons)}; {_STOPS[split]}"
+        lines += _list(f"unreadable, {title}", reasons, whole=True, count=count)
     for place, title in (*_TITLES.items(), ("across", "both")):
         groups = summary["duplicates"][place]
         lines += _list(f"duplicates, {title}", [" = ".join(group) for group in groups])
@@ -70,9 +75,9 @@ def _sizes(sizes: dict[str, Any]) -> str:
     return f"{sizes['distinct']} different ones: " + "; ".join(sides)
 
 
-def _list(label: str, items: Sequence[str], whole: bool = False) -> list[str]:
+def _list(label: str, items: Sequence[str], whole: bool = False, count: str = "") -> list[str]:
     shown = len(items) if whole else _SHOWN
-    lines = [_line(label, str(len(items) or "none"))]
+    lines = [_line(label, (count or str(len(items))) if items else "none")]
     lines += [f"    {item}" for item in items[:shown]]
     if len(items) > shown:
         lines.append(f"    and {len(items) - shown} more: see summary.json")

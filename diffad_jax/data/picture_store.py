@@ -37,8 +37,8 @@ def open_files(
     height, width = height_width(size)
     if len(files) * height * width * 3 <= data.cache_mib * 2**20 / share:
         pixels, _, skipped = images.read_images(files, size, rules, data.on_bad_image)
-        for file, reason in skipped:
-            logger.warning("skipped %s: %s", file, reason)
+        for _, reason in skipped:
+            logger.warning("skipped: %s", reason)
         return from_pixels(pixels), len(pixels)
 
     def read(i: np.ndarray) -> np.ndarray:

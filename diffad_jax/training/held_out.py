@@ -144,6 +144,9 @@ def settle(
         said = said or f"trained on {len(photos.train)} photos, {len(photos.held_out)} held out"
     if not said:
         return photos
+    if jax.process_count() == 1 and _trained_on(directory) is None:  # nothing stands on it yet
+        forget(directory)
+        return load_split(config, directory, category, accepted)
     if retrain:
         _one_process()
         console.note(f"{category}: {said}; training anew on what is there")

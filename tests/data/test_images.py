@@ -394,6 +394,8 @@ def test_bad_images_fail_or_are_listed(tmp_path):
     files = [str(tmp_path / "bad.png"), good]
     with pytest.raises(ImageError, match="bad.png"):
         images.read_images(files, 8, ANTIALIAS, "fail")
+    with pytest.raises(images.ImageError, match="empty.*--mode=inspect lists all such files"):
+        images.read_images(files, 8, ANTIALIAS)
     pixels, kept, skipped = images.read_images(files, 8, ANTIALIAS, "skip")
     np.testing.assert_array_equal(pixels[0], images.read_image(good, 8, ANTIALIAS))
     assert len(pixels) == 1 and kept == [1]

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -174,6 +175,7 @@ def test_all_bad_files_are_listed(cache_mib, on_bad_image, place, look, tiny_con
     warned = [r.getMessage() for r in caplog.records if r.name == "diffad_jax.data.inspect"]
     assert len(warned) == 3 and all("evaluation will stop" in w for w in warned)
     text = inspect_text.as_text(summary)
+    assert "1; training stops there, unless --config.data.on_bad_image=skip leaves" in text
     for kind, file in files.items():
         assert f"\n    {file} " in text
         assert any(file in w for w in warned) == (kind != "train")
@@ -196,6 +198,7 @@ def test_missing_masks_and_what_is_left_out_are_listed(place, look):
     assert len(summary["faults"]) == 3 and summary["synthesis"]["examples"] == 256
     text = inspect_text.as_text(summary)
     assert all(f"{f} has no mask" in text for f in files) and "1 .webp" in text
+    assert re.search(r"left out +as follows\n", text)  # a sentence counts its files
 
 
 def test_recommendations(place, look):
@@ -272,7 +275,10 @@ def test_the_program(place):
     result = subprocess.run(command, cwd=root, capture_output=True, text=True, env=os.environ)
     assert result.returncode == 0, result.stderr
     assert "training photos       good (6); 4 of them held out" in result.stdout
-    assert "unreadable, test      1\n" in result.stdout and bad in result.stdout
+    assert (
+        "unreadable, test      1; evaluation stops there\n" in result.stdout
+        and bad in result.stdout
+    )
     assert f"evaluation will stop at this test file: {bad}" in result.stderr
     names = {f.name for f in (output / "tiles").iterdir()}
     assert names == {"contact_sheet.png", "summary.json"}

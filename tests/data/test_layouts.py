@@ -295,6 +295,15 @@ def test_whatever_is_not_read_is_counted(tmp_path, caplog):
     assert said == [f"c: {s}" for s in found]
 
 
+def test_a_folder_below_photos_that_lie_directly_in_theirs(tmp_path):
+    make(tmp_path, "c/0.png", "c/tuesday/1.png")
+    (said,) = layouts.survey(tmp_path, "c", "folder").left_out
+    assert said == (
+        f"1 image is left out in {tmp_path}/c/tuesday, such as 1.png: photos to train on belong "
+        f"into {tmp_path}/c itself, others into test/DEFECT"
+    )
+
+
 def test_many_places_are_cut_short(tmp_path, caplog):
     make(tmp_path, "c/train/good/0.png", *(f"c/train/good/{i}/0.png" for i in range(12)))
     layouts._say_once.cache_clear()

@@ -15,7 +15,7 @@ from diffad_jax.commands.record import record
 from diffad_jax.data import recorded, split
 from diffad_jax.data.layouts import DataError
 from diffad_jax.inference.calibration import load_or_choose
-from diffad_jax.training.held_out import describe_changes, load_split
+from diffad_jax.training.held_out import describe_changes, load_split, settle
 from diffad_jax.types import Prediction
 
 
@@ -126,6 +126,18 @@ def test_how_a_folder_differs_from_the_split(folder):
     assert found == ([str(added)], [gone], [changed])
     said = describe_changes(photos, found)
     assert f"1 added ({added}), 1 gone ({gone}), 1 changed ({changed})" in said
+
+
+def test_a_split_that_nothing_stands_on_is_drawn_anew(folder, capsys):
+    """Training stopped at a bad photo; it is taken away, and others are put in."""
+    before = folder.split()
+    gone = next(iter(before.train))
+    (Path(folder.config.data.root) / gone).unlink()
+    folder.add("more.png", 250)
+    found = settle(folder.config, folder.directory, "tiles")
+    names = found.train | found.held_out
+    assert gone not in names and "tiles/train/good/more.png" in names
+    assert found == folder.split() and capsys.readouterr().err == ""
 
 
 def test_a_damaged_split_is_refused(folder):
