@@ -16,7 +16,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from absl import flags, logging
+from absl import flags
 
 from benchmarks import last_line
 from diffad_jax.config import stored
@@ -30,7 +30,6 @@ FORMATS = ("stablehlo", "saved_model", "onnx", "openvino")
 
 
 def main(_) -> None:
-    logging.set_verbosity(logging.WARNING)
     workdir = Path(flags.FLAGS.workdir)
     config = stored.of_workdir(workdir, [])
     check_config(config)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from absl import flags, logging
+from absl import flags
 from ml_collections import config_flags
 from PIL import Image
 
@@ -39,7 +39,6 @@ _LIGHT = 0.05  # more or less of it, or across a photo
 
 def main(argv: list[str]) -> None:
     del argv
-    logging.set_verbosity(logging.WARNING)
     config, workdir = flags.FLAGS.config, Path(flags.FLAGS.workdir)
     check_config(config)
     for category in config.categories:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from absl import app
+from absl import app, logging
 
 from diffad_jax.errors import UserError
 
@@ -16,6 +16,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     """``app.run``; what a user can put right ends in its message alone."""
 
     def guarded(argv: list[str]) -> None:
+        logging.set_verbosity(logging.WARNING)  # Orbax reports every file at level INFO
         try:
             main(argv)
         except UserError as error:
