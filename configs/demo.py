@@ -3,7 +3,7 @@
 Command:   make demo, or
            python -m diffad_jax.main --config=configs/demo.py --workdir=runs/demo
 Hardware:  2 CPU cores
-Minutes:   11.8 with the installation, 796 s of the processor
+Minutes:   not measured on idle cores; 485 s of the processor and the installation
 Memory:    3.5 GB
 Result:    docs/results.md
 """
@@ -18,8 +18,8 @@ def get_config(category: str | None = None) -> ml_collections.ConfigDict:
     config.data.root = "runs/toy_data"  # the toy category is written here
     config.data.layout = "toy"
     config.synthesis.rotation_probability = 0.0  # the products always lie the same way
-    config.autoencoder.steps = 250
-    config.diffusion.steps = 400
+    config.autoencoder.steps = 300
+    config.diffusion.steps = 500
     config.segmentation.steps = 200
     config.training.checkpoint_every = 200
     return config
