@@ -14,6 +14,7 @@ from diffad_jax.commands.benchmark import benchmark
 from diffad_jax.commands.evaluate import evaluate
 from diffad_jax.commands.inspect import inspect
 from diffad_jax.commands.predict import merge, predict_photos
+from diffad_jax.commands.predict_products import predict_products
 from diffad_jax.commands.record import record
 from diffad_jax.commands.serve import serve
 from diffad_jax.commands.train import train_and_evaluate
@@ -47,6 +48,12 @@ class Mode(NamedTuple):
                 proportions.settle(config, workdir)
                 _compare_with_trained(config, workdir)
         self.run(config, *(_given(f, name) for f in self.needs), *(f.value for f in self.takes))
+
+
+def _predict(config: ml_collections.ConfigDict, *arguments: Any) -> None:
+    """Several categories are told apart where they share their networks."""
+    several = config.shared and len(config.categories) > 1
+    (predict_products if several else predict_photos)(config, *arguments)
 
 
 def _import(config: ml_collections.ConfigDict, workdir: Path, *files: Path | str) -> None:
@@ -209,7 +216,7 @@ MODES = {
         "metrics, tables and reports",
     ),
     "predict": Mode(
-        predict_photos,
+        _predict,
         (_WORKDIR, _INPUT, _OUTPUT),
         (_TILE, _SAVE, _THRESHOLD, _OVERWRITE, _SHARD),
         "score photos",

@@ -94,15 +94,37 @@ def predict_photos(
       Stopped: after SIGTERM or Ctrl-C; exit status 75.
     """
     output = output.expanduser()
-    _check(config, tile, save, threshold)
-    category = config.categories[0]
+    check(config, tile, save, threshold)
     listing = sources.list_photos(source, output)
+    finishing = contextlib.nullcontext()
     if shard:
         num_listed, listing = len(listing.photos), shards.share(listing, shard)
         console.note(f"shard {shard}: {len(listing.photos)} of {num_listed} photos")
         output = shard.folder(output)
-    finishing = shards.finishing(output, listing) if shard else contextlib.nullcontext()
-    detector = Detector.from_workdir(config, workdir, category)
+        finishing = shards.finishing(output, listing)
+    detector = Detector.from_workdir(config, workdir, config.categories[0])
+    predict_listing(
+        config, workdir, listing, output, tile, save, threshold, overwrite, detector, finishing
+    )
+
+
+def predict_listing(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    listing: sources.Listing,
+    output: Path,
+    tile: bool,
+    save: Sequence[str],
+    threshold: float | None,
+    overwrite: bool,
+    detector: Detector,
+    finishing: contextlib.AbstractContextManager,
+) -> None:
+    """``predict_photos`` of photos that are listed, by the category's ``detector``.
+
+    ``finishing`` is entered once ``output`` is held.
+    """
+    category = config.categories[0]
     explaining = _explaining_what_cannot_be_written()
     with StopSignal() as stop, explaining, lock.hold(output), finishing:
         calibration = load_or_choose(config, workdir, category, detector, tile, threshold)
@@ -171,7 +193,7 @@ def _explaining_what_cannot_be_written() -> Iterator[None]:
         raise DataError(f"cannot write the results: {error}; then start again") from error
 
 
-def _check(
+def check(
     config: ml_collections.ConfigDict, tile: bool, save: Sequence[str], threshold: float | None
 ) -> None:
     if len(config.categories) != 1:

@@ -146,19 +146,23 @@ class Detector:
 
 
 def load_stages(
-    stages: Sequence[Stage], config: ml_collections.FrozenConfigDict, directory: Path
+    stages: Sequence[Stage],
+    config: ml_collections.FrozenConfigDict,
+    directory: Path,
+    earlier_weights: Weights | None = None,
 ) -> Weights:
-    """The weights of finished stages, by name.
+    """The weights of finished stages, by name, beside the earlier ones.
 
     Args:
-      stages: of a method, from its first one on.
+      stages: of a method, in turn: the first ones, or those behind ``earlier_weights``.
       config: must agree with the one they were trained with.
       directory: of the category.
+      earlier_weights: of the stages before.
 
     Raises:
       checkpoint.CheckpointError: see ``Detector.from_workdir``.
     """
-    weights: Weights = {}
+    weights = dict(earlier_weights or {})
     for stage in stages:
         folder = stage_folder(stage, config, directory)
         weights[stage.name] = checkpoint.load_weights(stage, config, weights, folder)

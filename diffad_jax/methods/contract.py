@@ -129,6 +129,9 @@ class Method:
       predict: (weights of the stages, images [b, h, w, 3] RGB in 0 … 255, uint8 or float32; the
         seed of its random numbers, uint32 where it is an array; static config). Pure: a photo's
         result depends neither on its batch nor on the run.
+      tell: config -> a function for the distances [b, k] of whole photos to the normal photos of k
+        categories that share their networks: (weights of the shared stages, each category's own,
+        images as for ``predict``, static config). None where nothing tells categories apart.
       parts: the steps of ``predict`` by name and in turn, each (weights, value, *, seed, config) ->
         value. The first takes the images in [0, 1], the last returns the prediction. Empty where
         ``predict`` has no separate steps.
@@ -148,6 +151,7 @@ class Method:
     check: Callable[[Config], None] = lambda config: None
     stages: Callable[[Config], tuple[Stage, ...]]
     predict: Predict
+    tell: Callable[[Config], Callable[..., jax.Array] | None] = lambda config: None
     parts: tuple[tuple[str, Callable], ...] = ()
     score_map: Callable[..., jax.Array] | None
     whole_photos: Callable[[Config], str] = lambda config: ""

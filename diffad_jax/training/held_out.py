@@ -148,19 +148,19 @@ def settle(
         forget(directory)
         return load_split(config, directory, category, accepted)
     if retrain:
-        _one_process()
+        one_process()
         console.note(f"{category}: {said}; training anew on what is there")
         forget(directory)
         return load_split(config, directory, category, accepted)
     if finetune:
-        _one_process()
+        one_process()
         console.note(f"{category}: {said}; training on from the weights, on what is there")
         photos = split.extend(config, category, photos, accepted)
         forget(directory, keep_weights=True)
         split.write(directory, photos)
         return photos
     if recalibrate:
-        _one_process()
+        one_process()
         photos = recalibrated(config, photos, found)
         split.write(directory, photos)
         console.note(f"{category}: {said}; {len(photos.held_out)} are held out now")
@@ -172,7 +172,7 @@ def settle(
     return photos
 
 
-def _one_process() -> None:
+def one_process() -> None:
     if jax.process_count() > 1:
         raise ConfigError("--retrain, --finetune and --recalibrate are for one process: start a "
                           "single one, and the others when it trains")  # fmt: skip

@@ -9,7 +9,7 @@ import jax
 from diffad_jax.data.split import Split
 from diffad_jax.errors import ConfigError
 from diffad_jax.runtime import console, files
-from diffad_jax.training.held_out import forget
+from diffad_jax.training.held_out import forget, one_process
 
 FILE = "trained_on.json"
 ADOPTED = "adopted.json"  # in the folder of a category that they were not trained on
@@ -56,6 +56,7 @@ def settle(
         elif retrain or finetune:
             console.note(f"{directory}: training {'anew' if retrain else 'on'} with "
                          f"{', '.join(wanted)}")  # fmt: skip
+            one_process()
             forget(directory, keep_weights=finetune)
             for category in wanted:
                 _adopted(directory, category).unlink(missing_ok=True)

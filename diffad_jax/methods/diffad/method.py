@@ -7,7 +7,15 @@ import ml_collections
 from diffad_jax.config import common
 from diffad_jax.methods import filters
 from diffad_jax.methods.contract import Method, Stage
-from diffad_jax.methods.diffad import STAGES, brightness, features, fields, memory, normal_level
+from diffad_jax.methods.diffad import (
+    STAGES,
+    brightness,
+    features,
+    fields,
+    memory,
+    normal_level,
+    products,
+)
 from diffad_jax.methods.diffad.reconstruct import (
     Reconstruction,
     decode,
@@ -177,6 +185,7 @@ METHOD = Method(
     check=fields.check,
     stages=stages,
     predict=predict,
+    tell=products.tell,
     parts=(
         ("encode", _encode),
         ("denoise", _denoise),
