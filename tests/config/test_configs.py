@@ -134,9 +134,9 @@ def test_the_published_recipe_samples_with_the_weights_themselves_and_clips_noth
     ("config", "said"),
     [
         (mvtec, "The last batch of an epoch is filled up"),
-        (mvtec, "The noise at test is one draw that all photos share"),
+        (mvtec, "All photos share one draw of the noise at test"),
         (mvtec, "Brightness changes RGB (theirs a colour space drawn from six)"),
-        (mvtec, "A tenth of the normal photos is held out"),
+        (mvtec, "A tenth of the normal photos, at least 19, is held out"),
         (draem, "the last batch of an epoch is filled up"),
         (draem, "brightness changes RGB (theirs a colour space drawn from six)"),
         (draem, "a tenth of the normal photos is held out"),
