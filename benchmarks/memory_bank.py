@@ -61,7 +61,7 @@ def _measure(args: argparse.Namespace, share: float, projection: int) -> dict[st
     count = min(round(share * candidates.seen), args.max_bank, len(candidates.features()))
     bank = jnp.asarray(coreset(candidates.features(), count, projection, seed=0))
     chosen = time.perf_counter()
-    nearest, photo = jax.jit(patch_bank.nearest), next(_batches(BATCH_SIZE))[:PATCHES]
+    nearest, photo = jax.jit(patch_bank.nearest), next(_batches(BATCH_SIZE))[None, :PATCHES]
     jax.block_until_ready(nearest(photo, bank))
     compiled = time.perf_counter()
     for _ in range(_LOOK_UPS):

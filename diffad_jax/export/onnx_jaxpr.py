@@ -14,7 +14,7 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
 from diffad_jax.export import onnx_ops, onnx_random
 from diffad_jax.export.errors import ExportError
-from diffad_jax.export.onnx_builder import Builder, Value
+from diffad_jax.export.onnx_builder import Builder, Value, integers
 
 _INLINED = {"jit": "jaxpr", "custom_jvp_call": "call_jaxpr"}
 # Operations that give b equal rows from b equal rows, so that one row is enough.
@@ -118,15 +118,18 @@ def _broadcasts_by_itself(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> boo
 
 
 def _scan(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
-    """A loop over known values of which only the last carry is kept."""
+    """A loop, written out turn by turn."""
     p = eqn.params
     first, last = p["num_consts"], p["num_consts"] + p["num_carry"]
     constants, carry, rows = inputs[:first], inputs[first:last], inputs[last:]
-    if len(eqn.outvars) != p["num_carry"] or any(isinstance(row, str) for row in rows):
-        raise ExportError("--format=onnx knows loops over known values without outputs alone")
-    for i in range(p["length"]):
-        carry = add(b, p["jaxpr"], [*constants, *carry, *(row[i] for row in rows)])
-    return carry
+    outputs: list[list[Value]] = []
+    for i in range(p["length"])[:: -1 if p["reverse"] else 1]:
+        now = [b.op("Gather", row, np.int64(i)) if isinstance(row, str) else row[i] for row in rows]
+        found = add(b, p["jaxpr"], [*constants, *carry, *now])
+        carry, made = found[: p["num_carry"]], found[p["num_carry"] :]
+        outputs.append([b.op("Unsqueeze", value, integers([0])) for value in made])
+    turns = outputs[:: -1 if p["reverse"] else 1]
+    return [*carry, *(b.op("Concat", *values, axis=0) for values in zip(*turns, strict=True))]
 
 
 def _random(b: Builder, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:

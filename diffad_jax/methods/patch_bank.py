@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from diffad_jax.methods import backbone
 
-_BLOCK = 2048  # at most, of the bank's patches that are compared at a time: bounds the memory
+_GROUP = 256  # at most, of a photo's patches that are compared at a time: what caches hold
 
 
 def joined(maps: Sequence[jax.Array]) -> jax.Array:
@@ -27,32 +27,39 @@ def joined(maps: Sequence[jax.Array]) -> jax.Array:
     )  # fmt: skip
 
 
-def nearest(queries: jax.Array, bank: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The distance of each of [q, c] to the nearest of [k, c], and its index: [q], [q].
+def nearest(patches: jax.Array, bank: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The distance of each patch to its nearest one in the bank, and which that is.
 
-    The bank is compared in equal blocks, each by a matrix product:
+    Patches are compared in equal groups, each by a matrix product:
     ‖a - b‖² = ‖a‖² - 2 a·b + ‖b‖².
+
+    Args:
+      patches: [b, n, c] float32.
+      bank: [k, c].
+
+    Returns:
+      [b, n] float32, and [b, n] int32 in 0 … k - 1, the first of equals.
     """
-    count, channels = bank.shape
-    size = -(-count // -(-count // _BLOCK))  # equal, so that hardly a row is padding
-    blocks = jnp.pad(bank, ((0, -count % size), (0, 0))).reshape(-1, size, channels)
-    exists = (jnp.arange(blocks.shape[0] * size) < count).reshape(-1, size)
+    b, n, channels = patches.shape
+    rows = bank.astype(jnp.float32)
+    squares = jnp.sum(rows**2, axis=-1)[None, None]
+    numbers = jnp.arange(len(bank), dtype=jnp.float32)[None, None]
 
-    def closer(best: tuple[jax.Array, jax.Array], block: tuple):
-        first, rows, real = block
-        rows = rows.astype(jnp.float32)
-        squares = jnp.where(real, jnp.sum(rows**2, axis=-1), jnp.inf)
+    def of_group(_: None, group: jax.Array) -> tuple[None, jax.Array]:
         # ‖a‖² is the same for all b, so it waits until the nearest is known.
-        partial = squares[None] - 2.0 * jnp.matmul(queries, rows.T, precision="highest")
-        value, index = partial.min(1), first + partial.argmin(1)
-        closer = value < best[0]
-        return (jnp.where(closer, value, best[0]), jnp.where(closer, index, best[1])), None
+        partial = squares - 2.0 * jnp.matmul(group, rows.T, precision="highest")
+        # Two minima, since XLA computes an argmin on CPUs ten times as slowly as a minimum.
+        least = partial.min(-1, keepdims=True)
+        return None, jnp.where(partial == least, numbers, float(len(bank) - 1)).min(-1)
 
-    start = jnp.full(queries.shape[:1], jnp.inf), jnp.zeros(queries.shape[:1], jnp.int32)
-    firsts = jnp.arange(blocks.shape[0], dtype=jnp.int32) * size
-    (value, index), _ = jax.lax.scan(closer, start, (firsts, blocks, exists))
-    # Not from ‖a‖² + value, because of rounding where the two nearly cancel.
-    return length(queries - bank[index].astype(jnp.float32)), index
+    count = -(-n // _GROUP)
+    size = -(-n // count)  # equal groups, so that hardly a patch is padding
+    padded = jnp.pad(patches, ((0, 0), (0, count * size - n), (0, 0)))
+    groups = jnp.moveaxis(padded.reshape(b, count, size, channels), 1, 0)
+    _, found = jax.lax.scan(of_group, None, groups)
+    index = jnp.moveaxis(found, 0, 1).reshape(b, count * size)[:, :n].astype(jnp.int32)
+    # Not from ‖a‖² + partial, which would leave rounding where the two nearly cancel.
+    return length(patches - bank[index].astype(jnp.float32)), index
 
 
 def length(x: jax.Array) -> jax.Array:

@@ -97,9 +97,7 @@ def predict(
     found = patches(fitted["backbone"], images, config=config)
     b, h, w, channels = found.shape
     rows = found.reshape(b, h * w, channels)
-    distance, index = (
-        x.reshape(b, h * w) for x in patch_bank.nearest(rows.reshape(-1, channels), fitted["bank"])
-    )
+    distance, index = patch_bank.nearest(rows, fitted["bank"])
     worst, photo = distance.argmax(1), jnp.arange(b)
     score = reweighted(
         rows[photo, worst], distance[photo, worst], index[photo, worst], fitted["bank"],

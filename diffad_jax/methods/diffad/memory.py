@@ -54,7 +54,7 @@ def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) 
     bank = coreset(
         rows, max(1, min(config.memory.patches, len(rows) // 2)), _PROJECTION, config.seed
     )
-    farthest = jax.jit(lambda patches, bank: patch_bank.nearest(patches, bank)[0].max())
+    farthest = jax.jit(lambda patches, bank: patch_bank.nearest(patches[None], bank)[0].max())
     scale = np.median([farthest(np.float32(photo), bank) for photo in aside or [rows]])
     return {"bank": bank, "scale": np.maximum(np.float32(scale), _SMALLEST_SCALE)}
 
@@ -63,7 +63,7 @@ def distances(weights: Weights, image: jax.Array, *, config: Config) -> jax.Arra
     """[b, h, w, 3] in [0, 1] -> [b, h, w]: in units in which a normal photo just exceeds 1."""
     fitted, found = weights[NAME], _patches(weights, image, config=config)
     b, h, w, channels = found.shape
-    distance, _ = patch_bank.nearest(found.reshape(-1, channels), fitted["bank"])
+    distance, _ = patch_bank.nearest(found.reshape(b, h * w, channels), fitted["bank"])
     size = height_width(config.image_size)
     return backbone.upsampled_and_smoothed(
         distance.reshape(b, h, w) / fitted["scale"], size, _SIGMA * size[0] / h
