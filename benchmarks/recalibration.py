@@ -63,7 +63,7 @@ def measure(
         fitted = trained.fitted_with(windows, num_trained) if alarms else {}
         detector = trained.recalibrated(fitted)
         again = _score(detector, good + defects) if fitted else results
-        accepted = [again[file] for file in alarms]
+        accepted = [results[file] for file in alarms]
         after = load_or_choose(config, workdir, category, detector, accepted=accepted)
         halves.append(
             (

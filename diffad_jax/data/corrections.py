@@ -58,7 +58,7 @@ class Taken(NamedTuple):
     when: str
     detector: str  # as it was trained, see ``mark``
     threshold: float  # as it was found then
-    accepted: dict[str, Measured]  # good photos, by SHA-256; measured by the weights below
+    accepted: dict[str, Measured]  # good photos, by SHA-256; measured as it was trained
     fitted: str = ""  # SHA-256 of the file of weights that were fitted anew; empty: none were
 
 

@@ -146,9 +146,9 @@ def load_or_choose(
 
     Good photos that inspectors accepted (``--mode=serve``) count as held-out ones, for photos seen
     whole: those of ``detector.taken``, or ``accepted`` in their place, which is then not stored.
-    Held-out photos keep the scores that ``detector.trained`` gives them: a level of normal photos
-    that accepted ones have lifted lowers all scores, and more good photos would exceed a threshold
-    that followed them down.
+    All keep the scores that ``detector.trained`` gives them: a level of normal photos that accepted
+    ones have lifted lowers all scores, and more good photos would exceed a threshold that followed
+    them down.
 
     A ``threshold`` of the user's own replaces the chosen one; the pixel threshold stays. Then the
     photos may be gone. Without them there is no pixel threshold, and a map of distances has a range

@@ -170,7 +170,11 @@ def load_stages(
 
 
 def score_settings(config: ml_collections.ConfigDict, tile: bool) -> dict[str, Any]:
-    """The settings of scores, besides the photo and the weights (which fit no other fields)."""
+    """What scores depend on, besides the photo and the weights (which fit no other fields).
+
+    The method's own words count too: another version may score otherwise by the same settings.
+    """
+    method = get_method(config)
     fields = {
         "method": config.method,
         "seed": config.seed,
@@ -179,7 +183,7 @@ def score_settings(config: ml_collections.ConfigDict, tile: bool) -> dict[str, A
         "training.compute_dtype": compute_dtype(config),
         "tile": tile,
     }
-    for field in get_method(config).settings:
+    for field in method.settings:
         section, _, name = field.partition(".")
         fields[field] = config[section][name]
-    return fields
+    return fields | method.describe(config)

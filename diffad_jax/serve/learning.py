@@ -170,8 +170,10 @@ class Learning:
             return of_before, self._measure(kept, after.mark, after.predict_all)
 
         accepted, marked = measure(good), measure(defects)
+        # What the level was fitted on says little of photos that it was not fitted on.
+        unfitted = self._measure(good, trained.mark, trained.predict_all)
         calibration = load_or_choose(
-            trained.config, self._workdir, self._category, after, accepted=[*accepted[1].values()]
+            trained.config, self._workdir, self._category, after, accepted=[*unfitted.values()]
         )
 
         def alarms(old: Iterable[float], new: Iterable[float]) -> dict[str, int]:
@@ -191,9 +193,7 @@ class Learning:
             "defects_called_anomalous": alarms(*map(_scores, marked)),
             "refitted": [*fitted],
         }
-        return _Proposal(
-            (before, good, defects), fitted, accepted[1], calibration.threshold, effect
-        )
+        return _Proposal((before, good, defects), fitted, unfitted, calibration.threshold, effect)
 
     def _measure(
         self,

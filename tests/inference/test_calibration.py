@@ -15,6 +15,8 @@ from diffad_jax.commands.record import record
 from diffad_jax.data import recorded, split
 from diffad_jax.data.layouts import DataError
 from diffad_jax.inference.calibration import load_or_choose
+from diffad_jax.inference.detector import score_settings
+from diffad_jax.methods.registry import METHODS, get_method
 from diffad_jax.training.held_out import describe_changes, load_split, settle
 from diffad_jax.types import Prediction
 
@@ -257,3 +259,12 @@ def test_a_read_only_folder_takes_another_rate_and_keeps_nothing(folder, monkeyp
     loose = folder.choose().threshold
     assert loose < strict and (folder.directory / "threshold.json").read_bytes() == stored
     assert f"threshold {loose}, found anew and not kept: " in capsys.readouterr().err
+
+
+def test_a_method_that_scores_otherwise_has_another_threshold(tiny_config, monkeypatch):
+    """Its words say so, where an update changes them."""
+    before = score_settings(tiny_config, False)
+    method = get_method(tiny_config)
+    changed = dataclasses.replace(method, describe=lambda config: {"map": "another formula"})
+    monkeypatch.setitem(METHODS, tiny_config.method, changed)
+    assert score_settings(tiny_config, False) != before
