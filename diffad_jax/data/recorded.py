@@ -241,6 +241,8 @@ def _checked(meta: Any) -> dict[str, Any]:
     if not isinstance(meta, dict) or meta.get("format") != _FORMAT:
         raise RecordingError("is no recording of this version: write it again")
     config, counts = meta["config"], meta["counts"]
+    if not meta["photos"]:
+        raise ValueError("it names no category")
     for own in dict.values(meta["photos"]):
         Split.parsed(own)
     _made_from(config, meta["photos"])

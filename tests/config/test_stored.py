@@ -58,7 +58,7 @@ def test_differences_are_named_by_what_they_cost(tmp_path):
     config.diffusion.steps, config.evaluation.smoothing = 20, 5
     config.normal_level.floor, config.data.root = 0.5, "elsewhere"
     locking, free = stored.differences(config, sections(get_method(config)), tmp_path / "a")
-    assert locking == ["config.diffusion.steps = 20, trained with 800"]
+    assert locking == ["config.diffusion.steps = 20, trained with 500"]
     assert sorted(free) == [
         "config.data.root = 'elsewhere', trained with 'runs/toy_data'",
         "config.evaluation.smoothing = 5, trained with 11",

@@ -70,7 +70,7 @@ WHOLE = {  # found when it is opened
     "no data in the config": without("config", "data"),
     "no image size": without("config", "image_size"),
     "no synthesis": without("config", "synthesis"),
-    "no category": meta(category=None),
+    "no category": meta(photos={}),
     "counts are text": meta(counts={"train": "3"}),
     "counts are negative": meta(counts={"train": -3}),
     "counts are true": meta(counts={"train": True}),

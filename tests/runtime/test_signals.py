@@ -20,7 +20,7 @@ with StopSignal():
 """
 IN_A_MODE = f"""
 from diffad_jax.commands import command_line, program
-def parse(argv):
+def parse(argv, mirrors):
     print("begun", flush=True)
     {BUSY}
 command_line.parse = parse

@@ -61,7 +61,7 @@ def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) 
 
 def distances(weights: Weights, image: jax.Array, *, config: Config) -> jax.Array:
     """[b, h, w, 3] in [0, 1] -> [b, h, w]: in units in which a normal photo just exceeds 1."""
-    fitted, found = weights[NAME], _patches(weights, image, config=config)
+    fitted, found = weights[NAME], patches(weights, image, config=config)
     b, h, w, channels = found.shape
     distance, _ = patch_bank.nearest(found.reshape(b, h * w, channels), fitted["bank"])
     size = height_width(config.image_size)
@@ -70,7 +70,7 @@ def distances(weights: Weights, image: jax.Array, *, config: Config) -> jax.Arra
     )
 
 
-def _patches(weights: Weights, image: jax.Array, *, config: Config) -> jax.Array:
+def patches(weights: Weights, image: jax.Array, *, config: Config) -> jax.Array:
     """[b, h, w, 3] in [0, 1] -> [b, h', w', c], in the light in which the networks see photos."""
     seen = brightness.gain(weights, image, config=config) * image
     b, height, width, channels = seen.shape
@@ -84,7 +84,7 @@ def _patches(weights: Weights, image: jax.Array, *, config: Config) -> jax.Array
 
 
 def _of_pixels(weights: Weights, images: jax.Array, *, config: Config) -> jax.Array:
-    return _patches(weights, to_float(images), config=config)
+    return patches(weights, to_float(images), config=config)
 
 
 STAGE = Stage(name=NAME, sections=(fields.FEATURES, fields.MEMORY), fit=fit)

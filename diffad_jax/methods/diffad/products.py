@@ -27,11 +27,11 @@ def distances(
     The unit is the product's own: its normal photos' farthest patch. A defect on less than half of
     a photo hardly moves the median.
     """
-    found = memory._patches(weights, to_float(images), config=config)
-    rows = found.reshape(-1, found.shape[-1])
+    found = memory.patches(weights, to_float(images), config=config)
+    rows = found.reshape(len(images), -1, found.shape[-1])
 
     def to_product(fitted: Weights) -> jax.Array:
         distance, _ = patch_bank.nearest(rows, fitted[memory.NAME]["bank"])
-        return jnp.median(distance.reshape(len(images), -1), axis=1) / fitted[memory.NAME]["scale"]
+        return jnp.median(distance, axis=1) / fitted[memory.NAME]["scale"]
 
     return jnp.stack([to_product(fitted) for fitted in own], axis=1)

@@ -20,7 +20,7 @@ def test_schedule_ends_where_the_published_one_does():
 
 def test_the_noisiest_step_magnifies_an_error_as_often_as_is_said():
     factor = np.sqrt((1 - ALPHA_BAR[-1]) / ALPHA_BAR[-1])
-    assert f"at the noisiest step is {factor:.0f} times as large" in " ".join(
+    assert f"an error of ε becomes {factor:.0f} times as large" in " ".join(
         schedule.target.__doc__.split()
     )
 

@@ -54,13 +54,13 @@ def test_the_bank_holds_patches_of_the_coarse_layers(weights):
 def test_small_photos_are_enlarged_for_the_network(config, weights):
     for side, patches in ((64, 32), (224, 56)):
         seen = jax.ShapeDtypeStruct((2, side, side, 3), np.float32)
-        found = jax.eval_shape(functools.partial(memory._patches, config=config), weights, seen)
+        found = jax.eval_shape(functools.partial(memory.patches, config=config), weights, seen)
         assert found.shape == (2, patches, patches, 24)
 
 
 def test_the_scale_is_how_far_a_photo_outside_the_bank_reaches(config, weights):
     bank, scale = weights["memory"]["bank"].astype(np.float64), weights["memory"]["scale"]
-    patches = memory._patches(weights, to_float(PHOTOS[7:8]), config=config)  # the eighth
+    patches = memory.patches(weights, to_float(PHOTOS[7:8]), config=config)  # the eighth
     farthest = distance.cdist(patches.reshape(-1, 24), bank).min(axis=1).max()
     np.testing.assert_allclose(scale, farthest, rtol=1e-4)
     # So its map, which is smoothed, just reaches 1.

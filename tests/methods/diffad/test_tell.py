@@ -44,7 +44,7 @@ def test_a_photo_is_nearest_to_its_own_product_whatever_its_defect(config):
     found = jax.jit(functools.partial(products.distances, config=config))(shared, own, seen)
     assert found.shape == (2, 2)
     assert found[0, 0] < 1.0 < found[0, 1] and found[1, 1] < 1.0 < found[1, 0]
-    patches = memory._patches(shared, to_float(seen[:1]), config=config).reshape(-1, 24)
+    patches = memory.patches(shared, to_float(seen[:1]), config=config).reshape(-1, 24)
     bank, scale = own[1]["memory"]["bank"], own[1]["memory"]["scale"]
     nearest = distance.cdist(patches, bank.astype(np.float64)).min(axis=1)
     np.testing.assert_allclose(found[0, 1], np.median(nearest) / scale, rtol=1e-4)
