@@ -55,9 +55,8 @@ def score(folder: Path, output: Path, shard: str) -> None:
     listed = len(sources.list_photos(folder, output).photos)
     listing = time.perf_counter() - begun
     begun = time.perf_counter()
-    predict.predict_photos(
-        config, output, folder, output, save=(), shard=shards.parse(shard) if shard else None
-    )
+    how = predict.How(save=(), shard=shards.parse(shard) if shard else None)
+    predict.predict_photos(config, output, folder, output, how)
     report(photos=listed, listing_seconds=listing, seconds=time.perf_counter() - begun)
 
 

@@ -34,7 +34,7 @@ from etils.epath import backend
 from PIL import Image, ImageOps
 
 from configs import mvtec_small
-from diffad_jax.commands.predict import predict_photos
+from diffad_jax.commands.predict import How, predict_photos
 from diffad_jax.commands.train import train_and_evaluate
 from diffad_jax.convert import torch_file
 from diffad_jax.convert.backbone import torch_names
@@ -284,7 +284,7 @@ def line(tmp_path, tiny_config, monkeypatch):
         def __call__(self, source=None, **options):
             detector.seen.clear()
             detector.batches.clear()
-            predict_photos(tiny_config, workdir, source or self.source, self.output, **options)
+            predict_photos(tiny_config, workdir, source or self.source, self.output, How(**options))
 
         def add(self, name, brightness=100, size=(20, 24)):
             path = self.source / name

@@ -13,7 +13,7 @@ from diffad_jax.commands.adopt import adopt
 from diffad_jax.commands.benchmark import benchmark
 from diffad_jax.commands.evaluate import evaluate
 from diffad_jax.commands.inspect import inspect
-from diffad_jax.commands.predict import merge, predict_photos
+from diffad_jax.commands.predict import How, merge, predict_photos
 from diffad_jax.commands.predict_products import predict_products
 from diffad_jax.commands.record import record
 from diffad_jax.commands.serve import serve
@@ -50,10 +50,13 @@ class Mode(NamedTuple):
         self.run(config, *(_given(f, name) for f in self.needs), *(f.value for f in self.takes))
 
 
-def _predict(config: ml_collections.ConfigDict, *arguments: Any) -> None:
+def _predict(
+    config: ml_collections.ConfigDict, workdir: Path, source: Path, output: Path, *how: Any
+) -> None:
     """Several categories are told apart where they share their networks."""
     several = config.shared and len(config.categories) > 1
-    (predict_products if several else predict_photos)(config, *arguments)
+    run = predict_products if several else predict_photos
+    run(config, workdir, source, output, How(*how))
 
 
 def _import(config: ml_collections.ConfigDict, workdir: Path, *files: Path | str) -> None:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import ml_collections
 
@@ -58,16 +59,30 @@ class _Seen:
         self.num_reduced += sum(row.get("pictures_reduced", 1) > 1 for row in rows)
 
 
+class How(NamedTuple):
+    """How photos are scored, and what is written.
+
+    Attributes:
+      tile: cut photos into windows of ``image_size`` at their own resolution instead of resizing.
+      save: pictures for each photo, of ``writer.PICTURES``.
+      threshold: replaces the one that held-out photos give.
+      overwrite: replace results of these photos that come from other weights or settings.
+      shard: score its photos alone, into its own folder below the output.
+    """
+
+    tile: bool = False
+    save: Sequence[str] = ("overlay",)
+    threshold: float | None = None
+    overwrite: bool = False
+    shard: shards.Shard | None = None
+
+
 def predict_photos(
     config: ml_collections.ConfigDict,
     workdir: Path,
     source: Path,
     output: Path,
-    tile: bool = False,
-    save: Sequence[str] = ("overlay",),
-    threshold: float | None = None,
-    overwrite: bool = False,
-    shard: shards.Shard | None = None,
+    how: How | None = None,
 ) -> None:
     """Scores photos; writes predictions.html, .jsonl and .csv, settings.json and pictures.
 
@@ -79,11 +94,7 @@ def predict_photos(
       workdir: holds the category's weights and thresholds.
       source: a folder, a glob or - (``sources.list_photos``).
       output: a folder; pictures lie below it as their photos lie below the source.
-      tile: cut photos into windows of ``image_size`` at their own resolution instead of resizing.
-      save: pictures for each photo, of ``writer.PICTURES``.
-      threshold: replaces the one that held-out photos give.
-      overwrite: replace results of these photos that come from other weights or settings.
-      shard: score its photos alone, into its own folder below ``output``.
+      how: see ``How``; None is ``How()``.
 
     Raises:
       ConfigError: no such picture, or the method has none; masks without a threshold.
@@ -94,18 +105,17 @@ def predict_photos(
       Stopped: after SIGTERM or Ctrl-C; exit status 75.
     """
     output = output.expanduser()
-    check(config, tile, save, threshold)
+    how = how or How()
+    check(config, how)
     listing = sources.list_photos(source, output)
-    finishing = contextlib.nullcontext()
-    if shard:
-        num_listed, listing = len(listing.photos), shards.share(listing, shard)
-        console.note(f"shard {shard}: {len(listing.photos)} of {num_listed} photos")
-        output = shard.folder(output)
+    finishing = None
+    if how.shard:
+        num_listed, listing = len(listing.photos), shards.share(listing, how.shard)
+        console.note(f"shard {how.shard}: {len(listing.photos)} of {num_listed} photos")
+        output = how.shard.folder(output)
         finishing = shards.finishing(output, listing)
     detector = Detector.from_workdir(config, workdir, config.categories[0])
-    predict_listing(
-        config, workdir, listing, output, tile, save, threshold, overwrite, detector, finishing
-    )
+    predict_listing(config, workdir, listing, output, how, detector, finishing)
 
 
 def predict_listing(
@@ -113,21 +123,20 @@ def predict_listing(
     workdir: Path,
     listing: sources.Listing,
     output: Path,
-    tile: bool,
-    save: Sequence[str],
-    threshold: float | None,
-    overwrite: bool,
+    how: How,
     detector: Detector,
-    finishing: contextlib.AbstractContextManager,
+    finishing: contextlib.AbstractContextManager | None = None,
 ) -> None:
     """``predict_photos`` of photos that are listed, by the category's ``detector``.
 
     ``finishing`` is entered once ``output`` is held.
     """
+    tile, save = how.tile, how.save
+    finishing = finishing or contextlib.nullcontext()
     category = config.categories[0]
     explaining = _explaining_what_cannot_be_written()
     with StopSignal() as stop, explaining, lock.hold(output), finishing:
-        calibration = load_or_choose(config, workdir, category, detector, tile, threshold)
+        calibration = load_or_choose(config, workdir, category, detector, tile, how.threshold)
         if calibration.pixel_threshold is None and "mask" in save:
             raise ConfigError(
                 "--save=mask needs the pixel threshold that held-out normal photos give, and "
@@ -141,7 +150,7 @@ def predict_listing(
         made = writer.Made(
             settings, calibration.threshold, calibration.pixel_threshold, tuple(save)
         )
-        with writer.Tables(output, listing, made, overwrite) as tables:
+        with writer.Tables(output, listing, made, how.overwrite) as tables:
             done = len(tables.done)
             to_row = _to_row(calibration, listing.root, output, tables.prefix, save)
             todo = {p.path: p for p in listing.photos if p.name not in tables.done}
@@ -193,9 +202,9 @@ def _explaining_what_cannot_be_written() -> Iterator[None]:
         raise DataError(f"cannot write the results: {error}; then start again") from error
 
 
-def check(
-    config: ml_collections.ConfigDict, tile: bool, save: Sequence[str], threshold: float | None
-) -> None:
+def check(config: ml_collections.ConfigDict, how: How) -> None:
+    """Raises what ``predict_photos`` does of the config and of ``how``, before any work."""
+    tile, save, threshold = how.tile, how.save, how.threshold
     if len(config.categories) != 1:
         raise DataError(
             "predict needs one category, to know whose detector to use: "

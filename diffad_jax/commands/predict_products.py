@@ -1,6 +1,5 @@
 """Photos of several products: told apart, then each is scored by its product's detector."""
 
-import contextlib
 import csv
 import io
 from collections.abc import Iterator, Sequence
@@ -9,10 +8,10 @@ from typing import NamedTuple
 
 import ml_collections
 
-from diffad_jax.commands.predict import UnreadableError, check, predict_listing
+from diffad_jax.commands.predict import How, UnreadableError, check, predict_listing
 from diffad_jax.data import images
 from diffad_jax.errors import ConfigError
-from diffad_jax.inference import shards, sources
+from diffad_jax.inference import sources
 from diffad_jax.inference.products import Products
 from diffad_jax.inference.sources import Photo
 from diffad_jax.runtime import console, files, lock
@@ -34,11 +33,7 @@ def predict_products(
     workdir: Path,
     source: Path,
     output: Path,
-    tile: bool = False,
-    save: Sequence[str] = ("overlay",),
-    threshold: float | None = None,
-    overwrite: bool = False,
-    shard: shards.Shard | None = None,
+    how: How,
 ) -> None:
     """Finds the product of each photo, and scores it by that one's detector.
 
@@ -47,15 +42,15 @@ def predict_products(
 
     Args:
       config: the whole config; its categories share their networks.
-      workdir, source, output, tile, save, overwrite: see ``predict_photos``.
-      threshold, shard: go with one category alone.
+      workdir, source, output: see ``predict_photos``.
+      how: without threshold and shard, which go with one category alone.
 
     Raises:
       ConfigError: nothing tells the categories apart; a flag does not go with several.
       UnreadableError: at the end, where photos are of no product, or could not be read; exit
         status 3.
     """
-    if threshold is not None or shard:
+    if how.threshold is not None or how.shard:
         raise ConfigError(
             "--threshold and --shard go with one category: "
             f"--config.categories={config.categories[0]}"
@@ -64,7 +59,7 @@ def predict_products(
     of_category = {c: config.copy_and_resolve_references() for c in config.categories}
     for category, own in of_category.items():
         own.categories = (category,)
-        check(own, tile, save, threshold)
+        check(own, how)
     listing = sources.list_photos(source, output)
     products = Products(config, workdir)
     told = list(_tell(products, listing.photos))
@@ -76,7 +71,7 @@ def predict_products(
         if photos:
             predict_listing(
                 of_category[category], workdir, listing._replace(photos=photos),
-                output / category, tile, save, None, overwrite, detector, contextlib.nullcontext(),
+                output / category, how, detector,
             )  # fmt: skip
     console.say(f"{output / TABLE} says which product each photo shows")
     if refused := [one.reason for one in told if one.reason]:

@@ -10,7 +10,7 @@ from conftest import Brightness
 from PIL import Image
 
 from diffad_jax.commands import predict_products
-from diffad_jax.commands.predict import UnreadableError
+from diffad_jax.commands.predict import How, UnreadableError
 from diffad_jax.errors import ConfigError
 
 
@@ -43,7 +43,7 @@ def call(together, tmp_path, monkeypatch):
         Image.fromarray(np.full((20, 24, 3), level, np.uint8)).save(source / f"{name}.png")
     (source / "e.png").write_bytes(b"no photo")
     return lambda **how: predict_products.predict_products(
-        together, tmp_path / "work", source, tmp_path / "out", save=(), **how
+        together, tmp_path / "work", source, tmp_path / "out", How(save=(), **how)
     )
 
 

@@ -41,7 +41,7 @@ def scored(photos, weights_file, tmp_path_factory):
     with pytest.raises(predict.UnreadableError):
         predict.predict_photos(
             stored.of_workdir(folder / "work", []), folder / "work", folder / "in",
-            folder / "plain", save=[],
+            folder / "plain", predict.How(save=[]),
         )  # fmt: skip
     lines = (folder / "plain" / "predictions.jsonl").read_text().splitlines()
     rows = {row["file"]: row for row in map(json.loads, lines)}

@@ -31,6 +31,6 @@ def test_a_training_sees_its_photos_proportions(
     for name, tile in (("whole", False), ("windows", True)):
         with again.unlocked():
             again.normal_level.floor = 0.0  # places are of whole photos
-        predict.predict_photos(again, workdir, source, tmp_path / name, tile, ["overlay"])
+        predict.predict_photos(again, workdir, source, tmp_path / name, predict.How(tile))
         with (tmp_path / name / "predictions.csv").open() as file:
             assert len(list(csv.DictReader(file))) == 8
