@@ -56,8 +56,7 @@ def adopt(config: ml_collections.ConfigDict, workdir: Path, category: str) -> No
         frozen_config, photos = begin(config, directory, category, How())
         common = method.shared_stages(frozen_config)
         weights = load_stages(common, frozen_config, directory)
-        own = method.stages(frozen_config)[len(common) :]
-        if own:
+        if own := method.own_stages(frozen_config):
             train_stages(
                 own, frozen_config, weights, directory, {category: photos}, category, None, How()
             )

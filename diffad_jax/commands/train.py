@@ -157,7 +157,7 @@ def train_shared(
         weights = train_stages(
             common, config, {}, workdir / SHARED, learned_from, SHARED, profile, how
         )
-        own = method.stages(config)[len(common) :]
+        own = method.own_stages(config)
         for category in config.categories if own else ():
             train_stages(
                 own, config, weights, workdir / category, {category: photos[category]}, category,

@@ -32,7 +32,7 @@ def load(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, Detector
     method = get_method(config)
     common = method.shared_stages(frozen_config)
     weights = jax.device_put(load_stages(common, frozen_config, first))
-    own, found = method.stages(frozen_config)[len(common) :], {}
+    own, found = method.own_stages(frozen_config), {}
     for category in config.categories:
         seen = bit_depth.stored(config, workdir / category)
         fitted = load_stages(

@@ -163,11 +163,15 @@ class Method:
     def shared_stages(self, config: Config) -> tuple[Stage, ...]:
         """What categories have in common where ``config.shared``: all up to the last network.
 
-        What is fitted behind it is each category's own. Empty where nothing is trained by steps.
+        Empty where nothing is trained by steps.
         """
         stages = self.stages(config)
         last = max((i for i, stage in enumerate(stages, start=1) if not stage.fit), default=0)
         return stages[:last]
+
+    def own_stages(self, config: Config) -> tuple[Stage, ...]:
+        """What is fitted behind ``shared_stages``: each category's own."""
+        return self.stages(config)[len(self.shared_stages(config)) :]
 
     @property
     def settings(self) -> tuple[str, ...]:
