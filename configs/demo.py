@@ -3,7 +3,7 @@
 Command:   make demo, or
            python -m diffad_jax.main --config=configs/demo.py --workdir=runs/demo
 Hardware:  2 CPU cores
-Minutes:   not measured on idle cores; 471 s of the processor and the installation
+Minutes:   5.7 on idle cores with the installation (425 s of the processor in all)
 Memory:    3.5 GB
 Result:    docs/results.md
 """
