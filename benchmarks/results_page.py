@@ -1,8 +1,9 @@
-"""Writes the tables of docs/results.md from ``results/detection*.json``.
+"""Writes the tables of docs/results.md and docs/earlier_results.md from ``results/detection*.json``.
 
     python -m benchmarks.results_page
 
-A row of these files is one run: its data, command, hardware, seed and metrics in per cent.
+A row of these files is one run: its data, command, hardware, seed and metrics in per cent. A row
+with ``earlier`` is of a recipe that has changed since, or of a trial.
 """
 
 import json
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "results.md"
+PAGES = {name: ROOT / "docs" / name for name in ("results.md", "earlier_results.md")}
 BEGIN, END = "<!-- made by benchmarks.results_page -->\n", "<!-- end -->\n"
 _METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap")
 _TITLES = ("config", "size", "seed", "image AUROC", "image AP", "pixel AUROC", "pixel AP",
@@ -33,10 +34,12 @@ def tables(rows: list[dict[str, Any]]) -> str:
     return "\n".join(parts)
 
 
-def page(text: str, rows: list[dict[str, Any]]) -> str:
-    """The page with its tables made anew."""
-    before, rest = text.split(BEGIN)
+def page(name: str) -> str:
+    """The page of ``PAGES`` with its tables made anew."""
+    before, rest = PAGES[name].read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]
+    is_earlier = name == "earlier_results.md"
+    rows = [row for row in read_rows() if row.get("earlier", False) == is_earlier]
     return f"{before}{BEGIN}\n{tables(rows)}\n{END}{after}"
 
 
@@ -65,4 +68,5 @@ def _line(cells) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), read_rows()), encoding="utf-8")
+    for name, path in PAGES.items():
+        path.write_text(page(name), encoding="utf-8")

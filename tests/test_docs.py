@@ -62,6 +62,6 @@ def test_paragraphs_are_short_and_leave_numbers_to_tables(page):
         assert len(re.findall(r"\d+(?:[.,]\d+)*", words)) <= 10, paragraph[:80]
 
 
-def test_the_tables_of_results_are_made_from_the_runs():
-    text = results_page.PAGE.read_text(encoding="utf-8")
-    assert results_page.page(text, results_page.read_rows()) == text
+@pytest.mark.parametrize("name", results_page.PAGES)
+def test_the_tables_of_results_are_made_from_the_runs(name):
+    assert results_page.page(name) == results_page.PAGES[name].read_text(encoding="utf-8")
