@@ -16,7 +16,7 @@ from diffad_jax.commands import completion
 from diffad_jax.commands.modes import MODES, bring_here
 from diffad_jax.config import recipes, stored
 from diffad_jax.errors import ConfigError
-from diffad_jax.export import artifact
+from diffad_jax.export import artifact, registry
 from diffad_jax.methods.registry import get_method, sections
 from diffad_jax.runtime import console
 from diffad_jax.runtime.mirror import Mirrors
@@ -79,8 +79,9 @@ def parse(
     names = _names(values.pop("config.categories", ""))
     if name := values.pop("config", ""):
         config = recipes.load(name, method)
-    elif (workdir := flags.FLAGS.workdir) and (workdir / artifact.CARD).exists():
-        config = stored.of_card(workdir / artifact.CARD)
+    elif (workdir := flags.FLAGS.workdir) and (exported := registry.exported(workdir)):
+        cards = [folder / artifact.CARD for folder in exported.values()]
+        config = stored.of_cards(cards, names)
     elif workdir and workdir.is_dir():
         config = stored.of_workdir(workdir, names)
     else:

@@ -21,7 +21,7 @@ from diffad_jax.commands.train import train_and_evaluate
 from diffad_jax.config import stored
 from diffad_jax.convert.importer import import_file
 from diffad_jax.errors import ConfigError
-from diffad_jax.export import artifact, exporter
+from diffad_jax.export import exporter, registry
 from diffad_jax.inference import shards
 from diffad_jax.methods.registry import get_method, sections
 from diffad_jax.runtime import console, mirror, storage
@@ -42,7 +42,7 @@ class Mode(NamedTuple):
         """
         if any(flag.name == "workdir" for flag in self.needs):
             workdir = _given(_WORKDIR, name)
-            if (workdir / artifact.CARD).exists():
+            if registry.exported(workdir):
                 _refuse_exported(workdir, name)
             elif name != "train":
                 proportions.settle(config, workdir)
@@ -53,9 +53,8 @@ class Mode(NamedTuple):
 def _predict(
     config: ml_collections.ConfigDict, workdir: Path, source: Path, output: Path, *how: Any
 ) -> None:
-    """Several categories are told apart where they share their networks."""
-    several = config.shared and len(config.categories) > 1
-    run = predict_products if several else predict_photos
+    """Several categories are told apart."""
+    run = predict_products if len(config.categories) > 1 else predict_photos
     run(config, workdir, source, output, How(*how))
 
 

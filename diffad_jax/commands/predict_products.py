@@ -41,7 +41,7 @@ def predict_products(
     ``predict_photos`` writes. Photos that are like no product are not scored.
 
     Args:
-      config: the whole config; its categories share their networks.
+      config: the whole config.
       workdir, source, output: see ``predict_photos``.
       how: without threshold and shard, which go with one category alone.
 

@@ -1,7 +1,7 @@
 """The config that a category was trained with, kept beside its weights: CATEGORY/config.json."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,16 @@ def read(directory: Path) -> ml_collections.ConfigDict:
         ) from error
 
 
+def of_cards(paths: Sequence[Path], chosen: Sequence[str]) -> ml_collections.ConfigDict:
+    """The one config of several exported categories; ``chosen`` as for ``of_workdir``."""
+    found = {(own := of_card(path)).categories[0]: own for path in paths}
+    if unknown := sorted({*chosen} - found.keys()):
+        raise ConfigError(
+            f"{paths[0].parent.parent} holds {', '.join(found)}, exported, and no {unknown[0]}"
+        )
+    return _alike({name: found[name] for name in chosen or found}, paths[0].parent.parent)
+
+
 def of_card(path: Path) -> ml_collections.ConfigDict:
     """The config that an exported folder's card keeps; see ``read``."""
     try:
@@ -76,16 +86,22 @@ def of_workdir(workdir: Path, chosen: Sequence[str]) -> ml_collections.ConfigDic
             f"--config=FILE is missing, and no category was trained in {workdir}, which would "
             "remember its own"
         )
-    config = read(workdir / names[0])
-    config.categories = tuple(names)
-    for name in names[1:]:
-        other = read(workdir / name)
-        other.categories = config.categories
+    return _alike({name: read(workdir / name) for name in names}, workdir)
+
+
+def _alike(
+    configs: Mapping[str, ml_collections.ConfigDict], folder: Path
+) -> ml_collections.ConfigDict:
+    first, *others = configs
+    config = configs[first]
+    config.categories = tuple(configs)
+    for name in others:
+        configs[name].categories = config.categories
         for field, here in flat(config).items():
-            if here != flat(other).get(field):
+            if here != flat(configs[name]).get(field):
                 raise ConfigError(
-                    f"{names[0]} and {name} in {workdir} were not trained alike: config.{field} "
-                    f"differs. Name one: --config.categories={names[0]}"
+                    f"{first} and {name} in {folder} were not trained alike: config.{field} "
+                    f"differs. Name one: --config.categories={first}"
                 )
     return config
 

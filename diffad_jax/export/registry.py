@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from diffad_jax.config import stored
 from diffad_jax.export import artifact, onnx, openvino, safetensors, saved_model, stablehlo
 from diffad_jax.export.contract import Format
 
@@ -13,6 +14,13 @@ FORMATS: dict[str, Format] = {
     "openvino": openvino.FORMAT,
     "safetensors": safetensors.FORMAT,
 }
+
+
+def exported(folder: Path) -> dict[str, Path]:
+    """The exported folders of all categories in ``folder``, or itself if it is one; else none."""
+    if (folder / artifact.CARD).exists():
+        return {stored.of_card(folder / artifact.CARD).categories[0]: folder}
+    return {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{artifact.CARD}"))}
 
 
 def load(folder: Path, card: dict) -> artifact.Detect:

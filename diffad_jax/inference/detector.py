@@ -1,7 +1,7 @@
 """The detector: photos in, scores and maps out. Runs without TensorFlow."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,12 @@ class Detector:
     def mark(self) -> str:
         """A mark of this detector's scores of whole photos; others have other marks."""
         return corrections.mark(self.weights_hash, score_settings(self.config, False))
+
+    @property
+    def program(self) -> Hashable:
+        """Equal for detectors whose compiled programs are the same."""
+        shapes = tuple((x.shape, str(x.dtype)) for x in jax.tree.leaves(self.weights))
+        return id(self._predict), shapes
 
     def predict(self, images: np.ndarray) -> Prediction:
         """Scores photos.

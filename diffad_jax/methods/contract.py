@@ -50,6 +50,22 @@ class Predict(Protocol):
     ) -> Prediction: ...
 
 
+class Telling(NamedTuple):
+    """How photos are told apart that show products of several categories.
+
+    Attributes:
+      network: (weights of the stages) -> the part of them that ``features`` takes.
+      features: (that part, images as for ``Method.predict``, *, config) -> what is compared:
+        [b, …].
+      distance: (weights of a category's stages, features, *, config) -> how far whole photos are
+        from the category's normal ones, in any unit: [b].
+    """
+
+    network: Callable[[Weights], Weights]
+    features: Callable[..., jax.Array]
+    distance: Callable[..., jax.Array]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
     """A part of a method, trained step by step, or by ``fit`` in one pass over normal photos.
@@ -129,9 +145,7 @@ class Method:
       predict: (weights of the stages, images [b, h, w, 3] RGB in 0 … 255, uint8 or float32; the
         seed of its random numbers, uint32 where it is an array; static config). Pure: a photo's
         result depends neither on its batch nor on the run.
-      tell: config -> a function for the distances [b, k] of whole photos to the normal photos of k
-        categories that share their networks: (weights of the shared stages, each category's own,
-        images as for ``predict``, static config). None where nothing tells categories apart.
+      tell: config -> how photos of several categories are told apart; None where nothing does.
       parts: the steps of ``predict`` by name and in turn, each (weights, value, *, seed, config) ->
         value. The first takes the images in [0, 1], the last returns the prediction. Empty where
         ``predict`` has no separate steps.
@@ -151,7 +165,7 @@ class Method:
     check: Callable[[Config], None] = lambda config: None
     stages: Callable[[Config], tuple[Stage, ...]]
     predict: Predict
-    tell: Callable[[Config], Callable[..., jax.Array] | None] = lambda config: None
+    tell: Callable[[Config], Telling | None] = lambda config: None
     parts: tuple[tuple[str, Callable], ...] = ()
     score_map: Callable[..., jax.Array] | None
     whole_photos: Callable[[Config], str] = lambda config: ""
@@ -163,9 +177,9 @@ class Method:
     def shared_stages(self, config: Config) -> tuple[Stage, ...]:
         """What categories have in common where ``config.shared``: all up to the last network.
 
-        Empty where nothing is trained by steps.
+        Empty where nothing is trained by steps, or nothing is shared.
         """
-        stages = self.stages(config)
+        stages = self.stages(config) if config.shared else ()
         last = max((i for i, stage in enumerate(stages, start=1) if not stage.fit), default=0)
         return stages[:last]
 

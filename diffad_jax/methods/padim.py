@@ -17,7 +17,7 @@ import numpy as np
 from diffad_jax.config.fields import COUNT, POSITIVE, PREDICTION, Field, section
 from diffad_jax.errors import UserError
 from diffad_jax.methods import backbone
-from diffad_jax.methods.contract import Method, Stage
+from diffad_jax.methods.contract import Method, Stage, Telling
 from diffad_jax.methods.train_state import Params, Weights
 from diffad_jax.models.gaussian import Statistics, merge
 from diffad_jax.runtime.sharding import over_photos
@@ -144,6 +144,22 @@ def predict(
     return Prediction(score=anomaly_map.max((1, 2)), anomaly_map=anomaly_map)
 
 
+def tell(config: Config) -> Telling:
+    """See ``contract.Method``: by the median of a photo's positions."""
+    del config
+    return Telling(
+        network=lambda weights: weights[NAME]["backbone"], features=features, distance=_distance
+    )
+
+
+def _distance(weights: Weights, found: jax.Array, *, config: Config) -> jax.Array:
+    del config
+    b, h, w, d = found.shape
+    fitted = weights[NAME]
+    distances = mahalanobis(found.reshape(b, h * w, d), fitted["mean"], fitted["whiten"])
+    return jnp.median(distances, axis=1)
+
+
 def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
     """See ``contract.Method``: the map as it is."""
     del config
@@ -170,6 +186,7 @@ METHOD = Method(
     sections=(backbone.SECTION, SECTION),
     stages=lambda config: (STAGE,),
     predict=predict,
+    tell=tell,
     score_map=score_map,
     whole_photos=lambda config: "which knows places of whole photos",
     reconstructs=False,

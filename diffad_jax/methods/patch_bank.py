@@ -62,6 +62,11 @@ def nearest(patches: jax.Array, bank: jax.Array) -> tuple[jax.Array, jax.Array]:
     return length(patches - bank[index].astype(jnp.float32)), index
 
 
+def median_distance(patches: jax.Array, bank: jax.Array) -> jax.Array:
+    """[b, n, c], [k, c] -> [b]: of each photo's patches to the nearest in the bank."""
+    return jnp.median(nearest(patches, bank)[0], axis=1)
+
+
 def length(x: jax.Array) -> jax.Array:
     """[..., c] -> [...]."""
     return jnp.sqrt(jnp.sum(x**2, axis=-1))

@@ -14,7 +14,7 @@ import numpy as np
 
 from diffad_jax.config.fields import COUNT, POSITIVE, PREDICTION, Field, section
 from diffad_jax.methods import backbone, patch_bank
-from diffad_jax.methods.contract import Method, Stage
+from diffad_jax.methods.contract import Method, Stage, Telling
 from diffad_jax.methods.coreset import Candidates, coreset
 from diffad_jax.methods.train_state import Params, Weights
 from diffad_jax.runtime.sharding import over_photos
@@ -109,6 +109,26 @@ def predict(
     return Prediction(score=score, anomaly_map=anomaly_map)
 
 
+def _features(params: Params, images: jax.Array, *, config: Config) -> jax.Array:
+    found = patches(params, images, config=config)
+    return found.reshape(len(images), -1, found.shape[-1])
+
+
+def tell(config: Config) -> Telling:
+    """See ``contract.Method``: by the median of a photo's patches."""
+    del config
+    return Telling(
+        network=lambda weights: weights[NAME]["backbone"],
+        features=_features,
+        distance=_distance,
+    )
+
+
+def _distance(weights: Weights, patches: jax.Array, *, config: Config) -> jax.Array:
+    del config
+    return patch_bank.median_distance(patches, weights[NAME]["bank"])
+
+
 def describe(config: Config) -> dict[str, str]:
     """See ``contract.Method``."""
     c, b = config.patchcore, config.backbone
@@ -131,6 +151,7 @@ METHOD = Method(
     sections=(backbone.SECTION, SECTION),
     stages=lambda config: (STAGE,),
     predict=predict,
+    tell=tell,
     score_map=None,  # a score is a weighed distance
     reconstructs=False,
     needs_synthesis=False,

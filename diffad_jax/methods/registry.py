@@ -32,7 +32,7 @@ def get_method(config: ml_collections.ConfigDict | ml_collections.FrozenConfigDi
 
 def stage_folder(stage: Stage, config: ml_collections.FrozenConfigDict, directory: Path) -> Path:
     """Where ``stage``'s folder lies: in a category's ``directory``, or in ``SHARED`` beside it."""
-    if config.shared and stage.name in {s.name for s in get_method(config).shared_stages(config)}:
+    if stage.name in {s.name for s in get_method(config).shared_stages(config)}:
         return directory.parent / SHARED
     return directory
 

@@ -1,29 +1,19 @@
-"""The one thread that owns the device and scores waiting photos in batches."""
+"""A thread that scores waiting photos in batches, with the device for itself meanwhile."""
 
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
-from diffad_jax.types import Prediction
-
-_Job = tuple[np.ndarray, "Future[Found]"]
+_Job = tuple[np.ndarray, "Future[Any]"]
 
 
 class Stopping(Exception):
     """The server is closing and takes nothing new."""
-
-
-class Found(NamedTuple):
-    """The detector's result for one photo."""
-
-    score: float
-    anomaly_map: np.ndarray  # [s, s] float32
-    reconstruction: np.ndarray | None  # [s, s, 3] float32 in [0, 1]
 
 
 class Batcher:
@@ -35,18 +25,20 @@ class Batcher:
 
     def __init__(
         self,
-        predict: Callable[[np.ndarray, int], Prediction],
+        predict: Callable[[np.ndarray, int], Sequence[Any]],
         most: int,
+        device: threading.Lock,
         wait: float = 0.005,
     ):
         """Starts the thread.
 
         Args:
-          predict: (images [b, s, s, 3] uint8, batch size ≥ b) -> results of b photos as NumPy.
+          predict: (images [b, s, s, 3] uint8, batch size ≥ b) -> the results of b photos.
           most: photos of a batch.
+          device: held while ``predict`` runs.
           wait: seconds that a photo waits for others, where the device is free.
         """
-        self._predict, self._most, self._wait = predict, most, wait
+        self._predict, self._most, self._device, self._wait = predict, most, device, wait
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed, self._lock = False, threading.Lock()
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
@@ -57,9 +49,14 @@ class Batcher:
         powers = [2**i for i in range(self._most.bit_length()) if 2**i < self._most]
         return [*powers, self._most]
 
-    def submit(self, image: np.ndarray) -> "Future[Found]":
+    def warm_up(self, image_size: tuple[int, int]) -> None:
+        """Compiles ``predict`` for photos of this size, for all sizes of batches."""
+        for size in self.sizes():
+            self._predict(np.zeros((1, *image_size, 3), np.uint8), size)
+
+    def submit(self, image: np.ndarray) -> "Future[Any]":
         """Hands over a photo, [s, s, 3] uint8. Raises Stopping once it is closed."""
-        future: Future[Found] = Future()
+        future: Future[Any] = Future()
         with self._lock:
             if self._closed:
                 raise Stopping("the server is stopping")
@@ -98,11 +95,11 @@ class Batcher:
         try:
             images = np.stack([image for image, _ in batch])
             size = next(s for s in self.sizes() if s >= len(batch))
-            found = self._predict(images, size)
+            with self._device:
+                found = self._predict(images, size)
         except Exception as error:  # the waiting request reports it, and the thread goes on
             for _, future in batch:
                 future.set_exception(error)
             return
-        for i, (_, future) in enumerate(batch):
-            made = None if found.reconstruction is None else found.reconstruction[i]
-            future.set_result(Found(float(found.score[i]), found.anomaly_map[i], made))
+        for (_, future), result in zip(batch, found, strict=True):
+            future.set_result(result)

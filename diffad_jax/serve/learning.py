@@ -77,7 +77,7 @@ class Learning:
             measured=measured(found.score, found.anomaly_map),
         )
         await asyncio.to_thread(self._corrections.keep, upload.data, correction)
-        self._service.counts.corrections.labels(label).inc()
+        self._service.common.counts.corrections.labels(label).inc()
 
     def state(self) -> dict[str, Any]:
         """How many photos have which label, and the calibrations, the present one last.

@@ -1,7 +1,7 @@
 """The model that scores photos: a work directory's detector, or an exported folder's graph."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ class Model:
     rules: Rules  # by which photos are read
     batch_size: int  # the most photos of a batch
     reconstructs: bool
+    program: Hashable  # equal for models that are compiled together
     # (images [b, *image_size, 3] uint8, batch size ≥ b) -> results of b photos as NumPy
     predict: Callable[[np.ndarray, int], Prediction]
     calibration: Calibration
@@ -46,6 +47,7 @@ def of_detector(detector: Detector, calibration: Calibration) -> Model:
         rules=images.rules(config.data),
         batch_size=config.evaluation.batch_size,
         reconstructs=get_method(config).reconstructs,
+        program=detector.program,
         predict=detector.predict_all,
         calibration=calibration,
     )
@@ -88,6 +90,7 @@ def of_exported(folder: Path, batch_size: int, photo_mib: float) -> Model:
         rules=Rules(rules["resize"], rules["bit_depth"], photo_mib),
         batch_size=batch_size,
         reconstructs=False,
+        program=tuple(f for f in card["files"] if f.startswith(artifact.SHARED)) or str(folder),
         predict=predict,
         calibration=_calibration(card),
     )

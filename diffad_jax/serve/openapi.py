@@ -8,6 +8,7 @@ from diffad_jax.data.corrections import LABELS
 Schema = dict[str, Any]
 
 _PHOTO = {
+    "category": "bottle",
     "name": "000.png",
     "sha256": "b1946ac92492d2347c6235b4d2611184b1946ac92492d2347c6235b4d2611184",
     "width": 900,
@@ -78,7 +79,11 @@ def description() -> Schema:
         "security": [{}, {"token": []}],
         "paths": {
             "/v1/predict": {"post": _predict()},
-            "/v1/model": {"get": _get("The detector and its calibration.", _MODEL)},
+            "/v1/categories": {"get": _get(
+                "The server's categories, and whether photos may come without the name of theirs.",
+                {"categories": ["bottle", "capsule"], "told_by_photo": True},
+            )},
+            "/v1/model": {"get": _get("A detector and its calibration.", _MODEL, _CATEGORY)},
             "/v1/watched": {"get": _get(
                 "Answers on photos of the watched folder, a hundred at most.",
                 {"photos": [{"id": 1, **_PHOTO}]},
@@ -89,20 +94,25 @@ def description() -> Schema:
                 _needed(_query("number", "its id", 1, type="integer")) | {"in": "path"}, _WANTED,
             )},
             "/v1/corrections": {
-                "get": _get("How many there are, and the calibrations that were taken.", _STATE),
+                "get": _get(
+                    "How many there are, and the calibrations that were taken.", _STATE, _CATEGORY
+                ),
                 "post": _correct(),
             },
             "/v1/recalibration": {
-                "get": _get("What a recalibration would change, now and after.", _EFFECT),
+                "get": _get(
+                    "What a recalibration would change, now and after.", _EFFECT, _CATEGORY
+                ),
                 "post": _post(
                     "Takes the calibration of this threshold, if it is still the one shown.",
                     _EFFECT | _STATE,
                     _needed(_query("threshold", "that of the effect, after", 2.75, type="number")),
                     _WHO,
+                    _CATEGORY,
                 ),
             },
             "/v1/recalibration/undo": {"post": _post(
-                "The calibration before the present one counts again.", _STATE, _WHO
+                "The calibration before the present one counts again.", _STATE, _WHO, _CATEGORY
             )},
             "/healthz": {"get": _text("Says ok while the server takes photos.", "ok\n")},
             "/metrics": {"get": _text("Counters, in the text format of Prometheus.", None)},
@@ -115,9 +125,10 @@ def _predict() -> Schema:
     return {
         "summary": "Scores photos.",
         "description": "A photo that scores above the threshold is anomalous; where there is no "
-        "threshold, is_anomalous is null. A photo that cannot be read has an error in place of a "
-        "score. Of several photos the answers come in their order.",
-        "parameters": [_WANTED, _NAME, _AGAIN],
+        "threshold, is_anomalous is null. A photo that cannot be read, or is like none of the "
+        "categories, has an error in place of a score. Of several photos the answers come in their "
+        "order.",
+        "parameters": [_CATEGORY, _WANTED, _NAME, _AGAIN],
         "requestBody": {
             "required": True,
             "description": "A photo (PNG, JPEG, BMP, TIFF or HEIC), or a form with several files.",
@@ -163,6 +174,7 @@ def _correct() -> Schema:
         _query("watched", "the id of a watched photo, in place of a body", None, type="integer"),
         _NAME,
         _WHO,
+        _CATEGORY,
     )
     described["requestBody"] = {"content": {"application/octet-stream": _BINARY}}
     described["responses"] |= _refusals("400", "408", "413", "422", "503")
@@ -212,6 +224,12 @@ def _needed(parameter: Schema) -> Schema:
     return {**parameter, "required": True}
 
 
+_CATEGORY = _query(
+    "category",
+    "where the server has several; /v1/predict tells it by the photo where it is left away and "
+    "/v1/categories says told_by_photo",
+    None,
+)
 _WANTED = _query(
     "pictures",
     "some of those that /v1/model names, with commas between: PNG in base64, the longer side at "

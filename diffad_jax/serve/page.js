@@ -1,5 +1,5 @@
 const SENT_AT_ONCE = 4, PICTURES_KEPT = 100, WATCH_EVERY = 2000, MOST_PHOTOS = 2000;
-const state = { model: null, photos: [], current: null, kind: "overlay", queue: [], sent: [],
+const state = { model: null, models: {}, photos: [], current: null, kind: "overlay", queue: [], sent: [],
   sending: 0, stream: null, effect: null, watched: 0, moments: [] };
 const TITLES = { overlay: "Overlay", heat_map: "Heat map", photo: "Original",
   reconstruction: "Reconstruction" };
@@ -61,8 +61,10 @@ async function send() {
   send();
   try {
     const wanted = state.model.pictures.join(",");
-    const path = `/v1/predict?pictures=${wanted}&name=${encodeURIComponent(photo.name)}`;
+    const path = `/v1/predict?pictures=${wanted}&name=${encodeURIComponent(photo.name)}` +
+      category(byId("which").value);
     Object.assign(photo, (await ask(path, { method: "POST", body: photo.blob })).photos[0]);
+    await know(photo.category);
   } catch (error) {
     photo.error = `${error.message || error}`;
   }
@@ -92,13 +94,15 @@ function show(photo) {
 }
 
 const source = (photo, kind) => `data:image/png;base64,${photo.pictures[kind]}`;
-const anomalous = (photo) => photo.score > threshold();
-const threshold = () => state.hand ?? state.model.threshold ?? Infinity;
+const category = (name) => name ? `&category=${encodeURIComponent(name)}` : "";
+const anomalous = (photo) => photo.score > threshold(photo.category);
+const threshold = (name = state.model.category) =>
+  (name === state.model.category ? state.hand : null) ?? state.models[name].threshold ?? Infinity;
 
 function verdictOf(photo) {
   if (photo.error) return "unreadable";
   if (photo.label) return photo.label === "good" ? "good, you say" : "defect, you say";
-  if (state.model.threshold === null) return "no threshold";
+  if (state.models[photo.category].threshold === null) return "no threshold";
   return anomalous(photo) ? "anomalous" : "good";
 }
 
@@ -121,14 +125,15 @@ function count() {
   byId("num-corrected").textContent = judged.filter((photo) => photo.label).length;
   state.moments = state.moments.filter((moment) => moment > Date.now() - 60000);
   byId("rate").textContent = state.moments.length;
+  const ofModel = judged.filter((photo) => photo.category === state.model.category);
   const held = state.model.held_out_scores;
   const heldOut = held.length // an exported folder does not know their scores
     ? `, and ${held.filter((score) => score > threshold()).length} of ${held.length} good photos ` +
       "that were held out of training" : "";
   byId("what-if").textContent =
-    `At ${short(threshold())}: ${judged.filter(anomalous).length} of ${judged.length} photos ` +
+    `At ${short(threshold())}: ${ofModel.filter(anomalous).length} of ${ofModel.length} photos ` +
     `here are anomalous${heldOut}.`;
-  const scores = judged.map((photo) => photo.score).concat(held);
+  const scores = ofModel.map((photo) => photo.score).concat(held);
   if (scores.length) {
     byId("slider").min = Math.min(...scores, state.model.threshold);
     byId("slider").max = Math.max(...scores, state.model.threshold);
@@ -138,14 +143,14 @@ function count() {
 
 async function askAgain(photo, pictures) {
   const wanted = `pictures=${pictures.join(",")}`, name = encodeURIComponent(photo.name || "");
-  const path = `/v1/predict?again=yes&name=${name}&${wanted}`;
+  const path = `/v1/predict?again=yes&name=${name}&${wanted}${category(photo.category)}`;
   Object.assign(photo, photo.blob
     ? (await ask(path, { method: "POST", body: photo.blob })).photos[0]
     : await ask(`/v1/watched/${photo.id}?${wanted}`));
 }
 
 async function judgeAgain(scores) { // a recalibration moves what is outlined, and perhaps scores
-  const judged = state.photos.filter((photo) => !photo.error);
+  const judged = state.photos.filter((photo) => photo.category === state.model.category);
   for (const photo of judged) delete photo.pictures;
   if (state.current) await select(state.current);
   for (const photo of scores ? judged : []) {
@@ -159,6 +164,7 @@ async function select(photo) {
   const before = state.current;
   state.current = photo;
   if (before) mark(before);
+  if (photo.category && photo.category !== state.model.category) await turnTo(photo.category);
   if (!photo.pictures && !photo.error) {
     await askAgain(photo, state.model.pictures);
     photo.card.querySelector("img").src = source(photo, "photo");
@@ -206,7 +212,8 @@ async function correct(label) {
   if (!photo || photo.error || !state.model.corrections) return;
   const who = encodeURIComponent(byId("who").value);
   const name = encodeURIComponent(photo.name || "");
-  const path = `/v1/corrections?label=${label}&who=${who}&name=${name}`;
+  const path =
+    `/v1/corrections?label=${label}&who=${who}&name=${name}${category(photo.category)}`;
   const kept = photo.blob ? await ask(path, { method: "POST", body: photo.blob })
     : await ask(`${path}&watched=${photo.id}`, { method: "POST" });
   photo.label = label === "none" ? null : label;
@@ -228,7 +235,7 @@ function tell(kept) {
 }
 
 async function showEffect() {
-  state.effect = await ask("/v1/recalibration");
+  state.effect = await ask(`/v1/recalibration?${category(state.model.category)}`);
   const { threshold: moved } = state.effect;
   const rows = [["threshold", short(moved.before), short(moved.after), ""]];
   const names = { held_out_called_anomalous: "held-out good photos called anomalous",
@@ -248,13 +255,14 @@ async function showEffect() {
 
 async function take() {
   const who = encodeURIComponent(byId("who").value), to = state.effect.threshold.after;
-  tell(await ask(`/v1/recalibration?threshold=${to}&who=${who}`, { method: "POST" }));
+  const path = `/v1/recalibration?threshold=${to}&who=${who}${category(state.model.category)}`;
+  tell(await ask(path, { method: "POST" }));
   await meet();
 }
 
 async function undo() {
-  const who = encodeURIComponent(byId("who").value);
-  tell(await ask(`/v1/recalibration/undo?who=${who}`, { method: "POST" }));
+  const who = encodeURIComponent(byId("who").value), of = category(state.model.category);
+  tell(await ask(`/v1/recalibration/undo?who=${who}${of}`, { method: "POST" }));
   await meet();
 }
 
@@ -292,6 +300,7 @@ async function shoot() {
 async function lookAtFolder() {
   for (const answer of (await ask(`/v1/watched?after=${state.watched}`)).photos) {
     state.watched = answer.id;
+    await know(answer.category);
     show(answer);
   }
 }
@@ -331,8 +340,26 @@ function pressed(event) {
   }
 }
 
-async function meet() {
-  const before = state.model, model = state.model = await ask("/v1/model");
+async function know(name) { // the model of a photo's category
+  if (name && !state.models[name]) state.models[name] = await ask(`/v1/model?${category(name)}`);
+}
+
+async function turnTo(name) { // shows a category's threshold and corrections
+  await know(name);
+  state.model = state.models[name];
+  showModel();
+  if (state.model.corrections) tell(await ask(`/v1/corrections?${category(name)}`));
+}
+
+async function meet() { // the model has changed
+  const before = state.model, name = before.category;
+  state.model = state.models[name] = await ask(`/v1/model?${category(name)}`);
+  showModel();
+  await judgeAgain(before.weights !== state.model.weights);
+}
+
+function showModel() {
+  const model = state.model;
   state.hand = null;
   byId("category").textContent = document.title = `${model.category}: inspection`;
   byId("subtitle").textContent = model.threshold === null
@@ -354,12 +381,17 @@ async function meet() {
   state.photos.forEach(mark);
   count();
   draw();
-  if (before) await judgeAgain(before.weights !== model.weights);
 }
 
 async function begin() {
-  await meet();
-  if (state.model.corrections) tell(await ask("/v1/corrections"));
+  const { categories, told_by_photo: told } = await ask("/v1/categories");
+  byId("choosing").hidden = categories.length === 1;
+  const one = (name) => el("option", { value: name }, name);
+  byId("which").replaceChildren(...categories.map(one));
+  if (told && categories.length > 1)
+    byId("which").prepend(el("option", { value: "" }, "what each looks like"));
+  byId("which").selectedIndex = 0;
+  await turnTo(categories[0]);
   if (state.model.watching && !state.timer)
     state.timer = setInterval(attempt(lookAtFolder), WATCH_EVERY);
 }
@@ -379,6 +411,9 @@ on("show-effect", showEffect);
 on("take", take);
 on("undo", undo);
 on("reset", () => { state.hand = null; state.photos.forEach(mark); count(); });
+byId("which").addEventListener("change", attempt(async () => {
+  if (byId("which").value) await turnTo(byId("which").value);
+}));
 byId("slider").addEventListener("input", () => {
   state.hand = Number(byId("slider").value);
   state.photos.forEach(mark);

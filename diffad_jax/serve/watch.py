@@ -9,8 +9,9 @@ from starlette.exceptions import HTTPException
 
 from diffad_jax.data import images, listing
 from diffad_jax.errors import UserError
+from diffad_jax.serve.categories import Categories
 from diffad_jax.serve.limits import Upload
-from diffad_jax.serve.service import Answer, Service
+from diffad_jax.serve.service import Answer
 
 _EVERY = 1.0  # seconds
 _KEPT = 1000  # answers
@@ -20,9 +21,9 @@ _Stamp = tuple[int, int]  # size, time of the last change
 class Watch:
     """Lists the folder again and again; a file counts once two listings find it unchanged."""
 
-    def __init__(self, service: Service, folder: Path, every: float = _EVERY):
+    def __init__(self, categories: Categories, folder: Path, every: float = _EVERY):
         """Photos that are there already are ignored. Raises DataError if there is no folder."""
-        self._service, self._folder, self._every = service, str(folder), every
+        self._categories, self._folder, self._every = categories, str(folder), every
         if not folder.is_dir():
             raise listing.DataError(f"--watch={folder} is no folder")
         self._seen = self._look()
@@ -50,12 +51,16 @@ class Watch:
         newer = [i for i in self._answers if i > number][:100]
         return [{"id": i, **self._answers[i][1]} for i in newer]
 
-    async def read(self, number: int) -> Upload:
-        """A photo by the number of its answer. Raises HTTPException (404) where it is gone."""
+    async def read(self, number: int) -> tuple[Upload, str]:
+        """A photo by the number of its answer, and the category that it was judged as.
+
+        Raises HTTPException (404) where it is gone.
+        """
         if number not in self._answers:
             raise HTTPException(404, "there is no such photo, or no longer")
+        path, answer = self._answers[number]
         try:
-            return await asyncio.to_thread(self._read, self._answers[number][0])
+            return await asyncio.to_thread(self._read, path), answer.get("category", "")
         except OSError as error:
             raise HTTPException(404, f"the photo cannot be read: {error.strerror}") from error
 
@@ -68,12 +73,14 @@ class Watch:
 
     async def _answer(self, path: str) -> Answer:
         name = self._name(path)
+        above = name.partition("/")[0]
+        category = above if above in self._categories.entries else ""
         while True:
             try:
-                with self._service.gate.enter() as held:
+                with self._categories.common.gate.enter() as held:
                     upload = await asyncio.to_thread(self._read, path)
                     held.add(num_bytes=len(upload.data))
-                    return await self._service.judge(upload)
+                    return await self._categories.judge(upload, category)
             except OSError as error:
                 return {"name": name, "error": f"cannot be read: {error.strerror}"}
             except HTTPException as error:
@@ -82,7 +89,7 @@ class Watch:
                 await asyncio.sleep(self._every)  # others have the queue full
 
     def _read(self, path: str) -> Upload:
-        with images.open_photo(path, self._service.model.rules) as file:
+        with images.open_photo(path, self._categories.first.model.rules) as file:
             return Upload(self._name(path), file.read())
 
     def _name(self, path: str) -> str:

@@ -1,4 +1,4 @@
-"""Several products by one set of networks: loaded together, and told apart."""
+"""Several products: loaded together, and told apart."""
 
 import json
 import shutil
@@ -7,9 +7,14 @@ import jax
 import numpy as np
 import pytest
 
+from configs import mvtec
+from diffad_jax.commands.train import train_category
+from diffad_jax.data import images
 from diffad_jax.errors import ConfigError
 from diffad_jax.inference import products
 from diffad_jax.inference.detector import Detector
+from diffad_jax.methods.contract import Telling
+from diffad_jax.methods.registry import check_config
 
 
 def test_networks_are_in_memory_once_and_results_are_those_of_each_detector(
@@ -26,14 +31,60 @@ def test_networks_are_in_memory_once_and_results_are_those_of_each_detector(
         assert detector.weights_hash == alone.weights_hash
 
 
-def brightness_of(weights, own, pixels, *, config):
-    """Dark photos are of the first product, bright ones of the second."""
-    level = jax.numpy.asarray(pixels, jax.numpy.float32).mean((1, 2, 3)) / 255.0
-    return jax.numpy.stack([level, 1.0 - level], axis=1)
+@pytest.fixture(params=["padim", "patchcore"])
+def fitted(request, several, weights_file, tmp_path):
+    """The config and the work directory of two categories, each with a network of its own."""
+    config = mvtec.of_method(request.param, "tiles,lamps")
+    config.image_size, config.data.root, config.data.validation_share = 32, several, 0.6
+    config.backbone.name, config.backbone.layers = "resnet18", ("layer1",)
+    config.backbone.weights, config.evaluation.batch_size = weights_file, 4
+    if request.param == "padim":
+        config.padim.dimensions = 8
+    check_config(config)
+    for category in config.categories:
+        train_category(config, tmp_path / "work" / category, category, None)
+    return config, tmp_path / "work"
+
+
+def test_a_network_of_which_each_keeps_a_copy_is_in_memory_once_and_sees_a_photo_once(
+    fitted, several, monkeypatch, compilations
+):
+    config, workdir = fitted
+    told = products.Products(config, workdir)
+    tiles, lamps = told.detectors.values()
+    networks = [jax.tree.leaves(d.weights[config.method]["backbone"]) for d in (tiles, lamps)]
+    assert len(networks[0]) == 10
+    assert all(one is other for one, other in zip(*networks, strict=True))
+    for category, detector in told.detectors.items():
+        assert detector.config.categories == (category,)
+        alone = Detector.from_workdir(config, workdir, category)
+        assert detector.weights_hash == alone.weights_hash
+
+    names = [f"{several}/{c}/test/good/00{i}.png" for c in ("tiles", "lamps") for i in range(2)]
+    pixels = np.stack([images.read_image(n, 32, images.rules(config.data)) for n in names])
+    asked, features = [], told._features
+    monkeypatch.setattr(told, "_features", lambda *a: asked.append(1) or features(*a))
+    found = told.distances(pixels)
+    assert len(asked) == 1
+    assert [told.nearest(row) for row in found] == ["tiles", "tiles", "lamps", "lamps"]
+    np.testing.assert_allclose(told.distances(pixels[:1], 2), found[:1], rtol=1e-5)
+
+    compilations.clear()
+    tiles.predict_all(pixels, 4), lamps.predict_all(pixels, 4)
+    assert tiles.program == lamps.program and len(compilations) == 1
+
+
+def test_what_is_learned_once_is_read_once(together, together_trained, monkeypatch):
+    read, load = [], products.load_stages
+    monkeypatch.setattr(products, "load_stages", lambda s, *a: read.extend(s) or load(s, *a))
+    products.load(together, together_trained)
+    assert [stage.name for stage in read].count("autoencoder") == 1
 
 
 @pytest.fixture
 def told(together, together_trained, tmp_path, monkeypatch):
+    """Dark photos are tiles, bright ones lamps."""
+
     class Method:
         """The method, with something that tells its products apart."""
 
@@ -44,11 +95,21 @@ def told(together, together_trained, tmp_path, monkeypatch):
             return getattr(self._method, name)
 
         def tell(self, config):
-            return brightness_of
+            return Telling(lambda weights: {}, level_of, distance_of)
 
+    def level_of(network, pixels, *, config):
+        return jax.numpy.asarray(pixels, jax.numpy.float32).mean((1, 2, 3)) / 255.0
+
+    def distance_of(weights, level, *, config):
+        of_first, of_second = (abs(weights["normal_level"]["level"].sum() - x) for x in sums)
+        return jax.numpy.where(of_first < of_second, level, 1.0 - level)
+
+    work = shutil.copytree(together_trained, tmp_path / "work")
+    found = products.load(together, work)
+    sums = [float(d.weights["normal_level"]["level"].sum()) for d in found.values()]
     original = products.get_method
     monkeypatch.setattr(products, "get_method", lambda config: Method(original(config)))
-    return products.Products(together, shutil.copytree(together_trained, tmp_path / "work"))
+    return products.Products(together, work)
 
 
 def test_the_nearest_counts_unless_it_is_farther_than_its_own_photos_ever_are(told, tmp_path):

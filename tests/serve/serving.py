@@ -18,12 +18,13 @@ from starlette.testclient import TestClient
 
 from configs import mvtec
 from diffad_jax.inference.detector import Detector
-from diffad_jax.methods.contract import Method, Stage
+from diffad_jax.methods.contract import Method, Stage, Telling
 from diffad_jax.methods.registry import METHODS
 from diffad_jax.serve.api import Api
+from diffad_jax.serve.categories import Categories, Entry
 from diffad_jax.serve.learning import Learning, present
 from diffad_jax.serve.limits import Limits
-from diffad_jax.serve.service import Service
+from diffad_jax.serve.service import Common, Service
 from diffad_jax.serve.watch import Watch
 from diffad_jax.types import Prediction, to_float
 
@@ -86,6 +87,26 @@ def let_the_stage_extend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METHODS, "bright", extending)
 
 
+def let_them_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Categories are told apart by how red their normal photos are."""
+
+    def fit(config, photos, earlier_weights):
+        red = np.mean([batch[..., 0].mean() for batch in photos]) / 255
+        return {"scale": np.float32(1), "red": np.float32(red)}
+
+    def redness(network, images, *, config):
+        return to_float(images)[..., 0].mean((1, 2))
+
+    def distance(weights, red, *, config):
+        return abs(red - weights["bright"]["red"])
+
+    (stage,) = _METHOD.stages(None)
+    stages = (dataclasses.replace(stage, fit=fit),)
+    told = Telling(lambda weights: {}, redness, distance)
+    method = dataclasses.replace(_METHOD, stages=lambda config: stages, tell=lambda config: told)
+    monkeypatch.setitem(METHODS, "bright", method)
+
+
 def lamps_detector(config: ml_collections.ConfigDict, scale: float = 1.0) -> Detector:
     """As trained; it multiplies by ``scale``."""
     return Detector(config, {"bright": {"scale": np.float32(scale)}})
@@ -100,9 +121,12 @@ def make_api(
 ) -> tuple[Api, Service]:
     """Of a detector that multiplies by ``scale``."""
     detector = lamps_detector(config, scale)
-    service = Service(present(detector, workdir, "lamps"), limits or Limits())
-    watch = Watch(service, watched, every=0.05) if watched else None
-    return Api(service, Learning(service, detector, workdir, "lamps"), watch), service
+    common = Common(limits or Limits())
+    service = Service(present(detector, workdir, "lamps"), common)
+    entry = Entry(service, Learning(service, detector, workdir, "lamps"))
+    categories = Categories(common, {"lamps": entry})
+    watch = Watch(categories, watched, every=0.05) if watched else None
+    return Api(categories, watch), service
 
 
 @contextlib.contextmanager

@@ -10,8 +10,10 @@ from diffad_jax.commands import serve as command
 from diffad_jax.commands.modes import MODES
 from diffad_jax.commands.train import train_category
 from diffad_jax.errors import ConfigError
-from diffad_jax.export import exporter
+from diffad_jax.export import exporter, registry
 from diffad_jax.serve.api import Api
+from diffad_jax.serve.limits import Limits
+from diffad_jax.serve.service import Common
 from diffad_jax.serve.watch import Watch
 
 
@@ -27,13 +29,17 @@ def parse(folder, *flags, mode="serve"):
     return command_line.parse(["diffad", f"--workdir={folder}", f"--mode={mode}", *flags])[0]
 
 
+def served(config, folder):
+    return command._of_exported(config, registry.exported(folder), Common(Limits()))
+
+
 def test_it_judges_as_in_python_and_says_why_nothing_is_corrected(folder, tmp_path):
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    service = command._of_exported(parse(folder, "--config.evaluation.batch_size=2"), folder)
+    categories = served(parse(folder, "--config.evaluation.batch_size=2"), folder)
     (tmp_path / "line").mkdir()
-    watch, told = Watch(service, tmp_path / "line", every=0.05), []
-    service.on_anomalous = told.append
-    api = Api(service, command._OF_THE_GRAPH, watch)
+    watch, told = Watch(categories, tmp_path / "line", every=0.05), []
+    categories.common.on_anomalous = told.append
+    api = Api(categories, watch)
     photo = tmp_path / "a.png"
     photo.write_bytes(png(0.9))
     wanted = diffad_jax.load(folder).predict(photo)
@@ -57,14 +63,14 @@ def test_it_judges_as_in_python_and_says_why_nothing_is_corrected(folder, tmp_pa
 
 def test_what_does_not_fit_is_said(folder):
     with pytest.raises(ConfigError, match=r"config\.seed = 5, but the graph in .* with 0"):
-        command._of_exported(parse(folder, "--config.seed=5"), folder)
+        served(parse(folder, "--config.seed=5"), folder)
     for mode in ("predict", "evaluate", "train"):
         with pytest.raises(ConfigError, match=f"exported folder.*--mode={mode} needs the work dir"):
             MODES[mode](parse(folder, mode=mode), mode)
     config = parse(folder)
     (folder / "model.stablehlo").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"model\.stablehlo.*export it again"):
-        command._of_exported(config, folder)
+        served(config, folder)
     (folder / "model.json").write_text('{"category": "lamps"}')
     with pytest.raises(ConfigError, match=r"cannot read .*model\.json: KeyError"):
         parse(folder)

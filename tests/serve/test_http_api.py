@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from serving import bright_config, png, serving, wait_for
+from serving import LOCAL, bright_config, make_api, png, serving, wait_for
+from starlette.testclient import TestClient
 
 from diffad_jax.serve.limits import Limits
 from diffad_jax.serve.openapi import description
@@ -57,6 +58,7 @@ def test_a_photo_is_scored_and_judged(started, red, height, width):
     response = client.post("/v1/predict?name=a.png", content=data)
     (answer,) = response.json()["photos"]
     assert answer == {
+        "category": "lamps",
         "name": "a.png",
         "sha256": hashlib.sha256(data).hexdigest(),
         "width": width,
@@ -116,13 +118,13 @@ def test_what_is_too_much_is_refused(start):
     many = [("p", ("a.png", png(0.0, (2, 2))))] * 3
     assert client.post("/v1/predict", files=many).status_code == 400  # of the form's parser
     assert client.post("/v1/predict", files=many[:2]).status_code == 200
-    with service.gate.enter() as held:
+    with service.common.gate.enter() as held:
         held.add(photos=1)
-        with service.gate.enter():
+        with service.common.gate.enter():
             full = client.post("/v1/predict", content=png(0.0))
     assert (full.status_code, full.headers["retry-after"]) == (503, "1")
     assert client.post("/v1/predict", content=png(0.0)).status_code == 200
-    assert service.gate.photos == 0
+    assert service.common.gate.photos == 0
 
 
 def test_a_photo_of_too_many_pixels_is_refused_before_it_is_decoded(start):
@@ -194,6 +196,7 @@ def test_the_examples_of_the_description_are_what_the_server_takes_and_gives(sta
         assert alike(answer.json(), media["example"]), (path, answer.text)
         return answer.json()
 
+    ask("get", "/v1/categories")
     ask("get", "/v1/model")
     ask("post", "/v1/predict")
     ask("get", "/v1/watched")
@@ -216,10 +219,10 @@ def alike(found, example):
     return isinstance(found, int | float if number else type(example))
 
 
-def test_a_stop_answers_what_is_at_work(start):
-    client, service = start()
+def test_a_stop_answers_what_is_at_work(monkeypatch, tmp_path):
+    api, service = make_api(bright_config(monkeypatch, tmp_path / "photos"), tmp_path / "work")
     futures = [service._batcher.submit(np.zeros((16, 16, 3), np.uint8)) for _ in range(9)]
-    service.close()
+    api._categories.close()
     assert all(np.isfinite(future.result(0).score) for future in futures)
-    assert client.post("/v1/predict", content=png(0.0)).status_code == 503
+    assert TestClient(api.app(), LOCAL).post("/v1/predict", content=png(0.0)).status_code == 503
     assert threading.active_count() < 50

@@ -4,7 +4,7 @@ import pytest
 from report_browser import CHROMIUM, chromium
 from serving import bright_config, listening, make_api, png
 
-from diffad_jax.serve.api import Api
+from diffad_jax.serve.categories import Entry
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)"
@@ -132,9 +132,10 @@ def test_keys_alone_reach_everything(page, tmp_path):
 
 def test_a_server_that_keeps_no_corrections_says_why(browser, monkeypatch, tmp_path):
     config = bright_config(monkeypatch, tmp_path / "photos")
-    _, service = make_api(config, tmp_path / "work")
+    api, service = make_api(config, tmp_path / "work")
+    api._categories.entries["lamps"] = Entry(service, "an exported folder is served")
     (tmp_path / "a.png").write_bytes(png(0.9))
-    with listening(Api(service, "an exported folder is served")) as address:
+    with listening(api) as address:
         browser.problems.clear()
         browser.allowed = (address, "data:", "about:", "blob:")
         browser.open(address)

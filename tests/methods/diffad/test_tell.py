@@ -41,7 +41,13 @@ def test_a_photo_is_nearest_to_its_own_product_whatever_its_defect(config):
     own = [{"memory": memory.fit(config, iter([p[:4], p[4:]]), shared)} for p in photos]
     seen = np.concatenate([drawn(GREY, 1), drawn(STRIPES, 1)])
     seen[:, 4:14, 4:14] = (255, 0, 0)
-    found = jax.jit(functools.partial(products.distances, config=config))(shared, own, seen)
+    told = products.tell(config)
+    weights = [shared | fitted for fitted in own]
+    assert told.network(weights[0]).keys() == {"features"}
+    patches = jax.jit(functools.partial(told.features, config=config))(
+        told.network(weights[0]), seen
+    )
+    found = np.stack([told.distance(w, patches, config=config) for w in weights], axis=1)
     assert found.shape == (2, 2)
     assert found[0, 0] < 1.0 < found[0, 1] and found[1, 1] < 1.0 < found[1, 0]
     patches = memory.patches(shared, to_float(seen[:1]), config=config).reshape(-1, 24)
@@ -51,6 +57,6 @@ def test_a_photo_is_nearest_to_its_own_product_whatever_its_defect(config):
 
 
 def test_without_banks_nothing_tells_products_apart(config, tiny_config):
-    assert products.tell(config) is products.distances
+    assert products.tell(config) is not None
     tiny_config.memory.patches = 0
     assert products.tell(ml_collections.FrozenConfigDict(tiny_config)) is None
