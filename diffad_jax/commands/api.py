@@ -156,9 +156,12 @@ def load(path: str | os.PathLike[str]) -> Detector:
       layouts.DataError: no threshold is stored, and the held-out photos are gone.
     """
     folder = Path(path).expanduser()
-    if (folder / artifact.CARD).exists():
-        return _exported(folder)
-    if not (names := stored.categories(folder)):
+    exported = registry.exported(folder)
+    if len(exported) == 1:
+        return _exported(*exported.values())
+    if exported:
+        names = [*exported]
+    elif not (names := stored.categories(folder)):
         folder, names = folder.parent, [folder.name]
         if names[0] not in stored.categories(folder):
             raise ConfigError(

@@ -4,7 +4,8 @@ Exported models carry a copy of this file and of the files that it imports.
 """
 
 import math
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from diffad_jax.runtime import checksums, regular
 
 CHECKSUMS, CARD = "SHA256SUMS", "model.json"
+SHARED = "../shared/"  # of files that several categories have in common, as HASH-NAME
 _REMEDY = "copy the exported folder again, or export it again"
 _MOST_BYTES = 2**24  # of the list of checksums, of the card, and of a header of weights
 _MOST_GRAPH = 2**34  # of weights, and of a graph
@@ -21,6 +23,16 @@ _DTYPES = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
 
 # [b, h, w, 3] uint8 RGB and a seed -> ``score`` [b] and ``anomaly_map`` [b, h, w].
 Detect = Callable[[np.ndarray, int], dict[str, np.ndarray]]
+
+
+class Kept:
+    """What was made of a file."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+
+_KEPT: weakref.WeakValueDictionary[Path, Kept] = weakref.WeakValueDictionary()
 
 
 class ArtifactError(ValueError):
@@ -38,8 +50,12 @@ def read_card(folder: Path) -> dict:
     if len(lines) > _MOST_FILES:
         raise ArtifactError(f"{folder / CHECKSUMS} lists over {_MOST_FILES} files: {_REMEDY}")
     sums = {name: value for value, _, name in (line.partition("  ") for line in lines if line)}
-    if fault := checksums.fault(folder, sums):
+    shared = {name.removeprefix(SHARED): sums[name] for name in sums if name.startswith(SHARED)}
+    own = {name: value for name, value in sums.items() if not name.startswith(SHARED)}
+    if fault := checksums.fault(folder, own):
         raise ArtifactError(f"{folder}, {CHECKSUMS}: {fault}: {_REMEDY}")
+    if shared and (fault := checksums.fault(folder / SHARED, shared)):
+        raise ArtifactError(f"{folder}, {CHECKSUMS}: in {SHARED}, {fault}: {_REMEDY}")
     card = _json(folder / CARD) if CARD in sums else {"files": []}
     if CARD in sums and (field := _bad_field(card)):
         raise ArtifactError(f"{folder / CARD}: {field} is missing or impossible: {_REMEDY}")
@@ -49,16 +65,29 @@ def read_card(folder: Path) -> dict:
 
 
 def listed(folder: Path, card: dict, name: str) -> Path:
-    """``folder / name``, a file or a folder of the graph; its checksums have been compared.
+    """A file or a folder of the graph, also a file of ``SHARED``; checksums have been compared.
 
     Raises:
       ArtifactError: a file is not among the card's.
     """
+    for file in card["files"]:
+        if file.startswith(SHARED) and file.partition("-")[2] == name:
+            return folder / file
     below = (p.relative_to(folder).as_posix() for p in (folder / name).rglob("*") if p.is_file())
     names = set(below) if (folder / name).is_dir() else {name}
     if unknown := (names or {name}) - set(card["files"]):
         raise ArtifactError(f"{folder / CARD} does not list {min(unknown)}: {_REMEDY}")
     return folder / name
+
+
+def once(path: Path, make: Callable[[Path], Any]) -> Kept:
+    """What ``make`` gives for a file; of a shared one all get the same, as long as one keeps it."""
+    place = path.resolve()
+    if f"../{place.parent.name}/" != SHARED:
+        return Kept(make(path))
+    if (kept := _KEPT.get(place)) is None:
+        kept = _KEPT[place] = Kept(make(path))
+    return kept
 
 
 def start(load: Callable[[Path, dict], Detect], folder: Path, card: dict) -> Detect:
@@ -91,9 +120,13 @@ def seed(card: dict, wanted: int | None) -> int:
     return chosen
 
 
-def write_checksums(folder: Path) -> None:
-    """Writes SHA256SUMS, the last file, for ``read_card`` and for ``sha256sum -c SHA256SUMS``."""
+def write_checksums(folder: Path, shared: Iterable[str] = ()) -> None:
+    """Writes SHA256SUMS, the last file, for ``read_card`` and for ``sha256sum -c SHA256SUMS``.
+
+    ``shared`` are files of ``SHARED`` that belong to the folder, too.
+    """
     sums = checksums.of_folder(folder)
+    sums |= {name: checksums.of_file(folder / name) for name in shared}
     text = "".join(f"{value}  {name}\n" for name, value in sums.items())
     (folder / CHECKSUMS).write_text(text, encoding="utf-8")
 

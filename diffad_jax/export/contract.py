@@ -24,6 +24,8 @@ class Format(NamedTuple):
       dtype: the graph's compute dtype; empty where it takes any detector's.
       exact: whether scores equal ``predict``'s up to rounding; else the graph gets a threshold of
         its own.
+      common: files of the graph that categories of one export may have in common; they lie once in
+        ``artifact.SHARED``. Of tensors those that ``Model.common`` names.
       write_int8: (model, folder, photos [n, h, w, 3] uint8): like ``write``, with convolutions in 8
         bits; the photos give their ranges. None where the format has no such graph.
     """
@@ -35,4 +37,5 @@ class Format(NamedTuple):
     takes_seed: bool = True
     dtype: str = ""
     exact: bool = True
+    common: tuple[str, ...] = ()
     write_int8: Callable[[Model, Path, np.ndarray], None] | None = None

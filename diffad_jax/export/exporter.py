@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from diffad_jax.export.errors import ExportError
 from diffad_jax.export.exported import ExportedDetector
 from diffad_jax.export.graph import Model, weights_by_name
 from diffad_jax.export.registry import FORMATS
-from diffad_jax.inference import regions
+from diffad_jax.inference import products, regions
 from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.computing import compute_dtype
@@ -22,6 +23,7 @@ from diffad_jax.runtime import cells, checksums, console, files, regular
 
 PUBLISHED = "published"
 NAMES = (*FORMATS, PUBLISHED)
+_SHARED = Path(artifact.SHARED).name
 
 
 def export(
@@ -53,17 +55,30 @@ def export(
         names = " and ".join(name for name, each in FORMATS.items() if each.write_int8)
         raise ExportError(f"--quantize={quantize} is for --format={names}, not {format_name}")
     files.remove_leftovers(output)
+    several = len(config.categories) > 1 and format_name != PUBLISHED
+    common = frozenset()
+    if several and FORMATS[format_name].common:
+        if _SHARED in config.categories:
+            raise ExportError(
+                f"config.categories: {_SHARED!r} is the folder of what categories have in common; "
+                "export that one alone"
+            )
+        common = _in_common(config, workdir)
     for category in config.categories:
         folder = output / category
         if folder.exists():
             raise ExportError(f"{folder} is there already: choose another --output or delete it")
         with files.whole(folder) as temporary:
             temporary.mkdir()
+            shared = []
             if format_name == PUBLISHED:
                 export_category(config, workdir, category, temporary)
             else:
-                _export(config, workdir, category, temporary, format_name, quantize, max_changed)
-            artifact.write_checksums(temporary)
+                shared = _export(
+                    config, workdir, category, temporary, format_name, quantize, max_changed,
+                    common,
+                )  # fmt: skip
+            artifact.write_checksums(temporary, shared)
         console.say(f"{category}: {format_name} in {folder}")
 
 
@@ -75,14 +90,16 @@ def _export(
     name: str,
     quantize: str | None,
     max_changed: float,
-) -> None:
+    common: frozenset[str],
+) -> list[str]:
+    """Gives the files that lie in ``artifact.SHARED``."""
     chosen, variant = FORMATS[name], ""
     detector = inspected = Detector.from_workdir(config, workdir, category)
     if chosen.dtype and chosen.dtype != compute_dtype(config):
         # Scores differ, so the threshold is chosen again.
         config, variant = computing_in(config, chosen.dtype), chosen.dtype
         detector = Detector(config, detector.weights)
-    model = Model(detector.config, workdir, category, weights_by_name(detector))
+    model = Model(detector.config, workdir, category, weights_by_name(detector), common)
     if quantize:
         photos = quantized.photos_of_ranges(config, workdir, category)
         chosen.write_int8(model, folder, photos)
@@ -98,7 +115,9 @@ def _export(
         counts = load_or_choose(inspected.config, workdir, category, inspected)
         calibration = calibration.at_least(counts)
     content = card.make(model, name, chosen, detector.weights_hash, calibration)
-    content |= {"files": files, "quantization": None}
+    shared = [_moved(folder, file) for file in chosen.common if common and file in files]
+    own = [file for file in files if (folder / file).exists()]
+    content |= {"files": own + shared, "quantization": None}
     if quantize:
         of_detector = load_or_choose(config, workdir, category, detector, variant=variant)
         before = quantized.Judged(detector, of_detector)
@@ -111,6 +130,26 @@ def _export(
     card.write(folder, content, chosen.readme, runs=chosen.load is not None)
     if chosen.load is not None:
         _carry(folder, chosen.load)
+    return shared
+
+
+def _in_common(config: ml_collections.ConfigDict, workdir: Path) -> frozenset[str]:
+    """The names of tensors that are equal in all categories; these are loaded one by one."""
+    every = []
+    for category in config.categories:
+        named = weights_by_name(Detector.from_workdir(config, workdir, category))
+        every.append({(name, products.content(value)) for name, value in named.items()})
+    return frozenset(name for name, _ in set.intersection(*every))
+
+
+def _moved(folder: Path, name: str) -> str:
+    """Puts a file of the folder into ``artifact.SHARED``, under a name by its content."""
+    shared = f"{artifact.SHARED}{checksums.of_file(folder / name)[:16]}-{name}"
+    if not (folder / shared).exists():
+        with files.whole(folder / shared) as temporary:
+            shutil.copyfile(folder / name, temporary)
+    (folder / name).unlink()
+    return shared
 
 
 def computing_in(config: ml_collections.ConfigDict, dtype: str) -> ml_collections.ConfigDict:

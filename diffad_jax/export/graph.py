@@ -24,6 +24,7 @@ class Model:
     workdir: Path
     category: str
     weights: dict[str, np.ndarray]  # by name: STAGE/COLLECTION/MODULE/…/PARAMETER, float32
+    common: frozenset[str] = frozenset()  # names of those that other categories have, too
 
     @property
     def seed(self) -> int:

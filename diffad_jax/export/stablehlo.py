@@ -12,6 +12,7 @@ from diffad_jax.export.contract import Format
 from diffad_jax.export.errors import ExportError
 from diffad_jax.export.graph import Model
 
+_SHARED = "shared.safetensors"  # tensors that other categories have, too
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
@@ -29,7 +30,11 @@ def write(model: Model, folder: Path) -> None:
         ) from error
     exported = jax.export.export(jax.jit(model.__call__), platforms=PLATFORMS)(*model.arguments())
     (folder / "model.stablehlo").write_bytes(exported.serialize())
-    (folder / "weights.safetensors").write_bytes(safetensors.numpy.save(model.weights))
+    own = {k: v for k, v in model.weights.items() if k not in model.common}
+    (folder / "weights.safetensors").write_bytes(safetensors.numpy.save(own))
+    if model.common:
+        shared = {name: model.weights[name] for name in model.common}
+        (folder / _SHARED).write_bytes(safetensors.numpy.save(shared))
 
 
 def load(folder: Path, card: dict) -> Detect:
@@ -37,12 +42,21 @@ def load(folder: Path, card: dict) -> Detect:
     import jax
     import jax.export
 
-    data = artifact.read(artifact.listed(folder, card, "model.stablehlo"))
-    weights = artifact.read_weights(artifact.listed(folder, card, "weights.safetensors"))
-    call, weights = jax.jit(jax.export.deserialize(bytearray(data)).call), jax.device_put(weights)
+    def compiled(path: Path):
+        return jax.jit(jax.export.deserialize(bytearray(artifact.read(path))).call)
+
+    def on_device(path: Path):
+        return jax.device_put(artifact.read_weights(path))
+
+    graph = artifact.once(artifact.listed(folder, card, "model.stablehlo"), compiled)
+    own = artifact.once(artifact.listed(folder, card, "weights.safetensors"), on_device)
+    parts = [own]
+    if any(name.endswith("shared.safetensors") for name in card["files"]):
+        parts.append(artifact.once(artifact.listed(folder, card, "shared.safetensors"), on_device))
 
     def detect(image: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-        return jax.device_get(call(weights, image, np.uint32(seed)))
+        weights = {name: value for part in parts for name, value in part.value.items()}
+        return jax.device_get(graph.value(weights, image, np.uint32(seed)))
 
     return detect
 
@@ -55,4 +69,5 @@ FORMAT = Format(
 of photos at once; `weights.safetensors` holds its weights. JAX promises to load such a file for six
 months; keep what it was exported from.
 """,
+    common=("model.stablehlo", _SHARED),
 )
