@@ -27,7 +27,7 @@ from PIL import Image, WebPImagePlugin
 from diffad_jax.data import bit_depth
 from diffad_jax.data.split import Split
 from diffad_jax.errors import UserError
-from diffad_jax.runtime import files, storage, zips
+from diffad_jax.runtime import copies, files, storage, zips
 from diffad_jax.runtime.batches import map_ahead
 from diffad_jax.runtime.regular import MOST_JSON, open_regular, parsed_json
 from diffad_jax.types import Batch, height_width
@@ -127,18 +127,15 @@ def batches(
 class Recording:
     """Random access to the examples of a recording.
 
-    Examples share photos, so these stay decoded in memory, up to ``cache_mib``.
+    Examples share photos, so these stay decoded in memory, up to ``cache_mib``. A recording in
+    object storage is copied to this machine first, see ``copies.local_copy``.
     """
 
     def __init__(self, path: str | Path, cache_mib: int = 0):
-        if storage.is_remote(str(path)):
-            raise RecordingError(
-                f"config.data.recorded: {path} is read here and there for each batch, so it must "
-                "lie on this machine: copy it"
-            )
-        self.path = Path(path)
+        self.path = str(path)
         try:
-            self._archive = zips.open_zip(lambda: open_regular(self.path), _MOST_DIRECTORY)
+            here = _on_this_machine(self.path)
+            self._archive = zips.open_zip(lambda: open_regular(here), _MOST_DIRECTORY)
             self.meta = _checked(parsed_json(self._read("meta.json", MOST_JSON)))
             names = set(self._archive.namelist())
             for split, count in self.meta["counts"].items():
@@ -234,6 +231,17 @@ class Recording:
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > most_bytes:
             raise ValueError(f"{name} is compressed, or larger than any of its kind")
         return self._archive.read(entry)
+
+
+def _on_this_machine(path: str) -> str | Path:
+    if not storage.is_remote(path):
+        return path
+    try:
+        return copies.local_copy(path)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # each kind of storage has its own errors
+        raise RecordingError(f"cannot be fetched: {storage.reason(path, error)}") from error
 
 
 def _checked(meta: Any) -> dict[str, Any]:

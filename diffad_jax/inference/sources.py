@@ -88,10 +88,9 @@ def list_photos(source: Path | str, output: Path) -> Listing:
 def _list_remote(source: str) -> Listing:
     try:
         root, found = storage.find(source)
-    except ImportError as error:
-        raise DataError(f"--input={source}: {error}") from error
     except Exception as error:  # each kind of storage has its own errors
-        raise DataError(f"--input={source} cannot be listed: {error or type(error)}") from error
+        said = storage.reason(source, error)
+        raise DataError(f"--input={source} cannot be listed: {said}") from error
     photos = [
         Photo(path, path.removeprefix(f"{root}/"), num_bytes, modified_ns)
         for path, num_bytes, modified_ns in found

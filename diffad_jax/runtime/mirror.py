@@ -108,10 +108,8 @@ class _Mirror:
             self._fetch()
         except Exception as error:  # each kind of storage has its own errors
             self.delete()
-            remedy = ""
-            if isinstance(error, ImportError):
-                remedy = f": pip install 'diffad_jax[{place.partition('://')[0]}]'"
-            raise MirrorError(f"{place} cannot be fetched: {error}{remedy}") from error
+            said = storage.reason(place, error)
+            raise MirrorError(f"{place} cannot be fetched: {said}") from error
         console.note(
             f"{self.place}: {len(self._sent)} files fetched to {self.local}; what changes there is "
             f"copied back every {EVERY:g} seconds and at the end"

@@ -87,6 +87,20 @@ def ahead(paths: Iterable[str], most_bytes: float, most_together: int) -> Iterat
     )
 
 
+def with_sizes(paths: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """Each path, local or in object storage, with its file's size in bytes.
+
+    Raises:
+      OSError: absent; or the storage's error after four tries.
+    """
+
+    def size(path: str) -> int:
+        stat = epath.Path(path).stat
+        return (again(stat) if is_remote(path) else stat()).length
+
+    return map_ahead(lambda p: (p, size(p)), paths, threads=REQUESTS, ahead=REQUESTS)
+
+
 def find(place: str) -> tuple[str, list[Listed]]:
     """The folder that a place stands for, and the files below it, sorted.
 
@@ -107,11 +121,37 @@ def find(place: str) -> tuple[str, list[Listed]]:
         alone = [name.strip("/") for name in found] == [path.strip("/")]
         root = path.rpartition("/")[0] if alone else path
     listed = [
-        Listed(f"{scheme}://{name.lstrip('/')}", about.get("size"), _modified(about))
+        _listed(f"{scheme}://{name.lstrip('/')}", about)
         for name, about in sorted(found.items())
         if about["type"] == "file"
     ]
     return f"{scheme}://{root.strip('/')}", listed
+
+
+def look(place: str) -> Listed:
+    """A file as the storage describes it.
+
+    Raises:
+      ImportError: as ``find``.
+      OSError: absent, or a folder; or the storage's error after four tries.
+    """
+    system, path = url_to_fs(place)
+    about = again(lambda: system.info(path))
+    if about["type"] != "file":
+        raise IsADirectoryError(f"{place} is a folder")
+    return _listed(place, about)
+
+
+def reason(place: str, error: Exception) -> str:
+    """What an error of a storage says, and how to install a package that is missing."""
+    said = str(error) or type(error).__name__
+    if isinstance(error, ImportError):
+        said += f": pip install 'diffad_jax[{place.partition('://')[0]}]'"
+    return said
+
+
+def _listed(path: str, about: dict[str, Any]) -> Listed:
+    return Listed(path, about.get("size"), _modified(about))
 
 
 def _modified(about: dict[str, Any]) -> int | None:

@@ -9,13 +9,13 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
-from etils import epath
 from jax.experimental import multihost_utils
 
 from diffad_jax.config.common import ALWAYS
 from diffad_jax.config.fields import WEIGHTS, value_of
 from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.train_state import Params, Weights
+from diffad_jax.runtime import storage
 
 # Other people's networks that a stage learns with, by their names among the earlier weights.
 _PRETRAINED = {"perceptual": "weights of the perceptual network", "backbone": "backbone's weights"}
@@ -87,6 +87,6 @@ def describe_photos(files: Iterable[str]) -> str:
     Args:
       files: local, or any paths that etils.epath reads.
     """
-    seen = sorted(f"{os.path.basename(f)} {epath.Path(f).stat().length}" for f in files)
+    seen = sorted(f"{os.path.basename(f)} {n}" for f, n in storage.with_sizes(files))
     sha = hashlib.sha256(os.fsencode("\n".join(seen))).hexdigest()  # names may hold any bytes
     return f"{len(seen)} files, names and sizes {sha[:16]}"

@@ -2,16 +2,18 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from absl import flags
 
 from diffad_jax.commands import modes, train
 from diffad_jax.commands.predict import UnreadableError
+from diffad_jax.commands.record import record
 from diffad_jax.data import images, layouts, listing, recorded
 from diffad_jax.data.anomaly_folder import AnomalyFolderConfig
 from diffad_jax.data.listing import DataError
 from diffad_jax.errors import UserError
-from diffad_jax.runtime import storage
+from diffad_jax.runtime import mirror, storage
 from diffad_jax.training.fingerprint import describe_photos
 from tests.bucket import Bucket
 
@@ -54,6 +56,62 @@ def test_training_and_evaluating(bucket, tiny_config, tmp_path):
     tiny_config.data.root = tiny_config.data.textures = ROOT
     train.train_and_evaluate(tiny_config, tmp_path, None)
     assert (tmp_path / "metrics.json").exists() and (tmp_path / "tiles/report.html").exists()
+
+
+def test_a_recording(bucket, tiny_config, tmp_path, monkeypatch):
+    """Written through a copy, and fetched once; another one in its place is fetched anew."""
+    place, fails, get = f"{ROOT}/tiles.zip", [ConnectionError("reset")], Bucket.get_file
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(storage, "_PAUSES", (0, 0, 0))
+    fetched = []
+
+    def flaky(self, *args, **kwargs):
+        if fails:
+            raise fails.pop()
+        fetched.append(args)
+        return get(self, *args, **kwargs)
+
+    def write(number):
+        mirrors = mirror.Mirrors()
+        local = mirrors.local_copy(place)
+        with mirrors.kept():
+            record(tiny_config, local, number, overwrite=True)
+
+    def batch(path):
+        tiny_config.data.recorded = str(path)
+        return next(recorded.batches(tiny_config, ["tiles"], split="train", batch_size=4))
+
+    write(8)
+    bucket.get_file(place, tmp_path / "here.zip")
+    monkeypatch.setattr(Bucket, "get_file", flaky)
+    here, there = batch(tmp_path / "here.zip"), batch(place)
+    for name, value in here.items():
+        np.testing.assert_array_equal(there[name], value)
+    batch(place)
+    assert not fails and len(fetched) == 1
+    write(9)
+    assert recorded.Recording(place).count("train") == 9
+    assert len([*(tmp_path / "cache").rglob("tiles.zip")]) == 1
+
+
+def test_a_recording_that_cannot_be_fetched_is_named(bucket, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(storage, "_PAUSES", (0, 0, 0))
+    with pytest.raises(recorded.RecordingError, match="there is no gs://bucket/a.zip; write it"):
+        recorded.Recording("gs://bucket/a.zip")
+    with pytest.raises(recorded.RecordingError, match=f"{ROOT} cannot be fetched: .*is a folder"):
+        recorded.Recording(ROOT)
+
+    def refuse(self, path):
+        raise error
+
+    monkeypatch.setattr(Bucket, "info", refuse)
+    for error, said in (
+        (ConnectionError("reset"), "reset"),
+        (ImportError("Install gcsfs"), r"Install gcsfs: pip install 'diffad_jax\[gs\]'"),
+    ):
+        with pytest.raises(recorded.RecordingError, match=f"a.zip cannot be fetched: {said}"):
+            recorded.Recording("gs://bucket/a.zip")
 
 
 def test_predicting(bucket, line, photos):
@@ -114,7 +172,5 @@ def test_a_request_that_fails_is_made_again(bucket, monkeypatch):
 def test_what_must_lie_on_this_machine_says_so():
     with pytest.raises(flags.IllegalFlagValueError, match="a folder of this machine: copy what"):
         flags.FLAGS["corrections"].parse("gs://bucket/runs")
-    with pytest.raises(recorded.RecordingError, match="gs://bucket/a.zip is read .* copy it"):
-        recorded.Recording("gs://bucket/a.zip")
     with pytest.raises(UserError, match="--input=s3://b/a.pth: --mode=import reads files of this"):
         modes._import(None, None, "s3://b/a.pth")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.slow import tiny
 
 pytest.importorskip("moto")
 s3fs = pytest.importorskip("s3fs")
@@ -25,6 +26,7 @@ SETTINGS = {
     "backbone.name": "resnet18",
     "backbone.layers": "('layer1',)",
 }
+TRAINED = {"steps": 2, "batch_size": 4}  # of a stage
 
 
 class Server:
@@ -134,3 +136,32 @@ def test_the_whole_way_equals_that_of_local_photos(server, photos, weights_file,
     server.start()
     done = run(server, workdir, *predicting)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_training_from_a_recording_in_the_bucket(server, photos, tmp_path, monkeypatch):
+    """Written there, and trained from: the same states as from a local one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    stages = ("autoencoder", "diffusion", "segmentation")
+    settings = tiny.SETTINGS | {f"{s}.{k}": n for s in stages for k, n in TRAINED.items()}
+    flags = [f"--config.{k}={v}" for k, v in settings.items()]
+    flags += ["--config=configs/folder.py:tiles", f"--config.data.root={photos}"]
+    place, copied = "s3://runs/tiles.zip", tmp_path / "tiles.zip"
+    recording = ("--mode=record", "--num_examples=8", f"--output={place}")
+    done = run(server, *flags, *recording)
+    assert done.returncode == 0, done.stderr
+    server.storage.invalidate_cache()
+    copied.write_bytes(server.storage.cat("runs/tiles.zip"))
+    refused = run(server, *flags, *recording)
+    assert refused.returncode == 1 and "tiles.zip is there already" in refused.stderr
+    for workdir, recorded in ((tmp_path / "a", copied), (tmp_path / "b", place)):
+        training = (*flags, f"--config.data.recorded={recorded}", f"--workdir={workdir}")
+        done = run(server, *training)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count(f"fetching {place}") == (recorded == place)
+    steps = TRAINED["steps"]
+    assert tiny.final_state(tmp_path / "a", steps) == tiny.final_state(tmp_path / "b", steps)
+
+    server.kill()
+    refused = run(server, *training)
+    assert refused.returncode == 1 and "Traceback" not in refused.stderr
+    assert f"{place} cannot be fetched" in refused.stderr
