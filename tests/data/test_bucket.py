@@ -1,6 +1,7 @@
 """Photos in a bucket (gs://…), from listing to prediction; the storage is one in memory."""
 
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -102,14 +103,11 @@ def test_a_recording_that_cannot_be_fetched_is_named(bucket, tmp_path, monkeypat
     with pytest.raises(recorded.RecordingError, match=f"{ROOT} cannot be fetched: .*is a folder"):
         recorded.Recording(ROOT)
 
-    def refuse(self, path):
-        raise error
-
-    monkeypatch.setattr(Bucket, "info", refuse)
     for error, said in (
         (ConnectionError("reset"), "reset"),
         (ImportError("Install gcsfs"), r"Install gcsfs: pip install 'diffad_jax\[gs\]'"),
     ):
+        monkeypatch.setattr(Bucket, "info", mock.Mock(side_effect=error))
         with pytest.raises(recorded.RecordingError, match=f"a.zip cannot be fetched: {said}"):
             recorded.Recording("gs://bucket/a.zip")
 
