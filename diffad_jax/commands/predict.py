@@ -107,11 +107,12 @@ def predict_photos(
     output = output.expanduser()
     how = how or How()
     check(config, how)
-    listing = sources.list_photos(source, output)
     finishing = None
-    if how.shard:
-        num_listed, listing = len(listing.photos), shards.share(listing, how.shard)
-        console.note(f"shard {how.shard}: {len(listing.photos)} of {num_listed} photos")
+    if not how.shard:
+        listing = sources.list_photos(source, output)
+    else:
+        listing = sources.list_photos(source, output, how.shard.holds)
+        console.note(f"shard {how.shard}: {len(listing.photos)} photos")
         output = how.shard.folder(output)
         finishing = shards.finishing(output, listing)
     detector = Detector.from_workdir(config, workdir, config.categories[0])
@@ -177,9 +178,9 @@ def merge(config: ml_collections.ConfigDict, output: Path, overwrite: bool = Fal
     """
     output = output.expanduser()
     with _explaining_what_cannot_be_written(), lock.hold(output):
-        missing = shards.join(output, overwrite)
-        title = config.categories[0]
-        said = predictions_page.write_page(output / _PAGE, _rows(output), title)
+        rows, title = shards.join(output, overwrite), config.categories[0]
+        said = predictions_page.write_page(output / _PAGE, rows, title)
+        missing = shards.missing(output)
     console.say(said)
     console.say(f"{output / _PAGE} shows them, predictions.csv lists them")
     if missing:

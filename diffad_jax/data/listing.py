@@ -1,6 +1,7 @@
 """The contents of folders: photos, sub-folders, and files that cannot be read as photos."""
 
 import collections
+import functools
 import io
 import os
 import unicodedata
@@ -48,49 +49,57 @@ def list_folder(folder: str) -> Folder:
     Raises:
       DataError: the folder cannot be read.
     """
+    shown = Folder([], [], [])
     try:
-        if storage.is_remote(folder):
-            place = epath.Path(folder)
-            paths = storage.again(lambda: list(place.iterdir()) if place.is_dir() else [])
-            # In a bucket each question costs a request, so a photo's name is believed.
-            found = [(p.name, not is_photo(p.name) and p.is_dir()) for p in paths]
-        else:
-            with os.scandir(folder) as entries:
-                found = [(e.name, _is_folder(e)) for e in entries]
+        for name, is_folder in _entries(folder):
+            if name.startswith("."):
+                continue
+            if is_folder:
+                shown.folders.append(name)
+            elif is_photo(name):
+                shown.photos.append(name)
+            elif os.path.splitext(name)[1].lower() not in _DOCUMENTS:
+                shown.others.append(name)
     except (FileNotFoundError, NotADirectoryError):
         return Folder([], [], [])
     except Exception as error:  # each kind of storage has its own errors
         raise DataError(f"cannot read the folder {folder}: {_reason(error)}") from error
-    shown = sorted((name, is_folder) for name, is_folder in found if not name.startswith("."))
-    files = [name for name, is_folder in shown if not is_folder]
-    return Folder(
-        [name for name, is_folder in shown if is_folder],
-        [name for name in files if is_photo(name)],
-        [n for n in files if not is_photo(n) and os.path.splitext(n)[1].lower() not in _DOCUMENTS],
-    )
+    for names in shown:
+        names.sort()
+    return shown
 
 
 def find_photos(folder: str | os.PathLike[str], output: str = "") -> tuple[list[str], list[str]]:
-    """All photos below ``folder``, sorted, and sentences on what else lies there.
+    """All photos of ``walk``, sorted, and its sentences, sorted."""
+    photos, notes = [], []
+    for found, said in walk(folder, output):
+        photos += found
+        notes += said
+    return sorted(photos), sorted(notes)
+
+
+def walk(
+    folder: str | os.PathLike[str], output: str = ""
+) -> Iterator[tuple[Iterator[str], list[str]]]:
+    """The photos of each folder below ``folder``, itself included, and sentences on what else is.
 
     Hidden files and the folder ``output`` (an absolute path) are left out. Links to folders are
-    named, but not followed.
+    named, but not followed. Memory holds the names in one folder at a time.
 
     Raises:
       DataError: a folder cannot be read.
     """
-    photos, notes, waiting = [], [], [os.fspath(folder)]
+    waiting = [os.fspath(folder)]
     while waiting:
         parent = waiting.pop()
         found = list_folder(parent)
-        photos += [os.path.join(parent, name) for name in found.photos]
-        notes += describe_others(parent, found.others)
+        notes = describe_others(parent, found.others)
         for path in (os.path.join(parent, name) for name in found.folders):
             if os.path.islink(path):
                 notes.append(f"{path} is a link to a folder, which is not followed")
             elif not output or os.path.abspath(path) != output:
                 waiting.append(path)
-    return sorted(photos), sorted(notes)
+        yield map(functools.partial(os.path.join, parent), found.photos), notes
 
 
 def describe_others(folder: str, names: Iterable[str]) -> list[str]:
@@ -183,6 +192,18 @@ def lines(data: bytes, newline: str, errors: str = "strict") -> Iterator[str]:
         if len(line) > _MOST_LINE:
             raise ValueError(f"a line is longer than {_MOST_LINE} characters")
         yield line
+
+
+def _entries(folder: str) -> Iterator[tuple[str, bool]]:
+    """The names in a folder, and whether each is a folder."""
+    if storage.is_remote(folder):
+        place = epath.Path(folder)
+        paths = storage.again(lambda: list(place.iterdir()) if place.is_dir() else [])
+        # In a bucket each question costs a request, so a photo's name is believed.
+        yield from ((p.name, not is_photo(p.name) and p.is_dir()) for p in paths)
+        return
+    with os.scandir(folder) as entries:
+        yield from ((e.name, _is_folder(e)) for e in entries)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -89,7 +89,8 @@ def write_page(path: Path, rows: Iterable[Mapping[str, Any]], title: str) -> str
     """
     summary = Summary()
     order = lambda row: (row["score"] is None, -(row["score"] or 0.0), row["name"])  # noqa: E731
-    shown = heapq.nsmallest(_MOST_SHOWN, summary.counting(rows), key=order)
+    small = ({**row, "regions": None} for row in summary.counting(rows))  # a hundred of each, else
+    shown = heapq.nsmallest(_MOST_SHOWN, small, key=order)
     said = str(summary)
     if summary.num_photos > len(shown):
         said += f"; below are the {len(shown)} of the highest scores, the tables hold all"

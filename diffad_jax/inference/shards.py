@@ -32,6 +32,10 @@ class Shard(NamedTuple):
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
 
+    def holds(self, name: str) -> bool:
+        """Whether the photo of this name is one of its: about one of ``count``."""
+        return zlib.crc32(os.fsencode(name)) % self.count == self.index
+
     def folder(self, output: Path) -> Path:
         """The folder of the shard's tables and pictures."""
         return output / f"shard-{self.index}-of-{self.count}"
@@ -52,12 +56,6 @@ def parse(text: str) -> Shard:
     return shard
 
 
-def share(listing: Listing, shard: Shard) -> Listing:
-    """The photos of a shard, in the listing's order: about one N-th of them."""
-    photos = [p for p in listing.photos if _hash(p.name) % shard.count == shard.index]
-    return listing._replace(photos=photos)
-
-
 @contextlib.contextmanager
 def finishing(folder: Path, listing: Listing) -> Iterator[None]:
     """Encloses the work of a shard; at the end its folder is marked as finished."""
@@ -67,13 +65,11 @@ def finishing(folder: Path, listing: Listing) -> Iterator[None]:
     files.write_whole(marker, json.dumps({"photos": len(listing.photos)}) + "\n")
 
 
-def join(output: Path, overwrite: bool = False) -> list[Shard]:
-    """Joins the tables of the shards in ``output`` into one table.
+def join(output: Path, overwrite: bool = False) -> Iterator[writer.Row]:
+    """Joins the tables of the shards in ``output`` into one table; yields each row.
 
-    Memory does not grow with the number of photos.
-
-    Returns:
-      The shards that are missing or not finished. The rows of an unfinished shard are included.
+    The table is there once all rows are taken. Memory does not grow with their number. The rows of
+    an unfinished shard are included.
 
     Raises:
       DataError: there is no shard; shards have several counts; or the table to be replaced holds
@@ -86,9 +82,13 @@ def join(output: Path, overwrite: bool = False) -> list[Shard]:
             f"{output} holds predictions that are of no shard: choose another --output, or replace "
             "them with --overwrite"
         )
-    folders = [shard.folder(output) for shard in found]
-    writer.join(output, folders)
+    yield from writer.join(output, [shard.folder(output) for shard in found])
     files.write_whole(output / _JOINED, json.dumps(writer.stamp(output)) + "\n")
+
+
+def missing(output: Path) -> list[Shard]:
+    """The shards that are missing, or not finished."""
+    found = _shards(output)
     finished = {s for s in found if (s.folder(output) / _FINISHED).exists()}
     return [s for i in range(found[0].count) if (s := Shard(i, found[0].count)) not in finished]
 
@@ -104,7 +104,3 @@ def _shards(output: Path) -> list[Shard]:
             f"{output} has shards of {counts[0]} and of {counts[1]}: remove those that do not count"
         )
     return found
-
-
-def _hash(name: str) -> int:
-    return zlib.crc32(os.fsencode(name))

@@ -2,9 +2,10 @@
 
 import glob
 import logging
+import operator
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +35,9 @@ class Listing(NamedTuple):
     photos: list[Photo]
 
 
-def list_photos(source: Path | str, output: Path) -> Listing:
+def list_photos(
+    source: Path | str, output: Path, wanted: Callable[[str], bool] = lambda _: True
+) -> Listing:
     """Lists the photos of ``--input``, except those below ``output``.
 
     The root is the folder itself, a photo's folder, or a glob's part before its first wildcard. For
@@ -47,13 +50,14 @@ def list_photos(source: Path | str, output: Path) -> Listing:
         an existing file is that file, even with wildcards in it. A folder, a photo or a glob of *
         may lie in object storage (gs://…, s3://…).
       output: the folder of the results.
+      wanted: whether a photo of this name is. Of a folder memory holds no others.
 
     Raises:
-      DataError: no photo, or ``output`` is the root itself.
+      DataError: no photo at all, or ``output`` is the root itself.
     """
     if storage.is_remote(os.fspath(source)):
-        return _list_remote(os.fspath(source))
-    root, paths, notes = _find(listing.expanded(source), os.path.abspath(output))
+        return _list_remote(os.fspath(source), wanted)
+    root, found = _find(listing.expanded(source), os.path.abspath(output))
     below = os.path.join(os.path.abspath(output), "")
     here = os.path.join(root, "")
     if here == below:
@@ -61,31 +65,37 @@ def list_photos(source: Path | str, output: Path) -> Listing:
             f"--output={output} holds the photos themselves: choose another folder; one inside is "
             "left out of the search"
         )
-    unique: dict[str, str] = {}
-    for path in paths:
-        absolute = os.path.abspath(path)
-        if here.startswith(below) or not absolute.startswith(below):
-            unique.setdefault(absolute, path)
-    if not unique:
+    notes: list[str] = []
+    unique: dict[str, str] = {}  # name -> path
+    is_empty = True
+    for paths, said in found:
+        notes += said
+        for path in paths:
+            absolute = os.path.abspath(path)
+            if here.startswith(below) or not absolute.startswith(below):
+                is_empty = False
+                name = absolute.removeprefix(here)
+                if wanted(name):
+                    # Memory must not hold a million names twice.
+                    unique.setdefault(path if name == path else name, path)
+    if is_empty:
         raise DataError(
             "no photo listed on standard input: --input=- takes one path a line"
             if str(source) == STDIN
             else f"{'no photo in' if _may_be(source) else 'there is no'} {source}: --input must be "
             "a folder of images, a glob of images, or "
             f"- for a list on standard input ({', '.join(sorted(IMAGE_SUFFIXES))})"
-            + "".join(f"; {note}" for note in notes[:3])
+            + "".join(f"; {note}" for note in sorted(notes)[:3])
         )
-    for note in listing.cut_short(notes):
+    for note in listing.cut_short(sorted(notes)):
         logger.warning("%s", note)
-    photos = []
-    for absolute, path in unique.items():
-        name = absolute.removeprefix(here)
-        # Memory must not hold a million names twice.
-        photos.append(Photo(path, path if name == path else name, *_stamp(path)))
+    photos = [Photo(path, name, *_stamp(path)) for name, path in unique.items()]
+    if str(source) != STDIN:
+        photos.sort(key=operator.attrgetter("path"))
     return Listing(root, photos)
 
 
-def _list_remote(source: str) -> Listing:
+def _list_remote(source: str, wanted: Callable[[str], bool]) -> Listing:
     try:
         root, found = storage.find(source)
     except Exception as error:  # each kind of storage has its own errors
@@ -104,7 +114,7 @@ def _list_remote(source: str) -> Listing:
     others = [path for path, _, _ in found if not listing.is_photo(path)]
     for note in listing.describe_others(root, others):
         logger.warning("%s", note)
-    return Listing(root, photos)
+    return Listing(root, [photo for photo in photos if wanted(photo.name)])
 
 
 def _is_hidden(name: str) -> bool:
@@ -117,22 +127,23 @@ def _may_be(source: Path) -> bool:
     return os.path.exists(name) or glob.has_magic(name)
 
 
-def _find(source: str, output: str) -> tuple[str, list[str], list[str]]:
-    """The root, paths in order, and sentences on what is not taken."""
+def _find(source: str, output: str) -> tuple[str, Iterable[tuple[Iterable[str], list[str]]]]:
+    """The root; and part by part, paths and sentences on what is not taken."""
     if source == STDIN:
         paths = [listing.expanded(line) for line in _listed_lines()]
         root = os.path.join(os.getcwd(), "")
         inside = all(os.path.abspath(path).startswith(root) for path in paths)
-        return os.getcwd() if inside else os.path.abspath(os.sep), paths, []
+        return os.getcwd() if inside else os.path.abspath(os.sep), [(paths, [])]
     if os.path.isdir(source):
-        return os.path.abspath(source), *listing.find_photos(source, output)
+        return os.path.abspath(source), listing.walk(source, output)
     literal, pattern = _split_glob(Path(source))
     if not pattern:  # a file
-        return os.path.abspath(os.path.dirname(literal)), [literal], []
-    found = sorted(glob.glob(os.path.join(glob.escape(literal), pattern), recursive=True))
+        return os.path.abspath(os.path.dirname(literal)), [([literal], [])]
+    found = glob.glob(os.path.join(glob.escape(literal), pattern), recursive=True)
     photos = [path for path in found if listing.is_photo(path)]
     others = [path for path in found if not listing.is_photo(path) and not os.path.isdir(path)]
-    return os.path.abspath(literal), photos, listing.describe_others(literal or ".", others)
+    said = listing.describe_others(literal or ".", others)
+    return os.path.abspath(literal), [(photos, said)]
 
 
 def _listed_lines() -> Iterator[str]:

@@ -1,9 +1,9 @@
 """The files of a prediction: two tables that survive a kill, and pictures."""
 
+import collections
 import contextlib
 import csv
 import hashlib
-import io
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -88,9 +88,11 @@ class Tables:
             }
             older = self._older.get(_path(row), {})
             row |= {kind: older[kind] for kind in PICTURES if kind in older and kind not in row}
-        for file, to_text in zip(self._files, (_json_line, self._csv_line), strict=True):
-            file.write("".join(map(to_text, rows)))
-            file.flush()
+        lines, table = self._files
+        lines.write("".join(map(_json_line, rows)))
+        lines.flush()
+        csv.writer(table).writerows(_csv_fields(row, self._kinds) for row in rows)
+        table.flush()
 
     def _look(self, listing: Listing, overwrite: bool) -> None:
         """Reads and sorts the rows that are there; writes nothing."""
@@ -163,25 +165,22 @@ class Tables:
     def _rewrite(self) -> None:
         """Writes both files anew with the rows that count."""
         rows = (row for i, row in self._rows() if self._last.get(_path(row)) == i)
-        _write_tables(self._output, rows, self._kinds)
+        collections.deque(_write_tables(self._output, rows, self._kinds), maxlen=0)
 
     def _rows(self, says: bool = False) -> Iterator[tuple[int, Row]]:
         return read_rows(self._output, says)
 
-    def _csv_line(self, row: Row) -> str:
-        return _csv_line(row, self._kinds)
 
-
-def join(output: Path, folders: Sequence[Path]) -> None:
+def join(output: Path, folders: Sequence[Path]) -> Iterator[Row]:
     """Writes the tables and settings of ``folders``, which lie in ``output``, as one.
 
-    The pictures stay where they are.
+    The pictures stay where they are. Yields each row; the tables are there once all are taken.
     """
     settings: Row = {}
     kinds: set[str] = set()
     for folder in folders:
         settings |= files.read_json(folder / "settings.json")
-        kinds.update(kind for _, row in read_rows(folder) for kind in PICTURES if kind in row)
+        kinds |= _kinds_in(folder)
 
     def rows() -> Iterator[Row]:
         for folder in folders:
@@ -190,7 +189,13 @@ def join(output: Path, folders: Sequence[Path]) -> None:
                 yield row | moved
 
     files.write_whole(output / "settings.json", json.dumps(settings, indent=2) + "\n")
-    _write_tables(output, rows(), kinds)
+    yield from _write_tables(output, rows(), kinds)
+
+
+def _kinds_in(folder: Path) -> set[str]:
+    """The kinds of pictures that rows of a folder name; found without parsing them."""
+    keys = {kind: f'"{kind}": '.encode() for kind in PICTURES}  # in a text its quotes are escaped
+    return {k for line in _lines_of(folder) for k, key in keys.items() if key in line}
 
 
 def stamp(output: Path) -> Row | None:
@@ -202,32 +207,37 @@ def stamp(output: Path) -> Row | None:
     return {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}
 
 
-def _write_tables(output: Path, rows: Iterable[Row], kinds: Collection[str]) -> None:
-    """Both tables, whole or not at all."""
+def _write_tables(output: Path, rows: Iterable[Row], kinds: Collection[str]) -> Iterator[Row]:
+    """Both tables, whole or not at all; yields each row, and ends when they are there."""
     shown = [kind for kind in PICTURES if kind in kinds]
     header = ["file", "score", "is_anomalous", "threshold", "detector", *shown, "error"]
     with contextlib.ExitStack() as stack:
         paths = [stack.enter_context(files.whole(output / name)) for name in (_LINES, _TABLE)]
         lines, table = (stack.enter_context(_open(path, "w")) for path in paths)
-        table.write(_csv_text(header))
+        in_table = csv.writer(table)
+        in_table.writerow(header)
         for row in rows:
             lines.write(_json_line(row))
-            table.write(_csv_line(row, kinds))
+            in_table.writerow(_csv_fields(row, kinds))
+            yield row
 
 
 def read_rows(output: Path, says: bool = False) -> Iterator[tuple[int, Row]]:
     """The complete lines of ``predictions.jsonl`` by number; ``says`` names broken ones."""
+    for i, line in enumerate(_lines_of(output)):
+        row = _parse(line)
+        if row.get("name") is not None:
+            yield i, row
+        elif says:
+            console.note(f"{output / _LINES}: a broken line is dropped")
+
+
+def _lines_of(output: Path) -> Iterator[bytes]:
+    """An endless line comes in pieces, none of which is complete."""
     path = output / _LINES
-    if not path.exists():
-        return
-    with regular.open_regular(path, _MOST_BYTES) as file:
-        # An endless line comes in pieces, none of which is complete.
-        for i, line in enumerate(iter(lambda: file.readline(_MOST_LINE), b"")):
-            row = _parse(line)
-            if row.get("name") is not None:
-                yield i, row
-            elif says:
-                console.note(f"{path}: a broken line is dropped")
+    if path.exists():
+        with regular.open_regular(path, _MOST_BYTES) as file:
+            yield from iter(lambda: file.readline(_MOST_LINE), b"")
 
 
 def write_row(
@@ -339,20 +349,14 @@ def _json_line(row: Row) -> str:
     return json.dumps(row, allow_nan=False) + "\n"
 
 
-def _csv_line(row: Row, kinds: Collection[str]) -> str:
+def _csv_fields(row: Row, kinds: Collection[str]) -> list[Any]:
     scored = row["error"] is None
     verdict = "" if row["is_anomalous"] is None else int(row["is_anomalous"])
     score = f"{row['score']:.6f}" if scored else ""
     threshold = "" if row.get("threshold") is None else f"{row['threshold']:.6f}"
     shown = (row.get(kind, "") for kind in PICTURES if kind in kinds)
     fields = [score, verdict, threshold, row.get("detector", ""), *shown, row["error"] or ""]
-    return _csv_text([row["file"], *fields])
-
-
-def _csv_text(fields: Iterable[Any]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerow(cells.plain(fields))
-    return text.getvalue()
+    return cells.plain([row["file"], *fields])
 
 
 def _path(row: Row) -> str:

@@ -1,5 +1,7 @@
 """The page of predictions in a browser: what it shows, how it is used, how large it grows."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import report_browser
@@ -131,6 +133,19 @@ def test_texts_have_contrast(page, small, dark):
     assert page.pale_texts() == []
     page.run("document.body.style.color = getComputedStyle(document.body).backgroundColor")
     assert page.pale_texts()  # it does find what is pale
+
+
+def test_regions_which_it_does_not_show_take_no_memory(tmp_path):
+    def found(i):
+        return {"box": [1000 * i + j for j in range(4)], "area": 1e3 + i, "peak": i / 7}
+
+    rows = (row(i, regions=[found(100 * i + j) for j in range(100)]) for i in range(500))
+    tracemalloc.start()
+    try:
+        predictions_page.write_page(tmp_path / "predictions.html", rows, "cups")
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20  # 23 MiB with them
+    finally:
+        tracemalloc.stop()
 
 
 def test_ten_thousand_photos_open_at_once(page, tmp_path):

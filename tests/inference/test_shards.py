@@ -59,8 +59,9 @@ def test_the_joined_table_is_that_of_one_process(lot, tmp_path):
 
 def test_a_photo_stays_in_its_shard_when_others_come(lot):
     def split():
-        listing = sources.list_photos(lot.source, lot.output)
-        return [{p.name for p in shards.share(listing, Shard(i, 4)).photos} for i in range(4)]
+        of_shards = [Shard(i, 4).holds for i in range(4)]
+        listings = [sources.list_photos(lot.source, lot.output, holds) for holds in of_shards]
+        return [{photo.name for photo in listing.photos} for listing in listings]
 
     before = split()
     assert sum(map(len, before)) == len(set.union(*before)) == 21
