@@ -69,6 +69,13 @@ def test_a_photo_stays_in_its_shard_when_others_come(lot):
     assert sum(old <= new for old, new in zip(before, split(), strict=True)) == 4
 
 
+def test_a_shard_asks_the_system_about_its_own_photos_alone(lot, monkeypatch):
+    asked, stamp = [], sources._stamp
+    monkeypatch.setattr(sources, "_stamp", lambda path: asked.append(path) or stamp(path))
+    photos = sources.list_photos(lot.source, lot.output, Shard(0, 4).holds).photos
+    assert 0 < len(photos) < 15 and sorted(asked) == [photo.path for photo in photos]
+
+
 def test_missing_shards_are_named_and_can_follow(lot):
     with pytest.raises(DataError, match="no shard in"):
         merge(lot.config, lot.output)
