@@ -1,9 +1,9 @@
-"""Writes the tables of docs/results.md and docs/earlier_results.md from ``results/detection*.json``.
+"""Writes the tables of docs/results.md and docs/earlier_results.md from the recorded runs.
 
     python -m benchmarks.results_page
 
-A row of these files is one run: its data, command, hardware, seed and metrics in per cent. A row
-with ``earlier`` is of a recipe that has changed since, or of a trial.
+A row of ``results/detection*.json`` is one run: its data, command, hardware, seed and metrics in
+per cent. A row with ``earlier`` is of a recipe that has changed since, or of a trial.
 """
 
 import json

@@ -98,7 +98,7 @@ def few_steps(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.segmentation.input = "differences"
     # Differences in the features of a pretrained network, and features that no normal photo has.
     config.segmentation.features = "efficientnet_lite0"
-    config.memory.patches = 1000
+    config.memory.patches = 8_000
     config.segmentation.decay = "cosine"
 
     # Where normal photos differ, few steps suspect all of them.

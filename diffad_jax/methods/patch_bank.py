@@ -1,5 +1,6 @@
 """Patches of feature maps, and their distances to the nearest patches of a bank."""
 
+import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -8,7 +9,9 @@ import jax.numpy as jnp
 
 from diffad_jax.methods import backbone
 
-_GROUP = 256  # at most, of a photo's patches that are compared at a time: what caches hold
+# At most so many of a photo's patches and of the bank's are compared at a time: what caches hold.
+_GROUP = 256
+_BLOCK = 2048
 
 
 def joined(maps: Sequence[jax.Array]) -> jax.Array:
@@ -30,7 +33,7 @@ def joined(maps: Sequence[jax.Array]) -> jax.Array:
 def nearest(patches: jax.Array, bank: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The distance of each patch to its nearest one in the bank, and which that is.
 
-    Patches are compared in equal groups, each by a matrix product:
+    Equal groups of patches are compared to equal blocks of the bank, each by a matrix product:
     ‖a - b‖² = ‖a‖² - 2 a·b + ‖b‖².
 
     Args:
@@ -42,24 +45,56 @@ def nearest(patches: jax.Array, bank: jax.Array) -> tuple[jax.Array, jax.Array]:
     """
     b, n, channels = patches.shape
     rows = bank.astype(jnp.float32)
-    squares = jnp.sum(rows**2, axis=-1)[None, None]
-    numbers = jnp.arange(len(bank), dtype=jnp.float32)[None, None]
+    blocks = _blocks(rows)
 
     def of_group(_: None, group: jax.Array) -> tuple[None, jax.Array]:
-        # ‖a‖² is the same for all b, so it waits until the nearest is known.
-        partial = squares - 2.0 * jnp.matmul(group, rows.T, precision="highest")
-        # Two minima, since XLA computes an argmin on CPUs ten times as slowly as a minimum.
-        least = partial.min(-1, keepdims=True)
-        return None, jnp.where(partial == least, numbers, float(len(bank) - 1)).min(-1)
+        first = jnp.full(group.shape[:2], jnp.inf), jnp.zeros(group.shape[:2])
+        (_, index), _ = jax.lax.scan(functools.partial(_nearer, group), first, blocks)
+        return None, index
 
-    count = -(-n // _GROUP)
-    size = -(-n // count)  # equal groups, so that hardly a patch is padding
+    count, size = _equal_parts(n, _GROUP)
     padded = jnp.pad(patches, ((0, 0), (0, count * size - n), (0, 0)))
     groups = jnp.moveaxis(padded.reshape(b, count, size, channels), 1, 0)
     _, found = jax.lax.scan(of_group, None, groups)
     index = jnp.moveaxis(found, 0, 1).reshape(b, count * size)[:, :n].astype(jnp.int32)
     # Not from ‖a‖² + partial, which would leave rounding where the two nearly cancel.
-    return length(patches - bank[index].astype(jnp.float32)), index
+    return length(patches - rows[index]), index
+
+
+def _blocks(rows: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The bank [k, c] as [m, s, c], with ‖b‖², infinite for padding, and numbers: [m, 1, 1, s]."""
+    count, size = _equal_parts(len(rows), _BLOCK)
+    missing = count * size - len(rows)
+    squares = jnp.pad(jnp.sum(rows**2, axis=-1), (0, missing), constant_values=jnp.inf)
+    shape = (count, 1, 1, size)
+    return (
+        jnp.pad(rows, ((0, missing), (0, 0))).reshape(count, size, -1),
+        squares.reshape(shape),
+        jnp.arange(count * size, dtype=jnp.float32).reshape(shape),
+    )
+
+
+def _nearer(
+    group: jax.Array, nearest_yet: tuple[jax.Array, jax.Array], block: tuple[jax.Array, ...]
+) -> tuple[tuple[jax.Array, jax.Array], None]:
+    """(‖a - b‖² - ‖a‖², the number of b), each [b, n], with those of a block taken in."""
+    (least_yet, index_yet), (rows, squares, numbers) = nearest_yet, block
+    # ‖a‖² is the same for all b, so it waits until the nearest is known.
+    partial = squares - 2.0 * jnp.matmul(group, rows.T, precision="highest")
+    # Two minima, since XLA computes an argmin on CPUs ten times as slowly as a minimum.
+    least = partial.min(-1, keepdims=True)
+    index = jnp.where(partial == least, numbers, numbers.max()).min(-1)
+    is_nearer = least[..., 0] < least_yet
+    return (
+        jnp.where(is_nearer, least[..., 0], least_yet),
+        jnp.where(is_nearer, index, index_yet),
+    ), None
+
+
+def _equal_parts(n: int, most: int) -> tuple[int, int]:
+    """How many parts of at most ``most`` hold n, and their size, so that hardly any is padding."""
+    count = -(-n // most)
+    return count, -(-n // count)
 
 
 def median_distance(patches: jax.Array, bank: jax.Array) -> jax.Array:

@@ -11,9 +11,10 @@ RNG = np.random.default_rng(0)
 BANK = RNG.standard_normal((23, 6)).astype(np.float16)
 
 
-@pytest.mark.parametrize("group", [4, 25, 256])
-def test_nearest_equals_a_full_comparison(group, monkeypatch):
+@pytest.mark.parametrize(("group", "block"), [(4, 5), (25, 8), (256, 2048)])
+def test_nearest_equals_a_full_comparison(group, block, monkeypatch):
     monkeypatch.setattr(patch_bank, "_GROUP", group)
+    monkeypatch.setattr(patch_bank, "_BLOCK", block)
     patches = RNG.standard_normal((3, 50, 6)).astype(np.float32)
     ours, index = patch_bank.nearest(jnp.asarray(patches), jnp.asarray(BANK))
     theirs = distance.cdist(patches.reshape(150, 6), BANK.astype(np.float64)).reshape(3, 50, 23)
@@ -21,7 +22,9 @@ def test_nearest_equals_a_full_comparison(group, monkeypatch):
     np.testing.assert_allclose(ours, theirs.min(axis=-1), rtol=1e-5)
 
 
-def test_of_equals_the_first_is_nearest():
+@pytest.mark.parametrize("block", [7, 2048])
+def test_of_equals_the_first_is_nearest(block, monkeypatch):
+    monkeypatch.setattr(patch_bank, "_BLOCK", block)
     bank = np.concatenate([BANK, BANK])
     _, index = patch_bank.nearest(jnp.asarray(BANK, jnp.float32)[None], jnp.asarray(bank))
     np.testing.assert_array_equal(index[0], np.arange(23))
