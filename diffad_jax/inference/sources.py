@@ -50,7 +50,7 @@ def list_photos(
         an existing file is that file, even with wildcards in it. A folder, a photo or a glob of *
         may lie in object storage (gs://…, s3://…).
       output: the folder of the results.
-      wanted: whether a photo of this name is. Of a folder memory holds no others.
+      wanted: whether a photo of this name is. Memory holds no others of a folder.
 
     Raises:
       DataError: no photo at all, or ``output`` is the root itself.
@@ -96,25 +96,28 @@ def list_photos(
 
 
 def _list_remote(source: str, wanted: Callable[[str], bool]) -> Listing:
+    photos, others, is_empty = [], [], True
     try:
         root, found = storage.find(source)
+        for path, num_bytes, modified_ns in found:
+            name = path.removeprefix(f"{root}/")
+            if not listing.is_photo(path):
+                others.append(path)
+            elif not _is_hidden(name):
+                is_empty = False
+                if wanted(name):
+                    photos.append(Photo(path, name, num_bytes, modified_ns))
     except Exception as error:  # each kind of storage has its own errors
         said = storage.reason(source, error)
         raise DataError(f"--input={source} cannot be listed: {said}") from error
-    photos = [
-        Photo(path, path.removeprefix(f"{root}/"), num_bytes, modified_ns)
-        for path, num_bytes, modified_ns in found
-        if listing.is_photo(path) and not _is_hidden(path.removeprefix(f"{root}/"))
-    ]
-    if not photos:
+    if is_empty:
         raise DataError(
             f"no photo in {source}: --input must be a folder or a glob of images there "
             f"({', '.join(sorted(IMAGE_SUFFIXES))})"
         )
-    others = [path for path, _, _ in found if not listing.is_photo(path)]
     for note in listing.describe_others(root, others):
         logger.warning("%s", note)
-    return Listing(root, [photo for photo in photos if wanted(photo.name)])
+    return Listing(root, sorted(photos))
 
 
 def _is_hidden(name: str) -> bool:

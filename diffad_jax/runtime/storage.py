@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from etils import epath
+from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
 from diffad_jax.runtime.batches import map_ahead
 
 T = TypeVar("T")
 REQUESTS = 32  # at once: each waits mostly for the network
+_LISTS = 8  # folders that are listed at once
 _PAUSES = (0.5, 2.0, 8.0)  # seconds before another try
 _FINAL = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, ImportError)
 
@@ -101,31 +103,50 @@ def with_sizes(paths: Iterable[str]) -> Iterator[tuple[str, int]]:
     return map_ahead(lambda p: (p, size(p)), paths, threads=REQUESTS, ahead=REQUESTS)
 
 
-def find(place: str) -> tuple[str, list[Listed]]:
-    """The folder that a place stands for, and the files below it, sorted.
+def find(place: str) -> tuple[str, Iterator[Listed]]:
+    """The folder that a place stands for, and the files below it.
 
     Args:
-      place: a folder, a file, or a glob, where ** is any depth.
+      place: a folder, a file, or a glob, where ** is any depth. Of a folder memory holds what lies
+        in a few of its folders at a time.
 
     Raises:
       ImportError: the package of this kind of storage is not installed.
-      OSError: absent, or an error of the storage.
+      OSError: absent, or an error of the storage; also while the files are taken.
     """
     system, path = url_to_fs(place)
     scheme = place.partition("://")[0]
     if "*" in path:
-        found = again(lambda: system.glob(path, detail=True))
+        found: Iterable[dict] = again(lambda: system.glob(path, detail=True)).values()
         root = path[: path.index("*")].rpartition("/")[0]
     else:
-        found = again(lambda: system.find(path, detail=True))
-        alone = [name.strip("/") for name in found] == [path.strip("/")]
-        root = path.rpartition("/")[0] if alone else path
-    listed = [
-        _listed(f"{scheme}://{name.lstrip('/')}", about)
-        for name, about in sorted(found.items())
+        about = again(lambda: system.info(path))
+        is_file = about["type"] == "file"
+        found = [about] if is_file else _below(system, path)
+        root = path.rpartition("/")[0] if is_file else path
+    listed = (
+        _listed(f"{scheme}://{about['name'].lstrip('/')}", about)
+        for about in found
         if about["type"] == "file"
-    ]
+    )
     return f"{scheme}://{root.strip('/')}", listed
+
+
+def _below(system: AbstractFileSystem, folder: str) -> Iterator[dict[str, Any]]:
+    """What is below a folder, as the storage describes it."""
+
+    def entries(folder: str) -> list[dict[str, Any]]:
+        found = again(lambda: system.ls(folder, detail=True))
+        system.invalidate_cache(folder)  # which would keep them all
+        return [about for about in found if about["name"].strip("/") != folder.strip("/")]
+
+    level = [folder]
+    while level:
+        folders: list[str] = []
+        for found in map_ahead(entries, level, threads=_LISTS, ahead=_LISTS):
+            yield from found
+            folders += [about["name"] for about in found if about["type"] == "directory"]
+        level = folders
 
 
 def look(place: str) -> Listed:

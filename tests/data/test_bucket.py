@@ -141,6 +141,22 @@ def test_predicting(bucket, line, photos):
             line(nothing)
 
 
+def test_folders_are_listed_as_they_are_taken(bucket, monkeypatch):
+    """Memory does not hold all that lies in a bucket."""
+    listed, ls = [], Bucket.ls
+    monkeypatch.setattr(Bucket, "ls", lambda self, path, **how: listed.append(path) or ls(
+        self, path, **how))  # fmt: skip
+    names = [f"gs://bucket/days/{i:02}/{name}" for i in range(40) for name in ("a.png", "b.png")]
+    for name in names:
+        bucket.pipe(name, b"x")
+    root, found = storage.find("gs://bucket/days")
+    first = next(found)
+    assert len(listed) < 20
+    assert root == "gs://bucket/days" and sorted(f.path for f in [first, *found]) == names
+    with pytest.raises(FileNotFoundError):
+        storage.find("gs://bucket/nowhere")
+
+
 def test_a_request_that_fails_is_made_again(bucket, monkeypatch):
     name = f"{ROOT}/tiles/train/good/000.png"
     waited, fails, get = [], [], Bucket._open
