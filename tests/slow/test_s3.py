@@ -4,20 +4,15 @@ import csv
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
 from tests.slow import tiny
+from tests.slow.s3_server import Server
 
-pytest.importorskip("moto")
-s3fs = pytest.importorskip("s3fs")
 SETTINGS = {
     "image_size": 16,
     "data.validation_share": 0.6,
@@ -27,45 +22,6 @@ SETTINGS = {
     "backbone.layers": "('layer1',)",
 }
 TRAINED = {"steps": 2, "batch_size": 4}  # of a stage
-
-
-class Server:
-    """Of S3; what it holds is in memory, so a killed one is filled again."""
-
-    def __init__(self, photos):
-        self._photos = Path(photos)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
-        self.environment = {
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "FSSPEC_S3_ENDPOINT_URL": f"http://127.0.0.1:{self._port}",
-        }
-        self.start()
-
-    def start(self):
-        code = f"from moto.server import main; main(['-H127.0.0.1', '-p{self._port}'])"
-        self.process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-        limit = time.monotonic() + 60
-        while time.monotonic() < limit:
-            with socket.socket() as probe:
-                if not probe.connect_ex(("127.0.0.1", self._port)):
-                    break
-            time.sleep(0.1)
-        self.storage = s3fs.S3FileSystem(
-            key="test",
-            secret="test",
-            endpoint_url=self.environment["FSSPEC_S3_ENDPOINT_URL"],
-            skip_instance_cache=True,
-        )
-        self.storage.mkdir("photos")
-        self.storage.mkdir("runs")
-        self.storage.put(f"{self._photos}/", "photos/", recursive=True)
-
-    def kill(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
 
 
 @pytest.fixture
@@ -102,7 +58,7 @@ def run(server, *arguments) -> subprocess.CompletedProcess:
         env=os.environ | server.environment,
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=1500,
     )
 
 
@@ -141,6 +97,7 @@ def test_the_whole_way_equals_that_of_local_photos(server, photos, weights_file,
 def test_a_training_from_a_recording_in_the_bucket(server, photos, tmp_path, monkeypatch):
     """Written there, and trained from: the same states as from a local one."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # to compile sooner
     stages = ("autoencoder", "diffusion", "segmentation")
     settings = tiny.SETTINGS | {f"{s}.{k}": n for s in stages for k, n in TRAINED.items()}
     flags = [f"--config.{k}={v}" for k, v in settings.items()]
