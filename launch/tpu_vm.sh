@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# Experimental: no TPU has seen it.
 # Trains on a Cloud TPU VM, one host or a slice of many, and on another one after a preemption:
 #
 #   SHARE=10.0.0.2:/diffad launch/tpu_vm.sh [--dry-run] [--config.data.root=/mnt/diffad/mvtec …]
