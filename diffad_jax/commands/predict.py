@@ -298,8 +298,8 @@ def _report(calibration: Calibration, seen: _Seen, done: int, output: Path) -> N
     elif larger and calibration.num_held_out_normal:
         console.note(
             f"{larger} photos have more windows than any held-out normal photo "
-            f"({calibration.max_windows}), so more false alarms than the "
-            f"{100 * calibration.false_alarm_rate:g} % of those"
+            f"({calibration.max_windows}), so more false alarms than "
+            f"{100 * calibration.false_alarm_rate:g} %"
         )
     if reasons := seen.reasons:
         more = [f"and {len(reasons) - _SHOWN} more, in the tables"] if reasons[_SHOWN:] else []

@@ -85,7 +85,7 @@ EVALUATION = section(
         1024, "for pixel metrics; beyond it they come with exact bounds", COUNT, use=PREDICTION
     ),
     false_alarm_rate=Field(
-        0.05, "at most this share of held-out photos is above the threshold", SHARE, use=PREDICTION
+        0.05, "about this share of new good photos is above the threshold", SHARE, use=PREDICTION
     ),
     mask_rule=Field(
         "full",

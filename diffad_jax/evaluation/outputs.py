@@ -112,8 +112,8 @@ def settings(
 ) -> dict[str, str]:
     """Notes for readers of a report; ``tested``: whether there were test photos."""
     rule = calibration.why_no_threshold if calibration.threshold is None else (
-        f"the least score that at most {100 * calibration.false_alarm_rate:g} % of "
-        f"{calibration.describe_photos()} exceed; {calibration.false_alarms.describe()}"
+        f"the score that about {100 * calibration.false_alarm_rate:g} % of new good photos exceed, "
+        f"by {calibration.describe_photos()}; {calibration.false_alarms.describe()}"
     )  # fmt: skip
     outliers = calibration.describe_outliers()
     method = get_method(config)

@@ -84,9 +84,9 @@ def _threshold(calibration: Calibration) -> dict[str, Any] | None:
         return None
     return {
         "value": calibration.threshold,
-        "describe": "a photo that scores above it is anomalous; at most "
-        f"{calibration.false_alarm_rate:g} of {calibration.describe_photos()} do; "
-        f"{calibration.false_alarms.describe()}",
+        "describe": "a photo that scores above it is anomalous; about "
+        f"{calibration.false_alarm_rate:g} of new good photos do, by "
+        f"{calibration.describe_photos()}; {calibration.false_alarms.describe()}",
         "false_alarm_rate": calibration.false_alarm_rate,
         "num_held_out_normal": calibration.num_held_out_normal,
         "num_accepted": calibration.num_accepted,
@@ -98,8 +98,8 @@ def _pixel_threshold(calibration: Calibration) -> dict[str, Any] | None:
         return None
     return {
         "value": calibration.pixel_threshold,
-        "describe": "pixels of the map above it are outlined; at most "
-        f"{calibration.false_alarm_rate:g} of the held-out photos have one",
+        "describe": "pixels of the map above it are outlined; about "
+        f"{calibration.false_alarm_rate:g} of new good photos have one",
     }
 
 

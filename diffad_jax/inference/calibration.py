@@ -37,7 +37,7 @@ class Calibration:
 
     threshold: float | None  # None where fewer than ``LEAST_HELD_OUT`` photos were held out
     map_range: tuple[float, float]  # the map's values that have the first and the last colour
-    false_alarm_rate: float  # at most this share of the held-out photos exceeds the threshold
+    false_alarm_rate: float  # about this share of new good photos exceeds the threshold
     num_held_out_normal: int
     max_windows: int  # of a held-out photo; 1 where they were seen whole
     imported: bool = False  # other people's weights, which may have been trained on these photos

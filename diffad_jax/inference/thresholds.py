@@ -69,7 +69,7 @@ def far_above(scores: Sequence[float]) -> list[int]:
 
 
 def choose(held_out: Sequence[float], accepted: Sequence[float], rate: float) -> float:
-    """The smallest score that at most this share of all photos exceeds, without one outlier.
+    """The score that about this share of new good photos exceeds, without one outlier.
 
     A single held-out score that is ``far_above`` all others does not set the threshold, unless the
     rate is 0, which allows no photo above it. Several such scores are no accident, and count like
@@ -87,7 +87,13 @@ def choose(held_out: Sequence[float], accepted: Sequence[float], rate: float) ->
 
 
 def threshold_at_rate(scores: Sequence[float], rate: float, least_above: int = 0) -> float:
-    """The smallest of ``scores`` that at most this share, or ``least_above``, of them exceeds."""
+    """The one of ``scores`` that a new photo exceeds at a rate nearest to ``rate``.
+
+    A photo like those of n scores is above the one that k of them exceed in (k + 1) of (n + 1)
+    cases, whatever their distribution. Of two rates equally near the smaller one counts. At least
+    ``least_above`` of the scores exceed it, if there are so many.
+    """
     # Rounded, because 0.29 * 100 is 28.999999999999996.
-    above = max(math.floor(round(rate * len(scores), 9)), least_above)
+    rank = math.ceil(round(rate * (len(scores) + 1) - 0.5, 9))
+    above = max(rank - 1, least_above, 0)
     return float(sorted(scores)[max(len(scores) - 1 - above, 0)])

@@ -179,11 +179,11 @@ def test_so_many_normal_photos_have_a_pixel_above_the_pixel_threshold(folder):
     folder.config.data.validation_share = 0.5
     numbers = sorted(int(name.rpartition("/")[2][:2]) for name in folder.split().held_out)
     largest = [(10 * n + 5) / 255 for n in numbers]
-    for rate, above in ((0.0, 0), (0.1, 1), (0.3, 3)):
+    for rate, above in ((0.0, 0), (0.2, 1), (0.3, 2)):
         folder.config.evaluation.false_alarm_rate = rate
         assert folder.choose().pixel_threshold == pytest.approx(largest[-1 - above])
     own = folder.choose(threshold=0.9)
-    assert own.threshold == 0.9 and own.pixel_threshold == pytest.approx(largest[-4])
+    assert own.threshold == 0.9 and own.pixel_threshold == pytest.approx(largest[-3])
     folder.config.evaluation.smoothing = 1  # what is stored does not fit, and no photos are there
     folder.config.data.root = "nowhere"
     assert folder.choose(threshold=0.9).pixel_threshold is None

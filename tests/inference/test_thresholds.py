@@ -9,8 +9,8 @@ from diffad_jax.inference.thresholds import threshold_at_rate
 
 @pytest.mark.parametrize(
     ("count", "rate", "above"),
-    [(20, 0.05, 1), (20, 0.0, 0), (20, 0.049, 0), (100, 0.29, 29), (30, 0.1, 3), (7, 1.0, 6),
-     (1, 0.5, 0), (10, 0.7, 7), (3, 1 / 3, 1)],
+    [(19, 0.05, 0), (29, 0.05, 0), (30, 0.05, 1), (39, 0.05, 1), (20, 0.0, 0), (99, 0.29, 28),
+     (30, 0.1, 2), (7, 1.0, 6), (1, 0.5, 0), (10, 0.7, 7), (3, 1 / 3, 0)],
 )  # fmt: skip
 def test_so_many_scores_exceed_the_threshold(count, rate, above):
     scores = np.random.default_rng(0).permutation(count).astype(float)
@@ -19,9 +19,16 @@ def test_so_many_scores_exceed_the_threshold(count, rate, above):
     assert threshold in scores and isinstance(threshold, float)
 
 
+@pytest.mark.parametrize(("count", "rate"), [(19, 0.05), (21, 0.05), (40, 0.05), (76, 0.1)])
+def test_new_photos_exceed_it_at_about_the_rate(count, rate):
+    draws = np.random.default_rng(0).random((4000, count))
+    above = 1.0 - np.array([threshold_at_rate(scores, rate) for scores in draws])
+    assert np.mean(above) == pytest.approx(rate, abs=0.5 / (count + 1) + 0.003)
+
+
 def test_equal_scores_count_together():
     assert threshold_at_rate([1.0, 2.0, 2.0, 2.0], 0.5) == 2.0
-    assert threshold_at_rate([1.0, 1.0, 1.0, 2.0], 0.25) == 1.0
+    assert threshold_at_rate([1.0, 1.0, 1.0, 2.0], 0.4) == 1.0
 
 
 def test_the_interval_is_that_of_clopper_and_pearson():
@@ -44,8 +51,8 @@ def test_the_interval_is_that_of_clopper_and_pearson():
 
 
 def test_the_upper_end_holds_for_a_threshold_that_was_chosen_on_the_scores():
-    """The rate above the largest but one of 24 is above the upper end in 2.5 % of draws."""
-    draws = np.random.default_rng(0).random((20_000, 24))
+    """The rate above the largest but one of 40 is above the upper end in 2.5 % of draws."""
+    draws = np.random.default_rng(0).random((20_000, 40))
     limits = [threshold_at_rate(scores, 0.05) for scores in draws[:2000]]
     assert limits[0] == np.sort(draws[0])[-2]
     high = thresholds.false_alarms(draws[0], limits[0]).high
