@@ -5,7 +5,7 @@
 
 Start it from the repository, where Ray (``pip install 'diffad_jax[ray]'``) and this package are
 installed on all machines. It joins the cluster that RAY_ADDRESS names, or makes one of this
-machine. Called again it goes on: photos that have a row in the output are not scored again. A
+machine. Called again it goes on: photos that have a score in the output are not scored again. A
 worker that is lost is started again, and what it had in hand is scored anew. Exit status: 0 all
 photos have a score, 3 some could not be read, and their rows say why.
 """
@@ -124,10 +124,10 @@ class Scorer:
         return row
 
 
-def what_it_makes(settings: Settings) -> tuple[writer.Made, int]:
+def what_it_makes(scorer: type[Scorer], settings: Settings) -> tuple[writer.Made, int]:
     """What rows come from, and the size of a batch; found on a worker, as drivers have no GPU."""
-    scorer = Scorer(settings)
-    return scorer.made, scorer.batch_size
+    made_by = scorer(settings)
+    return made_by.made, made_by.batch_size
 
 
 def in_folder(source: str, output: str) -> pa.Table:
@@ -168,28 +168,39 @@ class Output:
         return sorted(f.path for f in found if f.path.endswith(".parquet"))
 
     def done(self, made: writer.Made) -> pa.Array:
-        """The photos that have rows. What a killed run left half-written is removed.
+        """The photos that have a score.
+
+        What a killed run left half-written is removed, and so are rows of photos that could not be
+        read: they are tried again, as by --mode=predict.
 
         Raises:
-          UserError: rows are of another detector or threshold.
+          UserError: rows are of another detector or threshold, or of another program.
         """
-        names = []
+        names, columns = [], ["file", "detector", "threshold", "error"]
         for path in self.files():
             try:
-                table = pyarrow.parquet.read_table(
-                    path, columns=["file", "detector", "threshold"], filesystem=self._system
-                )
+                schema = pyarrow.parquet.read_schema(path, filesystem=self._system)
             except pa.ArrowInvalid:
                 console.note(f"{path}: left half-written by a killed run, removed")
                 self._system.delete_file(path)
                 continue
+            if not {*columns} <= {*schema.names}:
+                raise UserError(f"{path} holds no rows of this script: choose another --output")
+            table = self._read(path, columns)
             others = set(table["detector"].unique().to_pylist()) - {made.detector}
             if others or set(table["threshold"].unique().to_pylist()) - {made.threshold}:
                 raise UserError(
                     f"{path} holds rows of another detector or threshold: choose another --output"
                 )
-            names += table["file"].chunks
+            scored = pc.is_null(table["error"])
+            if not pc.all(scored).as_py():
+                kept = self._read(path).filter(scored)
+                pyarrow.parquet.write_table(kept, path, filesystem=self._system)
+            names += table.filter(scored)["file"].chunks
         return pa.chunked_array(names, pa.string()).combine_chunks()
+
+    def _read(self, path: str, columns: list[str] | None = None) -> pa.Table:
+        return pyarrow.parquet.read_table(path, columns=columns, filesystem=self._system)
 
     def count(self, condition: pc.Expression | None = None) -> int:
         """Rows, or those that a condition holds for."""
@@ -197,7 +208,7 @@ class Output:
         return found.count_rows(filter=condition)
 
 
-def main() -> None:
+def main(scorer: type[Scorer] = Scorer) -> None:
     args = parsed()
     settings = Settings(os.path.abspath(args.workdir), args.category, args.tile, args.maps)
     resources = {"num_cpus": args.num_cpus, "num_gpus": args.num_gpus}
@@ -205,7 +216,7 @@ def main() -> None:
         resources["resources"] = {args.resource: 1}
     ray.init(log_to_driver=args.verbose)
     asked = ray.remote(max_calls=1, **resources)(what_it_makes)
-    made, batch_size = ray.get(asked.remote(settings))
+    made, batch_size = ray.get(asked.remote(scorer, settings))
     output = Output(args.output)
     done = output.done(made)
     begun = time.monotonic()
@@ -218,7 +229,7 @@ def main() -> None:
     blocks = [photos.slice(i, rows).combine_chunks() for i in range(0, len(photos), rows)]
     if blocks:
         scored = ray.data.from_arrow(blocks).map_batches(
-            Scorer,
+            scorer,
             fn_constructor_args=(settings,),
             batch_size=rows,
             batch_format="pyarrow",

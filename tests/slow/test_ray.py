@@ -17,9 +17,13 @@ from pyarrow import dataset, parquet
 from configs import padim
 from diffad_jax.commands import predict, train
 from diffad_jax.config import stored
+from diffad_jax.errors import UserError
+from diffad_jax.inference import writer
 from tests.conftest import ROOT
 
 pytest.importorskip("ray")
+from launch import ray_predict
+
 NUM = 2000
 
 
@@ -55,7 +59,7 @@ def start(scored):
     started: list[subprocess.Popen] = []
 
     def run(output, source, workdir=scored[0] / "work") -> subprocess.Popen:
-        started.append(_start(workdir, output, source))
+        started.append(start_ray(workdir, output, source))
         return started[-1]
 
     yield run
@@ -64,12 +68,14 @@ def start(scored):
         process.communicate()
 
 
-def _start(workdir, output, source) -> subprocess.Popen:
-    flags = (f"--workdir={workdir}", f"--input={source}", f"--output={output}")
+def start_ray(workdir, output, source, rows_per_file=100, environment=()):
+    """The script, with two workers."""
+    flags = [f"--workdir={workdir}", f"--input={source}", f"--output={output}", "--workers=2"]
+    flags.append(f"--rows_per_file={rows_per_file}")
     return subprocess.Popen(
-        [sys.executable, "-m", "launch.ray_predict", *flags, "--workers=2", "--rows_per_file=100"],
+        [sys.executable, "-m", "launch.ray_predict", *flags],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | dict(environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -141,16 +147,27 @@ def test_the_driver_is_killed_and_goes_on_from_a_table(scored, start, tmp_path):
     assert_as_predicted(output, rows)
 
 
-def test_rows_of_another_detector_are_refused(scored, start, tmp_path):
-    folder, _ = scored
-    output = tmp_path / "out"
-    output.mkdir()
-    row = {"file": ["a"], "detector": ["another"], "threshold": [1.0]}
-    parquet.write_table(pa.table(row), output / "a.parquet")
-    process = start(output, folder / "in")
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 1
-    assert "a.parquet holds rows of another detector or threshold: choose another --output" in err
+def test_what_an_output_holds(tmp_path):
+    """Photos without a score are tried again; tables of others stay, and are an error."""
+    made = writer.Made({}, 0.5, None, ())
+    rows = {"file": ["a", "b"], "detector": 2 * [made.detector], "threshold": [0.5, 0.5]}
+    rows |= {"error": [None, "is no photo"], "score": [0.1, None]}
+    parquet.write_table(pa.table(rows), tmp_path / "a.parquet")
+    output = ray_predict.Output(str(tmp_path))
+    for _ in range(2):
+        assert output.done(made).to_pylist() == ["a"]
+        assert parquet.read_table(tmp_path / "a.parquet").to_pylist() == [
+            {"file": "a", "detector": made.detector, "threshold": 0.5, "error": None, "score": 0.1}
+        ]
+    for other, said in (
+        (rows | {"detector": 2 * ["another"]}, "holds rows of another detector or threshold"),
+        (rows | {"threshold": [0.5, 0.6]}, "holds rows of another detector or threshold"),
+        ({"file": ["a"]}, "holds no rows of this script"),
+    ):
+        parquet.write_table(pa.table(other), tmp_path / "b.parquet")
+        with pytest.raises(UserError, match=f"b.parquet {said}: choose another --output"):
+            output.done(made)
+        assert (tmp_path / "b.parquet").exists()
 
 
 def test_what_fails_on_a_worker_is_said_in_a_sentence(scored, start, tmp_path):
