@@ -20,6 +20,7 @@ _COSTS = {  # name in metrics.json -> title, format
     "evaluation_peak_memory_mib": ("peak at test, MiB", ".0f"),
     "weights_mib": ("weights, MiB", ".1f"),
 }
+_SHARED = ", shared"
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -93,7 +94,8 @@ def read_run(workdir: Path) -> Run:
     try:
         content = regular.read_json(path)
         c = content["config"]
-        return Run(str(workdir), c["method"], height_width(c["image_size"]), content["categories"])
+        method = c["method"] + (_SHARED if c.get("shared") else "")  # earlier files do not say it
+        return Run(str(workdir), method, height_width(c["image_size"]), content["categories"])
     except OSError as error:
         raise UserError(
             f"cannot compare with {workdir}: no readable {path}; evaluate that run first, "
@@ -133,6 +135,11 @@ def runs_table(runs: Sequence[Run]) -> tables.Table:
         "the fastest batch over its size.",
         *dict.fromkeys(notes),
     ]
+    if any(run.method.endswith(_SHARED) for run in runs):
+        notes.append(
+            "shared: categories have networks in common; each row counts these whole, in seconds "
+            "of the fit and in MiB of the weights."
+        )
     return tables.Table("Runs side by side", header, rows, notes, num_labels=3)
 
 

@@ -19,9 +19,9 @@ CATEGORY = {
 
 @pytest.fixture
 def run(tmp_path):
-    def write(name, method="diffad", image_size=64, categories=("cups",), **changes):
+    def write(name, method="diffad", image_size=64, categories=("cups",), config=(), **changes):
         content = {
-            "config": {"method": method, "image_size": image_size},
+            "config": {"method": method, "image_size": image_size} | dict(config),
             "categories": {c: copy.deepcopy(CATEGORY) | changes for c in categories},
         }
         (tmp_path / name).mkdir()
@@ -58,6 +58,13 @@ def test_a_category_that_another_run_lacks_says_so(run):
     table = comparison.runs_table([run("a", categories=("cups", "tiles")), run("b")])
     assert [r[0] for r in table.rows] == ["cups", "cups", "tiles", "tiles"]
     assert set(table.rows[3][3:]) == {"not run"} and len(table.rows[3]) == len(table.header)
+
+
+def test_a_run_whose_categories_share_networks_says_that_each_row_counts_them(run):
+    table = comparison.runs_table([run("a"), run("b", config={"shared": True})])
+    assert [r[2] for r in table.rows] == ["diffad", "diffad, shared"]
+    assert "each row counts these whole" in table.notes[-1]
+    assert not any("counts these" in n for n in comparison.runs_table([run("c")]).notes)
 
 
 def test_a_run_without_metrics_is_an_error(tmp_path):

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.contract import Method, Stage, Telling
 from diffad_jax.methods.registry import METHODS
 from diffad_jax.serve.api import Api
-from diffad_jax.serve.categories import Categories, Entry
+from diffad_jax.serve.categories import Categories, Entry, Tell
 from diffad_jax.serve.learning import Learning, present
 from diffad_jax.serve.limits import Limits
 from diffad_jax.serve.service import Common, Service
@@ -127,6 +128,26 @@ def make_api(
     categories = Categories(common, {"lamps": entry})
     watch = Watch(categories, watched, every=0.05) if watched else None
     return Api(categories, watch), service
+
+
+def by_brightness(photos: np.ndarray, size: int) -> list[str]:
+    """Lamps are dark, coins are bright, and grey is nothing."""
+    reds = photos[..., 0].mean((1, 2))
+    return ["lamps" if red < 110 else "coins" if red > 150 else "" for red in reds]
+
+
+def two_categories(monkeypatch: pytest.MonkeyPatch, folder: Path, tell: Tell | None) -> Categories:
+    """Lamps and coins, whose photos are alike; a score of coins is a tenth."""
+    config = bright_config(monkeypatch, folder / "photos")
+    shutil.copytree(folder / "photos/lamps", folder / "photos/coins")
+    common, entries = Common(Limits()), {}
+    for name, scale in (("lamps", 1.0), ("coins", 0.1)):
+        own = config.copy_and_resolve_references()
+        own.categories = (name,)
+        detector = lamps_detector(own, scale)
+        service = Service(present(detector, folder / "work", name), common)
+        entries[name] = Entry(service, Learning(service, detector, folder / "work", name))
+    return Categories(common, entries, tell)
 
 
 @contextlib.contextmanager

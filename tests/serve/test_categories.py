@@ -1,6 +1,7 @@
 """Several categories behind one server."""
 
 import contextlib
+import functools
 import shutil
 import subprocess
 import sys
@@ -9,9 +10,10 @@ import pytest
 from serving import (
     LOCAL,
     bright_config,
-    lamps_detector,
+    by_brightness,
     let_them_be_told,
     png,
+    two_categories,
     wait_for,
 )
 from starlette.testclient import TestClient
@@ -26,37 +28,14 @@ from diffad_jax.export import artifact, exporter, registry
 from diffad_jax.export.errors import ExportError
 from diffad_jax.runtime.lock import LockedError
 from diffad_jax.serve.api import Api
-from diffad_jax.serve.categories import Categories, Entry
-from diffad_jax.serve.learning import Learning, present
 from diffad_jax.serve.limits import Limits
-from diffad_jax.serve.service import Common, Service
+from diffad_jax.serve.service import Common
 from diffad_jax.serve.watch import Watch
-
-
-def by_brightness(photos, size):
-    """Lamps are dark, coins are bright, and grey is nothing."""
-    reds = photos[..., 0].mean((1, 2))
-    return ["lamps" if red < 110 else "coins" if red > 150 else "" for red in reds]
 
 
 @pytest.fixture
 def two(monkeypatch, tmp_path):
-    """(tell) -> the categories lamps and coins; a score of coins is a tenth."""
-    config = bright_config(monkeypatch, tmp_path / "photos")
-    shutil.copytree(tmp_path / "photos/lamps", tmp_path / "photos/coins")
-
-    def make(tell):
-        common, entries = Common(Limits()), {}
-        for name, scale in (("lamps", 1.0), ("coins", 0.1)):
-            own = config.copy_and_resolve_references()
-            own.categories = (name,)
-            detector = lamps_detector(own, scale)
-            service = Service(present(detector, tmp_path / "work", name), common)
-            learning = Learning(service, detector, tmp_path / "work", name)
-            entries[name] = Entry(service, learning)
-        return Categories(common, entries, tell)
-
-    return make
+    return functools.partial(two_categories, monkeypatch, tmp_path)
 
 
 def ask(client, photo, query=""):

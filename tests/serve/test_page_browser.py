@@ -2,8 +2,9 @@
 
 import pytest
 from report_browser import CHROMIUM, chromium
-from serving import bright_config, listening, make_api, png
+from serving import bright_config, by_brightness, listening, make_api, png, two_categories
 
+from diffad_jax.serve.api import Api
 from diffad_jax.serve.categories import Entry
 
 pytestmark = pytest.mark.skipif(
@@ -170,3 +171,36 @@ def test_a_token_is_asked_for_and_taken_from_the_address(browser, monkeypatch, t
         browser.wait("state.model")
         assert browser.run("location.hash") == "" and browser.run("document.cookie") == ""
         browser.open("about:blank")
+
+
+def test_photos_of_several_categories_are_judged_each_by_its_own(browser, monkeypatch, tmp_path):
+    categories = two_categories(monkeypatch, tmp_path, by_brightness)
+    for name, red in (("dark.png", 0.3), ("light.png", 0.9)):  # 0.9 of coins scores 0.09
+        (tmp_path / name).write_bytes(png(red))
+    with listening(Api(categories)) as address:
+        browser.problems.clear()
+        browser.allowed = (address, "data:", "about:", "blob:")
+        browser.open(address)
+        browser.wait("state.model")
+        for i, name in enumerate(("dark.png", "light.png")):
+            browser.drop(tmp_path / name)
+            browser.wait(f"{CARDS}.length == {i + 1}")
+        assert browser.run("state.photos.map((p) => p.category)") == ["lamps", "coins"]
+        assert text(browser, "num-anomalous") == "1" and "lamps" in text(browser, "category")
+        browser.run("attempt(select)(state.photos[1])")
+        browser.wait("document.getElementById('category').textContent.startsWith('coins')")
+        assert "1 of 1 photos here are anomalous" in text(browser, "what-if")
+        browser.press("g")
+        browser.wait("state.photos[1].label == 'good'")
+        assert text(browser, "kept").startswith("Accepted as good: 1.")
+        browser.run("(() => { const list = document.getElementById('which'); list.value = 'lamps';"
+                    "list.dispatchEvent(new Event('change')); })()")  # fmt: skip
+        browser.wait(
+            "document.getElementById('kept').textContent.startsWith('Accepted as good: 0')"
+        )
+        browser.drop(tmp_path / "light.png")
+        browser.wait(f"{CARDS}.length == 3")
+        assert browser.run("state.photos[2].category") == "lamps"
+        assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+        browser.open("about:blank")
+        assert browser.problems == []
