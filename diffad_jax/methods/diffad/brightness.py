@@ -68,17 +68,19 @@ def gain(weights: Weights, image: jax.Array, *, config: Config) -> jax.Array:
     if fitted["level"].ndim == 2:
         shift, _ = _shift(cells, fitted["level"], fitted["width"])
         return (fitted["gain"] * jnp.exp(-shift))[..., None]
-    gains, costs = [], []
-    for level, width, exposed in zip(*(fitted[n] for n in ("level", "width", "gain")), strict=True):
+    widest = jnp.max(fitted["width"])
+
+    def of_category(level: jax.Array, width: jax.Array, exposed: jax.Array):
         shift, ratios = _shift(cells, level, width)
-        squares = ((ratios - shift) / jnp.max(fitted["width"])) ** 2
+        squares = ((ratios - shift) / widest) ** 2
         importance = jnp.exp(level) / jnp.sum(jnp.exp(level))
-        gains.append(exposed * jnp.exp(-shift))
-        costs.append(jnp.sum(importance[None] * squares / (1.0 + squares), (1, 2), keepdims=True))
-    found, least = gains[0], costs[0]
-    for other, cost in zip(gains[1:], costs[1:], strict=True):
-        found, least = jnp.where(cost < least, other, found), jnp.minimum(cost, least)
-    return found[..., None]
+        cost = jnp.sum(importance[None] * squares / (1.0 + squares), (1, 2), keepdims=True)
+        return exposed * jnp.exp(-shift), cost
+
+    # Mapped, since thirty categories one by one would be compiled thirty times.
+    gains, costs = jax.vmap(of_category)(*(fitted[name] for name in ("level", "width", "gain")))
+    nearest = costs == jnp.min(costs, axis=0, keepdims=True)
+    return jnp.min(jnp.where(nearest, gains, jnp.inf), axis=0)[..., None]
 
 
 def _shift(cells: jax.Array, level: jax.Array, width: jax.Array) -> tuple[jax.Array, jax.Array]:
