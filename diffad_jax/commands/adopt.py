@@ -50,6 +50,11 @@ def adopt(config: ml_collections.ConfigDict, workdir: Path, category: str) -> No
         )
     config.categories = (category,)
     check_config(config)
+    if trained := [s.name for s in get_method(config).own_stages(config) if not s.fit]:
+        raise ConfigError(
+            f"--mode=adopt trains nothing, and each category of {workdir} trains {trained[0]} for "
+            f"itself: train on with all, --finetune"
+        )
     examples.prepare(config)
     directory, method = workdir / category, get_method(config)
     with lock.hold(workdir / SHARED), lock.hold(directory):

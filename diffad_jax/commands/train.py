@@ -158,10 +158,10 @@ def train_shared(
             common, config, {}, workdir / SHARED, learned_from, SHARED, profile, how
         )
         own = method.own_stages(config)
-        for category in config.categories if own else ():
+        for i, category in enumerate(config.categories if own else (), start=1):
             train_stages(
                 own, config, weights, workdir / category, {category: photos[category]}, category,
-                profile, how,
+                profile, how, len(config.categories) - i,
             )  # fmt: skip
 
 
@@ -229,7 +229,7 @@ def train_stages(
         console.note(f"{title}: {outlook.describe(stages, config, photos, data.num_photos)}")
 
     def flop_after(stage: str) -> float:
-        flop = outlook.flop_of_stages(stages, config, data)
+        flop = outlook.flop_of_stages(stages, config, data, earlier_weights)
         later = [*flop][[*flop].index(stage) + 1 :]
         return sum(flop[name] for name in later) + categories_after * sum(flop.values())
 

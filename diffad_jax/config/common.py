@@ -24,6 +24,9 @@ TOP = section(
     method=Field("", "a name in diffad_jax/methods/registry.py", use=RUN),
     categories=Field((), "folders below data.root: one detector each", use=RUN),
     shared=Field(False, "all categories share one set of networks, see docs/shared.md", use=RUN),
+    shared_stages=Field(
+        "all", "with shared: all | those up to this one, such as autoencoder", use=RUN
+    ),
     image_size=Field(
         256,
         "pixels that photos are resized to: a square's side, or (height, width)",

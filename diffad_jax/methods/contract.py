@@ -175,11 +175,15 @@ class Method:
     describe: Callable[[Config], dict[str, str]]
 
     def shared_stages(self, config: Config) -> tuple[Stage, ...]:
-        """What categories have in common where ``config.shared``: all up to the last network.
+        """What categories have in common where ``config.shared``.
 
+        That is all up to the last network, or up to the stage that ``config.shared_stages`` names.
         Empty where nothing is trained by steps, or nothing is shared.
         """
         stages = self.stages(config) if config.shared else ()
+        for i, stage in enumerate(stages, start=1):
+            if stage.name == config.shared_stages:
+                return stages[:i]
         last = max((i for i, stage in enumerate(stages, start=1) if not stage.fit), default=0)
         return stages[:last]
 

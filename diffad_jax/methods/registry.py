@@ -83,15 +83,31 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         )
     frozen_config = ml_collections.FrozenConfigDict(config)
     method.check(frozen_config)
-    if config.shared:
-        _check_shared(method, frozen_config)
+    _check_shared(method, frozen_config)
 
 
 def _check_shared(method: Method, config: ml_collections.FrozenConfigDict) -> None:
+    if not config.shared:
+        if config.shared_stages != "all":
+            raise ConfigError(
+                f"config.shared_stages = {config.shared_stages!r} needs --config.shared=True"
+            )
+        return
     if not method.shared_stages(config):
         raise ConfigError(
             f"config.shared: {config.method} trains no networks that categories could share; leave "
             "it away"
+        )
+    names = [stage.name for stage in method.stages(config) if not stage.fit]
+    if config.shared_stages not in ("all", *names):
+        raise ConfigError(
+            f"config.shared_stages = {config.shared_stages!r}: choose one of all, "
+            f"{', '.join(names)}"
+        )
+    if config.data.recorded and any(not stage.fit for stage in method.own_stages(config)):
+        raise ConfigError(
+            f"config.data.recorded = {config.data.recorded!r}: networks that each category trains "
+            "for itself would see the examples of all; leave it empty, or config.shared_stages away"
         )
     if SHARED in config.categories:
         raise ConfigError(

@@ -191,6 +191,15 @@ def forget(directory: Path, keep_weights: bool = False) -> None:
 
     ``keep_weights`` moves the stages to ``EARLIER``, which training begins from.
     """
+    forget_stages(directory, keep_weights)
+    for name in ("stages.json", "threshold.json", "threshold_tile.json", split.FILE):
+        (directory / name).unlink(missing_ok=True)
+    if not keep_weights:
+        (directory / bit_depth.FILE).unlink(missing_ok=True)
+
+
+def forget_stages(directory: Path, keep_weights: bool = False) -> None:
+    """Deletes the trained stages in a folder, or moves them, as ``forget`` does."""
     earlier = directory / EARLIER
     if not keep_weights:
         shutil.rmtree(earlier, ignore_errors=True)
@@ -200,7 +209,3 @@ def forget(directory: Path, keep_weights: bool = False) -> None:
                 shutil.rmtree(folder)
                 continue
             files.relocate(folder, earlier / folder.name)
-    for name in ("stages.json", "threshold.json", "threshold_tile.json", split.FILE):
-        (directory / name).unlink(missing_ok=True)
-    if not keep_weights:
-        (directory / bit_depth.FILE).unlink(missing_ok=True)

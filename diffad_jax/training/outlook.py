@@ -33,13 +33,14 @@ def describe(
     return f"{train} photos{of} to train on, {held_out} held out{why}; {counted}; then evaluation"
 
 
-def flop_of_stages(stages: Sequence[Stage], config: Config, data: Data) -> dict[str, float]:
+def flop_of_stages(
+    stages: Sequence[Stage], config: Config, data: Data, earlier_weights: Weights
+) -> dict[str, float]:
     """FLOP of all steps of each stage, as ``flops.count``; 0 of one that is fitted.
 
-    Nothing is computed.
+    Nothing is computed; of ``earlier_weights``, those of stages before, only shapes count.
     """
-    weights: Weights = {}
-    found = {}
+    weights, found = dict(earlier_weights), {}
     for stage in stages:
         if stage.fit:
             found[stage.name] = 0.0

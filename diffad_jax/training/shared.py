@@ -9,7 +9,7 @@ import jax
 from diffad_jax.data.split import Split
 from diffad_jax.errors import ConfigError
 from diffad_jax.runtime import console, files
-from diffad_jax.training.held_out import forget, one_process
+from diffad_jax.training.held_out import forget, forget_stages, one_process
 
 FILE = "trained_on.json"
 ADOPTED = "adopted.json"  # in the folder of a category that they were not trained on
@@ -57,6 +57,8 @@ def settle(
             console.note(f"{directory}: training {'anew' if retrain else 'on'} with "
                          f"{', '.join(wanted)}")  # fmt: skip
             one_process()
+            for category in begun:  # they stand on the networks before
+                forget_stages(directory.parent / category, keep_weights=finetune)
             forget(directory, keep_weights=finetune)
             for category in wanted:
                 _adopted(directory, category).unlink(missing_ok=True)

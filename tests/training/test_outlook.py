@@ -57,10 +57,10 @@ def test_the_flop_of_all_steps_are_counted_before_any_is_done(tiny_config):
         batches=lambda *args: iter(()), held_out=dict, normal_photos=(),
         num_photos=8, num_train=8, photos="",
     )  # fmt: skip
-    once = outlook.flop_of_stages([fitted, first], config, data)
+    once = outlook.flop_of_stages([fitted, first], config, data, {})
     assert once[fitted.name] == 0.0 and once[first.name] > 0.0
     tiny_config.autoencoder.steps *= 3
-    more = outlook.flop_of_stages([first], ml_collections.FrozenConfigDict(tiny_config), data)
+    more = outlook.flop_of_stages([first], ml_collections.FrozenConfigDict(tiny_config), data, {})
     assert more == {first.name: pytest.approx(3.0 * once[first.name])}
 
 

@@ -8,17 +8,19 @@ import sys
 import time
 from pathlib import Path
 
+import ml_collections
 import numpy as np
 import pytest
 from conftest import ROOT, tiny_flags_for
 
 from configs import mvtec_small, padim
 from diffad_jax.commands import record, train
+from diffad_jax.commands.adopt import adopt
 from diffad_jax.config import stored
 from diffad_jax.data import recorded
 from diffad_jax.errors import UserError
 from diffad_jax.inference.detector import Detector
-from diffad_jax.methods.registry import check_config
+from diffad_jax.methods.registry import check_config, get_method
 from diffad_jax.training.checkpoint import Checkpoints
 from diffad_jax.training.fingerprint import BEGUN_FROM, PHOTOS, weights_hash
 
@@ -77,6 +79,52 @@ def test_killed_in_the_middle_it_ends_as_if_never_stopped(config, work, tmp_path
     assert hashes(config, tmp_path) == hashes(config, work)
 
 
+def test_the_first_networks_alone_may_be_shared_and_a_kill_changes_nothing(
+    config, work, tmp_path, monkeypatch
+):
+    config.shared_stages, save = "denoiser", Checkpoints.save
+    once, killed = tmp_path / "once", tmp_path / "killed"
+    for place in (once, killed):  # what is shared comes out as it does where all is
+        for name in ("trained_on.json", "autoencoder", "denoiser"):
+            copy = shutil.copytree if (work / "shared" / name).is_dir() else shutil.copy
+            (place / "shared").mkdir(parents=True, exist_ok=True)
+            copy(work / "shared" / name, place / "shared" / name)
+    train.train_shared(config, once, None, train.How())
+    assert {p.parent.name for p in once.glob("lamps/*/4")} == {"segmenter"}
+
+    def save_and_die(checkpoints, step, *what, **how):
+        save(checkpoints, step, *what, **how)
+        if checkpoints.directory.parent.name == "lamps":
+            checkpoints.wait()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "save", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        train.train_shared(config, killed, None, train.How())
+    assert {p.name for p in killed.glob("*/segmenter/[0-9]")} == {"2", "4"}
+    monkeypatch.setattr(Checkpoints, "save", save)
+    train.train_shared(config, killed, None, train.How())
+    assert hashes(config, once) == hashes(config, killed)
+    tiles, lamps = (Detector.from_workdir(config, once, c).weights for c in config.categories)
+    assert weights_hash(tiles["denoiser"]) == weights_hash(lamps["denoiser"])
+    assert weights_hash(tiles["segmenter"]) != weights_hash(lamps["segmenter"])
+    with pytest.raises(UserError, match="each category .* trains segmenter for itself"):
+        adopt(config, once, "coins")
+
+
+def test_what_is_shared_ends_with_the_stage_that_is_named(config):
+    def names(last):
+        config.shared_stages = last
+        frozen = ml_collections.FrozenConfigDict(config)
+        return [stage.name for stage in get_method(config).shared_stages(frozen)]
+
+    config.autoencoder.exposure = 0.45
+    assert names("autoencoder") == ["light", "autoencoder"]
+    assert names("all") == ["light", *NETWORKS] == names("segmenter")
+    config.shared = False
+    assert names("all") == []
+
+
 def test_a_recording_holds_as_many_examples_of_each(config, tmp_path):
     path = tmp_path / "two.zip"
     record.record(config, path, 8)
@@ -121,6 +169,13 @@ def test_what_shares_no_networks_and_what_would_lie_among_them_is_refused(config
     alone.shared = True
     with pytest.raises(UserError, match="padim trains no networks that categories could share"):
         check_config(alone)
+    config.shared_stages = "encoder"
+    with pytest.raises(UserError, match="choose one of all, autoencoder, denoiser, segmenter"):
+        check_config(config)
+    config.shared_stages, config.data.recorded = "autoencoder", "examples.zip"
+    with pytest.raises(UserError, match="would see the examples of all"):
+        check_config(config)
+    config.shared_stages, config.data.recorded = "all", ""
     other = mvtec_small.get_config("shared,tiles")
     other.shared = True
     with pytest.raises(UserError, match="'shared' is the folder of the networks"):
