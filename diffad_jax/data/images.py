@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +24,7 @@ from diffad_jax.runtime.regular import open_regular
 from diffad_jax.types import Size, height_width
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 _ORIENTATION = 0x0112  # EXIF tag; 5 … 8 swap width and height
 _QUARTER_TURNS = (5, 6, 7, 8)
 _FILE_TO_PIXELS = 4  # an uncompressed file of 16-bit colours is twice as large as its RGB pixels
@@ -218,6 +221,8 @@ def read_batches(
 ) -> Iterator[np.ndarray]:
     """Like ``read_images``, at most ``batch_size`` photos at a time: [b, h, w, 3] uint8, b > 0.
 
+    Those skipped are logged.
+
     Raises:
       ImageError: a bad image and ``on_bad_image`` is ``fail``, or, at the end, no good one.
     """
@@ -226,12 +231,20 @@ def read_batches(
         part = paths[start : start + batch_size]
         pixels, reasons = _read_all(part, size, rules, on_bad_image)
         good = np.array([reason is None for reason in reasons])
+        for reason in filter(None, reasons):
+            log_skipped(reason)
         first_reason = first_reason or next(filter(None, reasons), "")
         if good.any():
             any_good = True
             yield pixels[good]
     if not any_good:
         raise _none_read(len(paths), first_reason)
+
+
+@functools.cache
+def log_skipped(reason: str) -> None:
+    """Names a photo that is left out; once, though several passes meet it."""
+    logger.warning("skipped: %s", reason)
 
 
 def _none_read(count: int, first_reason: str) -> ImageError:
@@ -250,7 +263,9 @@ def _read_all(
             pixels[i] = read_image(paths[i], size, rules)
         except ImageError as error:
             if on_bad_image == "fail":
-                raise ImageError(f"{error}. --mode=inspect lists all such files") from error
+                raise ImageError(
+                    f"{error}. --mode=inspect lists all such files, and says how to leave them out"
+                ) from error
             return str(error)
         return None
 

@@ -112,7 +112,8 @@ def decode(
     except MemoryError:
         raise BadImage("does not fit into memory: scale it down or cut it up") from None
     except Exception as error:  # a damaged file makes Pillow raise almost anything
-        raise BadImage(f"is damaged ({error}): restore or remove it") from error
+        said = " ".join(str(error).split())  # of libheif's errors the last character ends a line
+        raise BadImage(f"is damaged ({said}): restore or remove it") from error
 
 
 def _reader(head: bytes) -> Callable[[BinaryIO], Image.Image]:

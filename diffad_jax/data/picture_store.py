@@ -1,7 +1,6 @@
 """Decoded pictures for tf.data: in memory where they fit, read each time where they do not."""
 
 import itertools
-import logging
 from collections.abc import Callable, Sequence
 
 import ml_collections
@@ -11,8 +10,6 @@ import tensorflow as tf
 from diffad_jax.data import images
 from diffad_jax.data.photo import Rules
 from diffad_jax.types import Size, height_width
-
-logger = logging.getLogger(__name__)
 
 Lookup = Callable[[tf.Tensor], tf.Tensor]  # int32 [] -> uint8 [s, s, 3]; works inside tf.data
 
@@ -38,7 +35,7 @@ def open_files(
     if len(files) * height * width * 3 <= data.cache_mib * 2**20 / share:
         pixels, _, skipped = images.read_images(files, size, rules, data.on_bad_image)
         for _, reason in skipped:
-            logger.warning("skipped: %s", reason)
+            images.log_skipped(reason)
         return from_pixels(pixels), len(pixels)
 
     def read(i: np.ndarray) -> np.ndarray:
@@ -49,7 +46,7 @@ def open_files(
             except images.ImageError as error:
                 if data.on_bad_image == "fail":
                     raise
-                logger.warning("skipped: %s", error)
+                images.log_skipped(str(error))
         raise images.ImageError(f"none of {len(files)} images could be read, such as {files[0]}")
 
     return _lookup(read, (height, width)), len(files)

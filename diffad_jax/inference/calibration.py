@@ -92,7 +92,7 @@ class Calibration:
         deciders = [name for name, score in scored if score == self.threshold]
         if len(deciders) != 1:
             return ""
-        return f"the threshold is the score of {deciders[0]}: look at it, for it must be good"
+        return f"the threshold is the score of {deciders[0]}: look whether it shows a good product"
 
     def describe_outliers(self) -> str:
         """One sentence on held-out photos that lie far above the others; empty where none does."""
@@ -281,6 +281,7 @@ def _predict(
             reason = result.reason
             if detector.config.data.on_bad_image == "fail":
                 raise images.ImageError(reason)
+            images.log_skipped(reason)
     if not found.scores:
         raise images.ImageError(f"none of {len(paths)} normal photos could be read: {reason}")
     return found

@@ -204,7 +204,7 @@ def _number(query: Mapping[str, str], name: str, default: float | None = None) -
             return value
     except (KeyError, ValueError):
         pass
-    raise HTTPException(400, f"{name} must be a number")
+    raise HTTPException(400, f"{name} must be a number, as ?{name}=NUMBER behind the address")
 
 
 def _who(query: Mapping[str, str]) -> str:

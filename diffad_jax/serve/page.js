@@ -366,7 +366,7 @@ function showModel() {
     ? `${model.method}. No photo was held out of training, so there is no threshold.`
     : `${model.method}. A photo that scores above ${short(model.threshold)} is anomalous: ` +
       `${model.num_held_out_normal} good photos held out of training` +
-      `${model.num_accepted ? ` and ${model.num_accepted} accepted ones` : ""} chose that.`;
+      `${model.num_accepted ? ` and ${model.num_accepted} accepted by inspectors` : ""} chose that.`;
   byId("deciding").hidden = model.threshold === null;
   byId("learning").hidden = model.corrections && model.threshold === null;
   byId("moves").hidden = byId("good").hidden = byId("defect").hidden = !model.corrections;

@@ -388,6 +388,14 @@ def test_long_and_foreign_names(tmp_path):
     assert images.read_image(path, 8, BILINEAR).shape == (8, 8, 3)
 
 
+def test_a_reason_is_one_line(tmp_path):
+    def fail(*_):
+        raise ValueError("Invalid input:\nend of file\n")
+
+    with pytest.raises(ImageError, match=r"is damaged \(Invalid input: end of file\): restore"):
+        images.decode(save(tmp_path / "a.png", GRADIENT), BILINEAR, fail)
+
+
 def test_bad_images_fail_or_are_listed(tmp_path):
     good = save(tmp_path / "good.png", GRADIENT)
     (tmp_path / "bad.png").write_bytes(b"")
@@ -412,13 +420,16 @@ def test_mixed_sizes_keep_their_order(tmp_path):
     assert kept == list(range(20)) and (pixels[:, 0, 0, 0] == np.arange(20)).all()
 
 
-def test_batches_pass_over_bad_images_even_whole_batches_of_them(tmp_path):
+def test_batches_pass_over_bad_images_even_whole_batches_of_them(tmp_path, caplog):
     files = [save(tmp_path / f"{i}.png", np.full((8, 8), i, np.uint8)) for i in range(7)]
     for i in (1, 2, 3, 6):
         Path(files[i]).write_bytes(b"")
     read = functools.partial(images.read_batches, batch_size=2, size=8, rules=BILINEAR)
     batches = list(read(files, on_bad_image="skip"))
     assert [batch[:, 0, 0, 0].tolist() for batch in batches] == [[0], [4, 5]]
+    assert len(list(read(files, on_bad_image="skip"))) == 2  # a second pass names none again
+    named = [record.message for record in caplog.records]
+    assert [files[i] in name for i, name in zip((1, 2, 3, 6), named, strict=True)] == 4 * [True]
     with pytest.raises(ImageError, match=r"1\.png is an empty file"):
         list(read(files))
     with pytest.raises(ImageError, match="none of 2 images could be read; the first: .*1.png"):

@@ -210,7 +210,7 @@ def test_with_too_few_held_out_photos_there_is_no_threshold(folder):
 def test_the_photo_that_sets_the_threshold_is_named_unless_there_are_several(folder):
     found = folder.choose()
     name = found.held_out_names[found.held_out_scores.index(found.threshold)]
-    assert f"the score of {name}: look at it" in found.describe_decider()
+    assert f"the score of {name}: look whether it" in found.describe_decider()
     same = (found.threshold,) * len(found.held_out_scores)
     assert dataclasses.replace(found, held_out_scores=same).describe_decider() == ""
 
