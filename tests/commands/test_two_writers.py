@@ -32,7 +32,8 @@ def test_a_second_evaluation_is_refused_before_it_reads_the_weights(tiny_config,
 def test_a_second_server_is_refused_before_it_listens(tiny_config, tmp_path, monkeypatch):
     pytest.importorskip("uvicorn")
     model = SimpleNamespace(reconstructs=False, batch_size=1)
-    monkeypatch.setattr(serve.Detector, "as_trained", lambda *_: None)
+    loaded = {"tiles": SimpleNamespace(trained=None)}
+    monkeypatch.setattr(serve.products, "load", lambda *_: loaded)
     monkeypatch.setattr("diffad_jax.serve.learning.present", lambda *_: model)
     monkeypatch.setattr("diffad_jax.serve.server.run", lambda *_: pytest.fail("it listens"))
     with (
