@@ -54,7 +54,8 @@ def test_recipes_are_found_in_an_empty_folder(installed, tmp_path):
         found = run(installed, tmp_path, f"--config={name}", "--workdir=w",
                     "--config.data.root=nowhere")  # fmt: skip
         assert found.stderr == (
-            "error: no folder nowhere: set config.data.root to the one that holds categories\n"
+            "error: no folder nowhere: name the one that holds categories, "
+            "--config.data.root=FOLDER\n"
         )
     found = run(installed, tmp_path, "--help")
     assert "Fields" in found.stdout or "The fields of --config=folder" in found.stdout

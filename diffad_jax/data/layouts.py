@@ -94,7 +94,7 @@ def survey(root: str | os.PathLike[str], category: str, layout: str) -> Survey:
         there = ", ".join(names) or "no folder at all"
         raise DataError(
             f"no category {category!r} in {root}; there is {there}: name one behind the config, "
-            "--config=FILE:CATEGORY"
+            "--config=FILE:CATEGORY, or where the photos are now, --config.data.root=FOLDER"
         )
     if not _is_text(category):
         raise DataError(
@@ -136,7 +136,9 @@ def _categories(root: str, table: Sequence[photo_table.Row] | None) -> list[str]
     if table is not None:
         return sorted({row.category for row in table})
     if not epath.Path(root).is_dir():
-        raise DataError(f"no folder {root}: set config.data.root to the one that holds categories")
+        raise DataError(
+            f"no folder {root}: name the one that holds categories, --config.data.root=FOLDER"
+        )
     return list_folder(root).folders
 
 

@@ -45,8 +45,9 @@ def keep(
     _copy(record, _named(record, number))
     record.unlink()  # so that it is done once
     console.note(
-        f"{record} was of another config or of other weights: it and what belongs to it is kept "
-        f"as {_named(record, number).name} …; --overwrite replaces it"
+        f"{record} holds an earlier result, of another config (its folders count) or of other "
+        f"weights. It is kept as {_named(record, number).name}, and its tables and reports "
+        "likewise; --overwrite replaces them"
     )
 
 

@@ -19,7 +19,7 @@ from diffad_jax.types import height_width
 
 _RESIZE = {
     "bilinear": "from the four nearest pixels, centres at halves (cv2.INTER_LINEAR)",
-    "antialias": "all pixels that an output pixel covers are weighed (Pillow's BILINEAR)",
+    "antialias": "by a weighed mean of the pixels below each new one (Pillow's BILINEAR)",
 }
 
 

@@ -198,7 +198,7 @@ def test_a_missing_mask_is_named(tmp_path, photo):
 
 
 def test_missing_root_category_layout_and_photos(tmp_path):
-    with pytest.raises(DataError, match="no folder .*nowhere: set config.data.root"):
+    with pytest.raises(DataError, match="no folder .*nowhere: name the one .*--config.data.root="):
         layouts.read_category(tmp_path / "nowhere", "c", "mvtec")
     make(tmp_path, "bolt/train/good/0.png", "empty/train/good/notes.txt")
     with pytest.raises(DataError, match="no category 'blot' in .*; there is bolt, empty"):

@@ -247,7 +247,7 @@ def test_broken_weights_give_no_score(tiny_config):
     [
         (["--config.autoencder.steps=3"], "autoencder"),
         (["--config.data.rot=x"], "rot"),
-        (["--config.data.root=nowhere"], "no folder nowhere: set config.data.root"),
+        (["--config.data.root=nowhere"], "no folder nowhere: name the one that holds"),
         (["--config.diffusion.head_channels=7"], "set config.diffusion.head_channels to a divisor"),
         (["--config.categories=cups"], "no category 'cups'"),
         (["--config.reconstruction.spacing=even"], "config.reconstruction.spacing = 'even'"),
