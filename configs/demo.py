@@ -3,7 +3,7 @@
 Command:   make demo, or
            python -m diffad_jax.main --config=configs/demo.py --workdir=runs/demo
 Hardware:  2 CPU cores
-Minutes:   5.7 on idle cores with the installation (425 s of the processor in all)
+Minutes:   5.1 on idle cores with the installation (384 s of the processor in all)
 Memory:    3.5 GB
 Result:    docs/results.md
 """
