@@ -38,7 +38,8 @@ def test_results_of_another_config_or_of_other_weights_are_kept(
         write(tmp_path, text, {"seed": 1}, OF)
         keep(tmp_path, config, weights)
         assert (tmp_path / "metrics.json").exists() != kept
-        assert ("metrics.json holds an earlier result, of another config" in capsys.readouterr().err) == kept
+        said = capsys.readouterr().err
+        assert ("metrics.json holds an earlier result, of another config" in said) == kept
     found = {p.relative_to(tmp_path).as_posix(): p.read_text() for p in tmp_path.rglob("*_*.*")}
     assert len(found) == 6 * kept
     for number, text in ((1, "first"), (2, "second")) if kept else ():
