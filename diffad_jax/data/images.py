@@ -221,8 +221,6 @@ def read_batches(
 ) -> Iterator[np.ndarray]:
     """Like ``read_images``, at most ``batch_size`` photos at a time: [b, h, w, 3] uint8, b > 0.
 
-    Those skipped are logged.
-
     Raises:
       ImageError: a bad image and ``on_bad_image`` is ``fail``, or, at the end, no good one.
     """
@@ -231,8 +229,6 @@ def read_batches(
         part = paths[start : start + batch_size]
         pixels, reasons = _read_all(part, size, rules, on_bad_image)
         good = np.array([reason is None for reason in reasons])
-        for reason in filter(None, reasons):
-            log_skipped(reason)
         first_reason = first_reason or next(filter(None, reasons), "")
         if good.any():
             any_good = True
@@ -241,7 +237,7 @@ def read_batches(
         raise _none_read(len(paths), first_reason)
 
 
-@functools.cache
+@functools.lru_cache(10_000)
 def log_skipped(reason: str) -> None:
     """Names a photo that is left out; once, though several passes meet it."""
     logger.warning("skipped: %s", reason)
@@ -255,7 +251,7 @@ def _none_read(count: int, first_reason: str) -> ImageError:
 def _read_all(
     paths: Sequence[str], size: Size, rules: Rules, on_bad_image: str
 ) -> tuple[np.ndarray, list[str | None]]:
-    """All photos, each with the reason why it could not be read, if any."""
+    """All photos, each with the reason why it could not be read, if any; such are logged."""
     pixels = np.empty((len(paths), *height_width(size), 3), np.uint8)
 
     def read(i: int) -> str | None:
@@ -271,4 +267,7 @@ def _read_all(
 
     remote = any(map(storage.is_remote, paths[:1]))
     with ThreadPoolExecutor(storage.REQUESTS if remote else os.cpu_count()) as pool:
-        return pixels, list(pool.map(read, range(len(paths))))
+        reasons = list(pool.map(read, range(len(paths))))
+    for reason in filter(None, reasons):
+        log_skipped(reason)
+    return pixels, reasons

@@ -33,9 +33,7 @@ def open_files(
     """
     height, width = height_width(size)
     if len(files) * height * width * 3 <= data.cache_mib * 2**20 / share:
-        pixels, _, skipped = images.read_images(files, size, rules, data.on_bad_image)
-        for _, reason in skipped:
-            images.log_skipped(reason)
+        pixels, _, _ = images.read_images(files, size, rules, data.on_bad_image)
         return from_pixels(pixels), len(pixels)
 
     def read(i: np.ndarray) -> np.ndarray:
