@@ -51,7 +51,8 @@ def test_categories_that_were_not_trained_alike_are_named(tmp_path):
         stored.of_workdir(tmp_path, [])
 
 
-def test_differences_are_named_by_what_they_cost(tmp_path):
+def test_differences_are_named_by_what_they_cost(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where `make demo` has drawn no photos
     config = demo.get_config("a")
     assert stored.differences(config, sections(get_method(config)), tmp_path / "a") == ([], [])
     keep(config, tmp_path, "a")
