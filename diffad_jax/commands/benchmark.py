@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,11 @@ import jax
 import ml_collections
 import numpy as np
 
+from diffad_jax.data.listing import expanded
+from diffad_jax.errors import ConfigError
 from diffad_jax.evaluation import earlier
 from diffad_jax.evaluation.metrics_file import versions
+from diffad_jax.export import artifact, registry
 from diffad_jax.inference import detector
 from diffad_jax.methods.registry import get_method
 from diffad_jax.runtime import console
@@ -26,7 +29,11 @@ _WARM_UPS = 2  # after the call that compiles
 
 
 def benchmark(
-    config: ml_collections.ConfigDict, workdir: Path, num_runs: int, overwrite: bool = False
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    num_runs: int,
+    overwrite: bool = False,
+    compare: Sequence[str] = (),
 ) -> None:
     """Times the detector of every category at one photo and at ``config.evaluation.batch_size``.
 
@@ -34,10 +41,13 @@ def benchmark(
     other weights is kept, unless ``overwrite`` is given. Photos are noise, because their content
     does not change the time. "Whole" is what a user waits for, from pixels in memory to a score and
     a map in memory; no file is read. The parts are compiled apart, so their sum may differ from it.
-    DiffAD's "score" includes the distances to normal patches.
+    DiffAD's "score" includes the distances to normal patches. Exported folders that ``compare``
+    names take turns with them, and do the same as "whole".
 
     Raises:
       checkpoint.CheckpointError: a category is not trained.
+      ConfigError: an exported folder lacks a category, or is of other weights.
+      artifact.ArtifactError: it cannot be run.
     """
     height, width = height_width(config.image_size)
     sizes = {"latency": 1, "throughput": config.evaluation.batch_size}
@@ -46,8 +56,9 @@ def benchmark(
     for category in config.categories:
         trained = detector.Detector.from_workdir(config, workdir, category)
         found[category] = {"weights": trained.weights_hash}
+        graphs = dict(_graph(Path(expanded(folder)), category, trained) for folder in compare)
         for name, batch_size in sizes.items():
-            found[category][name] = measure(trained, batch_size, num_runs)
+            found[category][name] = measure(trained, batch_size, num_runs, graphs)
             console.say("\n" + as_text(f"{category}, {name}", found[category][name]))
     content = {
         "categories": found,
@@ -62,14 +73,33 @@ def benchmark(
     console.say(f"\nall metrics in {workdir / 'benchmark.json'}")
 
 
-def measure(trained: detector.Detector, batch_size: int, num_runs: int) -> dict[str, Any]:
-    """Milliseconds of a batch, whole and by part, measured in turns; and photos a second."""
+def _graph(
+    exported: Path, category: str, trained: detector.Detector
+) -> tuple[str, Callable[[np.ndarray], Any]]:
+    """The name of an exported graph, and what runs it."""
+    if (folder := registry.exported(exported).get(category)) is None:
+        raise ConfigError(f"--compare={exported}: no exported {category} is there")
+    card = artifact.read_card(folder)
+    if card["weights"] != trained.weights_hash:
+        raise ConfigError(f"--compare={exported}: it is of other weights: export {category} again")
+    run = registry.load(folder, card)
+    words = [card["format"], (card.get("quantization") or {}).get("dtype", "")]
+    return " ".join(words).strip(), functools.partial(run, seed=card["seed"])
+
+
+def measure(
+    trained: detector.Detector,
+    batch_size: int,
+    num_runs: int,
+    graphs: Mapping[str, Callable[[np.ndarray], Any]],
+) -> dict[str, Any]:
+    """Milliseconds of a batch, whole, by part and by ``graphs``, in turns; and photos a second."""
     config, weights = trained.config, trained.weights
     size = height_width(config.image_size)
     rng = np.random.default_rng(config.seed)
     photos = rng.integers(0, 256, (batch_size, *size, 3), np.uint8)
     compiled = parts(config)
-    taken: dict[str, list[float]] = {name: [] for name in ("whole", *compiled)}
+    taken: dict[str, list[float]] = {name: [] for name in ("whole", *compiled, *graphs)}
     first: dict[str, float] = {}
     difference = 0.0
     for i in range(1 + _WARM_UPS + num_runs):
@@ -80,6 +110,8 @@ def measure(trained: detector.Detector, batch_size: int, num_runs: int) -> dict[
             for name, part in compiled.items():
                 value = _timed(ms, name, part, weights, value)
             difference = max(difference, float(np.abs(value.score - whole.score).max()))
+        for name, graph in graphs.items():
+            _timed(ms, name, graph, photos)
         if i == 0:
             first = ms
         if i > _WARM_UPS:
@@ -95,6 +127,7 @@ def measure(trained: detector.Detector, batch_size: int, num_runs: int) -> dict[
         },
         "first_call_milliseconds": first,
         "parts_score_difference": difference,
+        "parts": [*compiled],
     }
 
 
@@ -109,14 +142,14 @@ def parts(config: ml_collections.FrozenConfigDict) -> dict[str, Callable]:
 def as_text(title: str, found: dict[str, Any]) -> str:
     """The table of one measurement."""
     medians = {name: ms["p50"] for name, ms in found["milliseconds"].items()}
-    total = sum(ms for name, ms in medians.items() if name != "whole")
+    total = sum(medians[name] for name in found["parts"])
     header = [f"p{p} ms" for p in _PERCENTILES]
     lines = [f"{title}: batch {found['batch_size']}, {found['images_per_second']:.3g} images/s"]
-    lines.append(f"{'':10}{''.join(f'{h:>10}' for h in header)}{'share':>8}{'first ms':>12}")
+    lines.append(f"{'':12}{''.join(f'{h:>10}' for h in header)}{'share':>8}{'first ms':>12}")
     for name, ms in found["milliseconds"].items():
         cells = "".join(f"{value:10.1f}" for value in ms.values())
-        share = f"{100 * medians[name] / total:6.0f} %" if name != "whole" else " " * 8
-        lines.append(f"{name:10}{cells}{share}{found['first_call_milliseconds'][name]:12.0f}")
+        share = f"{100 * medians[name] / total:6.0f} %" if name in found["parts"] else " " * 8
+        lines.append(f"{name:12}{cells}{share}{found['first_call_milliseconds'][name]:12.0f}")
     if total:
         difference = found["parts_score_difference"]
         lines.append(f"scores of the parts and of the whole differ by {difference:.1g}")

@@ -153,7 +153,9 @@ _QUANTIZE = flags.DEFINE_enum(
 _MAX_CHANGED = flags.DEFINE_float(
     "max_changed", 0.01, "export: the largest share of verdicts that --quantize may change.", 0, 1
 )
-_COMPARE = flags.DEFINE_list("compare", [], "evaluate: with these workdirs, and with paper.")
+_COMPARE = flags.DEFINE_list(
+    "compare", [], "evaluate: with these workdirs, and with paper; benchmark: exported folders."
+)
 _PROFILE = flags.DEFINE(
     _Parser(parse_steps), "profile", None, "FROM:TO, train: traces these steps of each stage."
 )
@@ -228,7 +230,10 @@ MODES = {
         serve, (_WORKDIR,), (_HOST, _PORT, _WATCH, _WEBHOOK), "inspection page and HTTP API"
     ),
     "benchmark": Mode(
-        benchmark, (_WORKDIR,), (_RUNS, _OVERWRITE), "latency and throughput of the detector"
+        benchmark,
+        (_WORKDIR,),
+        (_RUNS, _OVERWRITE, _COMPARE),
+        "latency and throughput of the detector",
     ),
     "inspect": Mode(inspect, (_OUTPUT,), (_OVERWRITE,), "report on the data"),
     "record": Mode(record, (_OUTPUT, _NUM), (_OVERWRITE,), "write training examples to a file"),

@@ -10,6 +10,8 @@ import pytest
 from parity.parity_cases import formula_weight
 
 from diffad_jax.commands import benchmark
+from diffad_jax.errors import ConfigError
+from diffad_jax.export import exporter
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.diffad import networks
 
@@ -76,3 +78,23 @@ def test_the_parts_together_are_the_detector(detector):
     for part, of_whole in zip(jax.tree.leaves(together), jax.tree.leaves(whole), strict=True):
         np.testing.assert_allclose(part, of_whole, rtol=0, atol=1e-5)
     assert np.ptp(whole.anomaly_map) > 0, "a constant map would hide a difference"
+
+
+def test_exported_folders_take_turns_with_it(tiny_config, trained_workdir, tmp_path, capsys):
+    tiny_config.evaluation.batch_size = 1
+    exporter.export(tiny_config, trained_workdir, tmp_path / "out", "stablehlo")
+    compare = [str(tmp_path / "out")]
+    benchmark.benchmark(tiny_config, trained_workdir, num_runs=2, compare=compare)
+    found = json.loads((trained_workdir / "benchmark.json").read_text())["categories"]["tiles"]
+    assert "stablehlo" not in found["latency"]["parts"] and PARTS[0] in found["latency"]["parts"]
+    assert found["latency"]["milliseconds"]["stablehlo"]["p50"] > 0
+    printed = capsys.readouterr().out.splitlines()
+    (row,) = [line for line in printed[: len(printed) // 2] if line.startswith("stablehlo")]
+    assert "%" not in row, "a graph is no part of the detector"
+
+    detector = Detector.from_workdir(tiny_config, trained_workdir, "tiles")
+    with pytest.raises(ConfigError, match="no exported lamps is there"):
+        benchmark._graph(tmp_path / "out", "lamps", detector)
+    detector.weights_hash = "other"
+    with pytest.raises(ConfigError, match="is of other weights: export tiles again"):
+        benchmark._graph(tmp_path / "out", "tiles", detector)
