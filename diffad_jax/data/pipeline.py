@@ -7,15 +7,17 @@ of the stage. So nothing is replayed on resuming, and any number of processes se
 import functools
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import ml_collections
 import tensorflow as tf
 
 from diffad_jax.data import images, layouts, picture_store, synthesis, textures
 from diffad_jax.data.geometry import stream
-from diffad_jax.types import Batch
+from diffad_jax.types import Batch, Size
 
+Frozen = ml_collections.FrozenConfigDict
 _SPLIT_SALT = {"train": 0, "validation": 1}
 _BATCH_FIELDS = ("image", "augmented_image", "anomaly_mask")
 
@@ -96,7 +98,7 @@ def examples(
         for own in files
     ]
     counts = tf.constant([count for _, count in stores])
-    source = textures.texture_source(config)
+    synthesize = _synthesizer(config.image_size, Frozen(config.data), Frozen(config.synthesis))
     drawn = (_stage_salt(stage) << 32) + 2 * config.seed + _SPLIT_SALT[split]
     run = tf.constant(drawn, tf.int64)
 
@@ -108,13 +110,24 @@ def examples(
         turn = tf.cast(i % len(stores), tf.int32)
         which = tf.random.stateless_uniform([], stream(seed, 4), 0, counts[turn], tf.int32)
         photo = tf.switch_case(turn, [functools.partial(look, which) for look, _ in stores])
-        made = synthesis.synthesize(photo, source, seed, config.synthesis)
+        made = synthesize(photo, seed)
         return {k: made[k] for k in fields}
 
-    # One map for all parts: with three maps, a core made 5 % fewer examples.
+    # One map for all parts: with three maps, a core made 5 % fewer examples. Conversion of Python's
+    # own ifs and loops, of which there are none, would take half of the time to begin.
+    made = tf.autograph.experimental.do_not_convert(lambda k: example(index(k)))
     dataset = tf.data.Dataset.counter()
-    return dataset.map(
-        lambda k: example(index(k)), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    return dataset.map(made, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+@functools.lru_cache(maxsize=1)
+def _synthesizer(image_size: Size, data: Frozen, of_anomalies: Frozen) -> Callable[..., Any]:
+    """``synthesis.synthesize`` with its textures, which all stages and categories share."""
+    source = textures.texture_source(
+        ml_collections.ConfigDict({"image_size": image_size, "data": data})
+    )
+    return tf.function(
+        lambda photo, seed: synthesis.synthesize(photo, source, seed, of_anomalies), autograph=False
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffad_jax.data import layouts, pipeline, synthesis
+from diffad_jax.data import layouts, pipeline, synthesis, textures
 
 
 def take(config, count, **kwargs):
@@ -154,3 +154,18 @@ def test_categories_take_turns_from_any_step_on(tiny_config, tmp_path):
     levels = np.concatenate([batch["image"][:, 0, 0, 0] for batch in batches])
     assert levels.tolist() == [10, 100, 200] * 5 + [10]
     assert_equal(take(tiny_config, 1, files=files, start_step=3)[0], batches[3])
+
+
+def test_stages_share_the_textures(tiny_config, monkeypatch):
+    """Which may be thousands of photos to decode."""
+    tiny_config.synthesis.max_beta = 0.77  # as no other test has it
+    made, make = [], textures.texture_source
+    monkeypatch.setattr(textures, "texture_source", lambda c: made.append(c) or make(c))
+    first = take(tiny_config, 2, stage="denoiser")
+    take(tiny_config, 1, stage="segmenter")
+    take(tiny_config, 1, split="validation", stage="denoiser")
+    assert len(made) == 1
+    tiny_config.synthesis.max_beta = 0.1
+    other = take(tiny_config, 2, stage="denoiser")
+    assert len(made) == 2, "another recipe"
+    assert not np.array_equal(first[0]["augmented_image"], other[0]["augmented_image"])
