@@ -5,13 +5,14 @@ So live and recorded training see the same numbers, and the host moves a quarter
 """
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+LABEL_SIZE = 64
 Size = int | Sequence[int]  # of photos in pixels: of a square's side, or (height, width)
 
 
@@ -27,6 +28,8 @@ class Batch(TypedDict):
     image: np.ndarray  # [b, h, w, 3] uint8: the normal photo
     augmented_image: np.ndarray  # [b, h, w, 3] uint8: the same photo, perhaps with an anomaly
     anomaly_mask: np.ndarray  # [b, h, w, 1] uint8 in {0, 1}: where the anomaly is
+    # [b, LABEL_SIZE] float32, of the photo's category: where ``config.shared_label`` is known.
+    label: NotRequired[np.ndarray]
 
 
 @flax.struct.dataclass

@@ -48,6 +48,12 @@ def adopt(config: ml_collections.ConfigDict, workdir: Path, category: str) -> No
             f"--category={category}: the networks in {workdir} were trained on it already; after "
             "photos were added --mode=train --recalibrate chooses the threshold anew"
         )
+    if config.shared_label == "known":
+        raise ConfigError(
+            f"--mode=adopt: the denoiser of {workdir} is told which product it rebuilds, and has "
+            f"learned no label of {category}: train on with all, --finetune "
+            f"--config.categories={','.join(sorted([*trained_on, category]))}"
+        )
     config.categories = (category,)
     check_config(config)
     if trained := [s.name for s in get_method(config).own_stages(config) if not s.fit]:

@@ -28,7 +28,7 @@ from diffad_jax.methods.train_state import Weights
 from diffad_jax.runtime import console, files, lock, sharding
 from diffad_jax.training import checkpoint, fit, loop, outlook, shared
 from diffad_jax.training.data import Data, Outcome
-from diffad_jax.training.fingerprint import describe_photos
+from diffad_jax.training.fingerprint import describe_photos, whole
 from diffad_jax.training.held_out import settle
 from diffad_jax.training.profiling import Steps
 from diffad_jax.types import Batch
@@ -158,9 +158,12 @@ def train_shared(
             common, config, {}, workdir / SHARED, learned_from, SHARED, profile, how
         )
         own = method.own_stages(config)
+        if own and config.shared_label == "known":
+            weights = jax.tree.map(whole, weights)
         for i, category in enumerate(config.categories if own else (), start=1):
+            seen = method.seen_by(category, weights, config)
             train_stages(
-                own, config, weights, workdir / category, {category: photos[category]}, category,
+                own, config, seen, workdir / category, {category: photos[category]}, category,
                 profile, how, len(config.categories) - i,
             )  # fmt: skip
 

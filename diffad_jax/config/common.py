@@ -27,6 +27,12 @@ TOP = section(
     shared_stages=Field(
         "all", "with shared: all | those up to this one, such as autoencoder", use=RUN
     ),
+    shared_label=Field(
+        "none",
+        "with shared: none | known (the denoiser is told which product it rebuilds)",
+        choices=("none", "known"),
+        use=RUN,
+    ),
     image_size=Field(
         256,
         "pixels that photos are resized to: a square's side, or (height, width)",
@@ -34,6 +40,7 @@ TOP = section(
         or_pair=True,
     ),
 )
+LABEL = TOP.only("shared_label").locking("shared_label")  # of a stage that is told it
 PHOTOS = section(
     "data",
     "The photos.",

@@ -114,7 +114,7 @@ def refuse_other_method(config: Config, directory: Path) -> None:
     if not (directory / _FILE).exists():
         return
     kept = read(directory)
-    for name in ("method", "shared", "shared_stages"):
+    for name in ("method", "shared", "shared_stages", "shared_label"):
         if kept[name] != config[name]:
             raise ConfigError(
                 f"{directory} holds a detector of config.{name} = {kept[name]!r}, not "
@@ -164,8 +164,8 @@ def _absolute(value: str | None) -> str | None:
 
 
 def _parsed(content: dict[str, Any]) -> ml_collections.ConfigDict:
-    """Earlier versions, which share nothing or all networks, do not say it."""
-    before = {"shared": False, "shared_stages": "all"}
+    """Earlier versions, which share nothing or all networks, without labels, do not say it."""
+    before = {"shared": False, "shared_stages": "all", "shared_label": "none"}
     return ml_collections.ConfigDict(before | _with_tuples(content))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import ml_collections
 
-from diffad_jax.data import advice, layouts, recorded, split, toy
+from diffad_jax.data import advice, labels, layouts, recorded, split, toy
 from diffad_jax.data.split import Split
 from diffad_jax.types import Batch, height_width
 
@@ -60,4 +60,8 @@ def batches(
     parts = [p.train if part == "train" or not p.held_out else p.held_out for p in photos.values()]
     files = [split.paths(config, own) for own in parts]
     first = next(iter(photos))
-    return pipeline.batches(config, first, split=part, batch_size=batch_size, files=files, **share)
+    found = pipeline.batches(config, first, split=part, batch_size=batch_size, files=files, **share)
+    if config.shared_label == "none":
+        return found
+    share.pop("stage", None)
+    return labels.labelled(found, tuple(photos), batch_size, **share)

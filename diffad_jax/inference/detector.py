@@ -53,8 +53,10 @@ class Detector:
         """The detector that training left in ``workdir``, without it; see ``from_workdir``."""
         config = bit_depth.stored(config, Path(workdir) / category)
         frozen = ml_collections.FrozenConfigDict(config)
-        stages = get_method(config).stages(frozen)
-        return cls(config, load_stages(stages, frozen, Path(workdir) / category))
+        method, directory = get_method(config), Path(workdir) / category
+        shared = load_stages(method.shared_stages(frozen), frozen, directory)
+        shared = method.seen_by(category, shared, frozen)
+        return cls(config, load_stages(method.own_stages(frozen), frozen, directory, shared))
 
     def as_inspected(self, directory: Path) -> "Detector":
         """A trained detector with the calibration that inspectors took last, see ``recalibrated``.

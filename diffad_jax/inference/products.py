@@ -42,7 +42,10 @@ def load(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, Detector
         seen = bit_depth.stored(config, workdir / category).copy_and_resolve_references()
         seen.categories = (category,)
         own = method.own_stages(frozen_config)
-        fitted = load_stages(own, ml_collections.FrozenConfigDict(seen), workdir / category, common)
+        networks = method.seen_by(category, common, frozen_config)
+        fitted = load_stages(
+            own, ml_collections.FrozenConfigDict(seen), workdir / category, networks
+        )
         trained = Detector(seen, _on_device(fitted, known))
         found[category] = trained.as_inspected(workdir / category)
     return found

@@ -13,7 +13,7 @@ import numpy as np
 from diffad_jax.config.fields import PREDICTION, Section
 from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.runtime.download import Remote
-from diffad_jax.types import Batch, Prediction, Validation, height_width
+from diffad_jax.types import LABEL_SIZE, Batch, Prediction, Validation, height_width
 
 Config = ml_collections.FrozenConfigDict
 
@@ -145,6 +145,9 @@ class Method:
       predict: (weights of the stages, images [b, h, w, 3] RGB in 0 … 255, uint8 or float32; the
         seed of its random numbers, uint32 where it is an array; static config). Pure: a photo's
         result depends neither on its batch nor on the run.
+      of_category: (weights of the shared stages, a category's name) -> the same as this category's
+        detector uses them, where ``config.shared_label`` is known. None where no network of the
+        method takes a label.
       tell: config -> how photos of several categories are told apart; None where nothing does.
       parts: the steps of ``predict`` by name and in turn, each (weights, value, *, seed, config) ->
         value. The first takes the images in [0, 1], the last returns the prediction. Empty where
@@ -165,6 +168,7 @@ class Method:
     check: Callable[[Config], None] = lambda config: None
     stages: Callable[[Config], tuple[Stage, ...]]
     predict: Predict
+    of_category: Callable[[Weights, str], Weights] | None = None
     tell: Callable[[Config], Telling | None] = lambda config: None
     parts: tuple[tuple[str, Callable], ...] = ()
     score_map: Callable[..., jax.Array] | None
@@ -191,6 +195,10 @@ class Method:
         """What is fitted behind ``shared_stages``: each category's own."""
         return self.stages(config)[len(self.shared_stages(config)) :]
 
+    def seen_by(self, category: str, shared: Weights, config: Config) -> Weights:
+        """The weights of ``shared_stages`` as a category's detector and its own stages see them."""
+        return self.of_category(shared, category) if config.shared_label == "known" else shared
+
     @property
     def settings(self) -> tuple[str, ...]:
         """Its own fields that predictions depend on, besides the weights."""
@@ -201,8 +209,11 @@ def blank_batch(config: Config) -> Batch:
     """One black example, to learn shapes from."""
     size = height_width(config.image_size)
     pixels = np.zeros((1, *size, 3), np.uint8)
-    return {
+    batch: Batch = {
         "image": pixels,
         "augmented_image": pixels,
         "anomaly_mask": np.zeros((1, *size, 1), np.uint8),
     }
+    if config.shared_label == "known":
+        batch["label"] = np.zeros((1, LABEL_SIZE), np.float32)
+    return batch

@@ -92,6 +92,10 @@ def _check_shared(method: Method, config: ml_collections.FrozenConfigDict) -> No
             raise ConfigError(
                 f"config.shared_stages = {config.shared_stages!r} needs --config.shared=True"
             )
+        if config.shared_label != "none":
+            raise ConfigError(
+                f"config.shared_label = {config.shared_label!r} needs --config.shared=True"
+            )
         return
     if not method.shared_stages(config):
         raise ConfigError(
@@ -109,10 +113,27 @@ def _check_shared(method: Method, config: ml_collections.FrozenConfigDict) -> No
             f"config.data.recorded = {config.data.recorded!r}: networks that each category trains "
             "for itself would see the examples of all; leave it empty, or config.shared_stages away"
         )
+    if config.shared_label == "known":
+        _check_label(method, config)
     if SHARED in config.categories:
         raise ConfigError(
             f"config.categories: {SHARED!r} is the folder of the networks that all share; give the "
             "category another name"
+        )
+
+
+def _check_label(method: Method, config: ml_collections.FrozenConfigDict) -> None:
+    told = "config.shared_label = 'known'"
+    if method.of_category is None:
+        raise ConfigError(f"{told}: no network of {method.name} takes a label; leave it away")
+    if config.shared_stages != "all":
+        raise ConfigError(
+            f"{told} goes with networks that are all shared: leave config.shared_stages away"
+        )
+    if config.data.recorded:
+        raise ConfigError(
+            f"{told}: the recording {config.data.recorded} does not say which category an example "
+            "shows; train from the photos, config.data.recorded=''"
         )
 
 

@@ -107,18 +107,22 @@ class UNet(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, t: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, t: jax.Array, label: jax.Array | None = None) -> jax.Array:
         """One evaluation.
 
         Args:
           x: [b, h, w, c]; h and w multiples of 2^(levels - 1).
           t: [b] timesteps, int32 or float32.
+          label: [b, n] float32, whose linear map is added to the time embedding. Not in the
+            published network.
 
         Returns:
           [b, h, w, out_channels] float32.
         """
         dtype = self.dtype
         time = self._time(t)
+        if label is not None:
+            time += self._label(label)
         h = layers.conv(x, self.channels, name="conv_in", dtype=dtype)
         skips = [h]
         for level, multiplier in enumerate(self.multipliers):
@@ -159,6 +163,11 @@ class UNet(nn.Module):
         embed = functools.partial(layers.dense, features=4 * self.channels, dtype=jnp.float32)
         h = embed(timestep_embedding(t, self.channels), name="time_0")
         return embed(nn.swish(h), name="time_1")
+
+    def _label(self, label: jax.Array) -> jax.Array:
+        """[b, n] -> [b, 4 · channels]."""
+        init = layers.torch_uniform(label.shape[-1])
+        return nn.Dense(4 * self.channels, use_bias=False, kernel_init=init, name="label")(label)
 
     def _blocks(self, h, time, features: int, level: int, place: str, i: int) -> jax.Array:
         """One residual block, with attention after it where the level has it."""

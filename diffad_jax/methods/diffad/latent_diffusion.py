@@ -1,5 +1,6 @@
 """Stage 2: the denoiser ε_θ learns normal latents from noisy, perhaps defective conditions."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,7 +9,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from diffad_jax.config.common import BY_STEPS
+from diffad_jax.config.common import BY_STEPS, LABEL
 from diffad_jax.methods import losses, train_state, validation
 from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.diffad import brightness, conditions, fields, networks, schedule
@@ -31,7 +32,9 @@ def init_state(config: Config, key: jax.Array, earlier_weights: Weights, batch: 
     init_key, run_key = jax.random.split(key)
     height, width, channels = networks.latent_shape(config)
     inputs = jnp.zeros((1, height, width, 2 * channels))
-    params = networks.denoiser(config).init(init_key, inputs, jnp.zeros((1,), jnp.int32))["params"]
+    label = batch["label"][:1] if "label" in batch else None
+    t = jnp.zeros((1,), jnp.int32)
+    params = networks.denoiser(config).init(init_key, inputs, t, label)["params"]
     scale = jnp.asarray(config.diffusion.latent_scale, jnp.float32)
     if not config.diffusion.latent_scale:
         mean, _ = _encode(config, earlier_weights, batch, "image")
@@ -75,7 +78,7 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
 
     def loss_fn(params):
         inputs = jnp.concatenate([z_t, condition], axis=-1)
-        output = networks.denoiser(config).apply({"params": params}, inputs, t)
+        output = networks.denoiser(config).apply({"params": params}, inputs, t, batch.get("label"))
         return jnp.mean(losses.squared_error(target, output, weight))
 
     loss, gradients = jax.value_and_grad(loss_fn)(state.params)
@@ -109,8 +112,9 @@ def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
     mask = to_float(batch["anomaly_mask"]) * 255.0
     key = jax.random.key(config.seed)
     result = reconstruct(
-        weights, augmented, key, config=config, num_steps=config.reconstruction.test_steps
-    )
+        weights, augmented, key, config=config, num_steps=config.reconstruction.test_steps,
+        label=batch.get("label"),
+    )  # fmt: skip
 
     metrics = {
         "damaged_inside_db": validation.psnr(augmented, image, mask),
@@ -128,8 +132,9 @@ def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
         z_t = schedule.q_sample(z, steps, noise, alpha_bar)
         c_t = conditions.at_timestep(condition, steps, condition_key, alpha_bar, config=config)
         output = networks.denoiser(config).apply(
-            {"params": weights[NAME]["params"]}, jnp.concatenate([z_t, c_t], axis=-1), steps
-        )
+            {"params": weights[NAME]["params"]}, jnp.concatenate([z_t, c_t], axis=-1), steps,
+            batch.get("label"),
+        )  # fmt: skip
         target = schedule.target(config.diffusion.prediction, z, steps, noise, alpha_bar)
         metrics[f"loss_t{int(t)}"] = jnp.mean(losses.squared_error(target, output))
     pictures = {
@@ -168,3 +173,4 @@ STAGE = Stage(
     validate=validate,
     best_by="repaired_inside_db",
 )
+LABELLED = dataclasses.replace(STAGE, sections=(*STAGE.sections, LABEL))

@@ -12,6 +12,8 @@ from diffad_jax.methods.diffad import (
     brightness,
     features,
     fields,
+    label,
+    latent_diffusion,
     memory,
     normal_level,
     products,
@@ -31,12 +33,14 @@ Config = ml_collections.FrozenConfigDict
 
 def stages(config: Config) -> tuple[Stage, ...]:
     """See ``contract.Method``: the published three, and what is fitted beside them."""
-    *generative, segmenter = STAGES
+    autoencoder, denoiser, segmenter = STAGES
+    if config.shared_label == "known":
+        denoiser = latent_diffusion.LABELLED
     light = (brightness.STAGE,) if config.autoencoder.exposure else ()
     seen = (features.STAGE,) if config.segmentation.features != "none" else ()
     compared = (memory.STAGE,) if config.memory.patches else ()
     relative = (normal_level.STAGE,) if _is_relative(config) else ()
-    return (*light, *generative, *seen, segmenter, *compared, *relative)
+    return (*light, autoencoder, denoiser, *seen, segmenter, *compared, *relative)
 
 
 def map_range(config: Config) -> tuple[float, float] | None:
@@ -185,6 +189,7 @@ METHOD = Method(
     check=fields.check,
     stages=stages,
     predict=predict,
+    of_category=label.of_category,
     tell=products.tell,
     parts=(
         ("encode", _encode),

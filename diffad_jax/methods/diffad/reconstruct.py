@@ -26,7 +26,7 @@ def noise_schedule(config: Config) -> np.ndarray:
 
 def reconstruct(
     weights: dict, image: jax.Array, key: jax.Array, *, config: Config, num_steps: int,
-    shared_noise: bool = True,
+    shared_noise: bool = True, label: jax.Array | None = None,
 ) -> Reconstruction:  # fmt: skip
     """Samples a normal latent given the photo's own latent as condition, and decodes it.
 
@@ -38,14 +38,16 @@ def reconstruct(
       num_steps: DDIM steps.
       shared_noise: whether all photos get the same noise, so that a photo's result does not depend
         on its neighbours in the batch; training draws noise for each photo.
+      label: of each photo's category, for a denoiser that learns them, see ``types.Batch``.
 
     Returns:
       x_r and x_inter.
     """
     latent, gain = encode(weights, image, config=config)
     z_r = denoise(
-        weights, latent, key, config=config, num_steps=num_steps, shared_noise=shared_noise
-    )
+        weights, latent, key, config=config, num_steps=num_steps, shared_noise=shared_noise,
+        label=label,
+    )  # fmt: skip
     return decode(weights, latent, z_r, gain, config=config)
 
 
@@ -63,7 +65,7 @@ def encode(weights: dict, image: jax.Array, *, config: Config) -> tuple[jax.Arra
 
 def denoise(
     weights: dict, latent: jax.Array, key: jax.Array, *, config: Config, num_steps: int,
-    shared_noise: bool = True,
+    shared_noise: bool = True, label: jax.Array | None = None,
 ) -> jax.Array:  # fmt: skip
     """A normal latent z_r by DDIM; ``latent`` is the condition and has the same shape.
 
@@ -90,7 +92,7 @@ def denoise(
 
     def predict_noise(z_t, t):
         inputs = jnp.concatenate([z_t, condition], axis=-1)
-        output = denoiser.apply({"params": weights["denoiser"]["params"]}, inputs, t)
+        output = denoiser.apply({"params": weights["denoiser"]["params"]}, inputs, t, label)
         return schedule.predicted_noise(config.diffusion.prediction, output, z_t, t, alpha_bar)
 
     return ddim.ddim_sample(predict_noise, start, visited, alpha_bar)

@@ -47,6 +47,7 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
         config=config,
         num_steps=config.reconstruction.training_steps,
         shared_noise=False,
+        label=batch.get("label"),
     )
     inputs = segmenter_input(earlier_weights, reconstruction, image, config=config)
     maps = features.compared(earlier_weights, reconstruction, image, config=config)
@@ -80,8 +81,9 @@ def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
     mask = jnp.squeeze(batch["anomaly_mask"], -1).astype(jnp.float32)
     key = jax.random.key(config.seed)
     reconstruction = reconstruct(
-        weights, image, key, config=config, num_steps=config.reconstruction.test_steps
-    )
+        weights, image, key, config=config, num_steps=config.reconstruction.test_steps,
+        label=batch.get("label"),
+    )  # fmt: skip
     logits = segment(weights, reconstruction, image, config=config)
     probability = jax.nn.softmax(logits)[..., 1]
     return Validation(
