@@ -134,7 +134,7 @@ def told(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, int]:
     """Of the good and the anomalous test photos of all categories: how many find theirs."""
     if get_method(config).tell(ml_collections.FrozenConfigDict(config)) is None:
         return {}
-    telling = products.Products(config, workdir)
+    telling = products.of_workdir(config, workdir)
     counts = {"photos": 0, "right": 0, "as_another": 0, "as_none": 0}
     for category in config.categories:
         records = layouts.read_category(config.data.root, category, config.data.layout)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import ml_collections
 from absl import flags
 
-from diffad_jax.commands import proportions
+from diffad_jax.commands import exported_folder, proportions
 from diffad_jax.commands.adopt import adopt
 from diffad_jax.commands.benchmark import benchmark
 from diffad_jax.commands.evaluate import evaluate
@@ -54,6 +54,9 @@ def _predict(
     config: ml_collections.ConfigDict, workdir: Path, source: Path, output: Path, *how: Any
 ) -> None:
     """Several categories are told apart."""
+    if registry.exported(workdir):
+        exported_folder.predict(config, workdir, source, output, How(*how))
+        return
     run = predict_products if len(config.categories) > 1 else predict_photos
     run(config, workdir, source, output, How(*how))
 
@@ -68,9 +71,9 @@ def _import(config: ml_collections.ConfigDict, workdir: Path, *files: Path | str
 
 
 def _refuse_exported(folder: Path, mode: str) -> None:
-    if mode != "serve":
+    if mode not in ("predict", "serve"):
         raise ConfigError(
-            f"--workdir={folder} is an exported folder, for --mode=serve and for its own run.py: "
+            f"--workdir={folder} is an exported folder, for --mode=predict and --mode=serve: "
             f"--mode={mode} needs the work directory that it came from"
         )
 

@@ -17,6 +17,7 @@ from diffad_jax.data import images
 from diffad_jax.data.layouts import DataError
 from diffad_jax.errors import ConfigError
 from diffad_jax.evaluation import predictions_page
+from diffad_jax.export.exported import ExportedDetector
 from diffad_jax.inference import batching, shards, sources, writer
 from diffad_jax.inference.calibration import Calibration, load_or_choose
 from diffad_jax.inference.detector import Detector, score_settings
@@ -77,12 +78,20 @@ class How(NamedTuple):
     shard: shards.Shard | None = None
 
 
+class Judge(NamedTuple):
+    """What scores the photos of one category, in place of the work directory's detector."""
+
+    detector: ExportedDetector
+    calibration: Calibration
+
+
 def predict_photos(
     config: ml_collections.ConfigDict,
     workdir: Path,
     source: Path,
     output: Path,
     how: How | None = None,
+    judge: Judge | None = None,
 ) -> None:
     """Scores photos; writes predictions.html, .jsonl and .csv, settings.json and pictures.
 
@@ -95,6 +104,7 @@ def predict_photos(
       source: a folder, a glob or - (``sources.list_photos``).
       output: a folder; pictures lie below it as their photos lie below the source.
       how: see ``How``; None is ``How()``.
+      judge: of an exported folder, which ``workdir`` is then.
 
     Raises:
       ConfigError: no such picture, or the method has none; masks without a threshold.
@@ -115,8 +125,11 @@ def predict_photos(
         console.note(f"shard {how.shard}: {len(listing.photos)} photos")
         output = how.shard.folder(output)
         finishing = shards.finishing(output, listing)
-    detector = Detector.from_workdir(config, workdir, config.categories[0])
-    predict_listing(config, workdir, listing, output, how, detector, finishing)
+    detector, calibration = judge or (
+        Detector.from_workdir(config, workdir, config.categories[0]),
+        None,
+    )
+    predict_listing(config, workdir, listing, output, how, detector, finishing, calibration)
 
 
 def predict_listing(
@@ -125,19 +138,22 @@ def predict_listing(
     listing: sources.Listing,
     output: Path,
     how: How,
-    detector: Detector,
+    detector: Detector | ExportedDetector,
     finishing: contextlib.AbstractContextManager | None = None,
+    calibration: Calibration | None = None,
 ) -> None:
     """``predict_photos`` of photos that are listed, by the category's ``detector``.
 
-    ``finishing`` is entered once ``output`` is held.
+    ``finishing`` is entered once ``output`` is held. ``calibration`` is the detector's, where the
+    work directory is not to choose it.
     """
     tile, save = how.tile, how.save
     finishing = finishing or contextlib.nullcontext()
     category = config.categories[0]
     explaining = _explaining_what_cannot_be_written()
     with StopSignal() as stop, explaining, lock.hold(output), finishing:
-        calibration = load_or_choose(config, workdir, category, detector, tile, how.threshold)
+        if calibration is None:
+            calibration = load_or_choose(config, workdir, category, detector, tile, how.threshold)
         if calibration.pixel_threshold is None and "mask" in save:
             raise ConfigError(
                 "--save=mask needs the pixel threshold that held-out normal photos give, and "

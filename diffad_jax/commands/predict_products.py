@@ -2,17 +2,17 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import ml_collections
 
-from diffad_jax.commands.predict import How, UnreadableError, check, predict_listing
+from diffad_jax.commands.predict import How, Judge, UnreadableError, check, predict_listing
 from diffad_jax.data import images
 from diffad_jax.errors import ConfigError
 from diffad_jax.inference import sources
-from diffad_jax.inference.products import Products
+from diffad_jax.inference.products import Products, of_workdir
 from diffad_jax.inference.sources import Photo
 from diffad_jax.runtime import console, files, lock
 
@@ -34,6 +34,8 @@ def predict_products(
     source: Path,
     output: Path,
     how: How,
+    products: Products | None = None,
+    judges: Mapping[str, Judge] | None = None,
 ) -> None:
     """Finds the product of each photo, and scores it by that one's detector.
 
@@ -44,6 +46,7 @@ def predict_products(
       config: the whole config.
       workdir, source, output: see ``predict_photos``.
       how: without threshold and shard, which go with one category alone.
+      products, judges: of an exported folder, which ``workdir`` is then.
 
     Raises:
       ConfigError: nothing tells the categories apart; a flag does not go with several.
@@ -61,7 +64,7 @@ def predict_products(
         own.categories = (category,)
         check(own, how)
     listing = sources.list_photos(source, output)
-    products = Products(config, workdir)
+    products = products or of_workdir(config, workdir)
     told = list(_tell(products, listing.photos))
     with lock.hold(output):
         files.write_whole(output / TABLE, _table(products, told))
@@ -72,6 +75,7 @@ def predict_products(
             predict_listing(
                 of_category[category], workdir, listing._replace(photos=photos),
                 output / category, how, detector,
+                calibration=judges[category].calibration if judges else None,
             )  # fmt: skip
     console.say(f"{output / TABLE} says which product each photo shows")
     if refused := [one.reason for one in told if one.reason]:

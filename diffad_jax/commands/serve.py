@@ -8,23 +8,22 @@ from typing import TYPE_CHECKING
 import ml_collections
 import numpy as np
 
-from diffad_jax.config import stored
-from diffad_jax.errors import ConfigError, is_refused
-from diffad_jax.export import artifact, registry
+from diffad_jax.commands import exported_folder
+from diffad_jax.errors import is_refused
+from diffad_jax.export import registry
 from diffad_jax.inference import products
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.registry import get_method
 from diffad_jax.runtime import console
 
 if TYPE_CHECKING:
-    from diffad_jax.serve.categories import Categories, Entry
+    from diffad_jax.serve.categories import Categories, Entry, Tell
     from diffad_jax.serve.service import Common
 
 _OF_THE_GRAPH = (
     "an exported folder is served, which holds no photos to choose a threshold by: serve the work "
     "directory that it came from to correct and recalibrate"
 )
-_FREE = ("categories", "evaluation.batch_size", "data.photo_mib")  # of a graph's config
 
 
 def serve(
@@ -89,12 +88,8 @@ def _of_workdir(
 
     several = len(config.categories) > 1
     if several and get_method(config).tell(ml_collections.FrozenConfigDict(config)):
-        told = products.Products(config, workdir)
-        detectors = told.detectors
-
-        def tell(photos: np.ndarray, size: int) -> list[str]:
-            return [told.nearest(row) for row in told.distances(photos, size)]
-
+        told = products.of_workdir(config, workdir)
+        detectors, tell = told.detectors, _tell(told)
     else:
         detectors, tell = products.load(config, workdir), None
     entries = {
@@ -134,20 +129,17 @@ def _of_exported(
     from diffad_jax.serve.categories import Categories, Entry
     from diffad_jax.serve.service import Service
 
-    entries = {}
-    for category in config.categories:
-        if category not in folders:
-            raise ConfigError(
-                f"--config.categories: {category} was not exported there, but {', '.join(folders)}"
-            )
-        folder = folders[category]
-        inside = stored.flat(stored.of_card(folder / artifact.CARD))
-        for name, value in stored.flat(config).items():
-            if name not in _FREE and inside.get(name) != value:
-                raise ConfigError(
-                    f"config.{name} = {value!r}, but the graph in {folder} was exported with "
-                    f"{inside.get(name)!r}: leave it and --config away"
-                )
-        found = model.of_exported(folder, config.evaluation.batch_size, config.data.photo_mib)
-        entries[category] = Entry(Service(found, common), _OF_THE_GRAPH)
-    return Categories(common, entries)
+    opened = exported_folder.open_all(config, folders)
+    entries = {
+        category: Entry(Service(model.of_exported(*each), common), _OF_THE_GRAPH)
+        for category, each in opened.items()
+    }
+    told = exported_folder.products(config, opened) if len(opened) > 1 else None
+    return Categories(common, entries, _tell(told) if told else None)
+
+
+def _tell(told: products.Products) -> "Tell":
+    def tell(photos: np.ndarray, size: int) -> list[str]:
+        return [told.nearest(row) for row in told.distances(photos, size)]
+
+    return tell

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from diffad_jax.export.artifact import Detect
@@ -26,6 +27,8 @@ class Format(NamedTuple):
         its own.
       common: files of the graph that categories of one export may have in common; they lie once in
         ``artifact.SHARED``. Of tensors those that ``Model.common`` names.
+      tensors: (folder, card) -> the tensors that the graph takes, on the device, by the names of
+        ``graph.weights_by_name``. None where they are inside the graph.
       write_int8: (model, folder, photos [n, h, w, 3] uint8): like ``write``, with convolutions in 8
         bits; the photos give their ranges. None where the format has no such graph.
     """
@@ -38,4 +41,5 @@ class Format(NamedTuple):
     dtype: str = ""
     exact: bool = True
     common: tuple[str, ...] = ()
+    tensors: Callable[[Path, dict], dict[str, jax.Array]] | None = None
     write_int8: Callable[[Model, Path, np.ndarray], None] | None = None

@@ -1,15 +1,20 @@
 """An exported graph that judges photos in place of its detector."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import ml_collections
 import numpy as np
 
 from diffad_jax.export import artifact
 from diffad_jax.export.errors import ExportError
+from diffad_jax.inference.calibration import Calibration
 from diffad_jax.inference.detector import Detector
+from diffad_jax.methods.train_state import Weights
 from diffad_jax.runtime import checksums
 from diffad_jax.runtime.batches import in_batches
 from diffad_jax.types import Prediction
@@ -21,13 +26,24 @@ class ExportedDetector:
     taken = None  # an inspectors' calibration is of the detector's scores
 
     def __init__(
-        self, detector: Detector, load: Callable[[Path, dict], artifact.Detect], folder: Path
+        self,
+        config: ml_collections.FrozenConfigDict,
+        weights_hash: str,
+        detect: artifact.Detect,
+        weights: Weights | None = None,
     ):
-        """``folder`` holds only the files of the graph, which ``load`` reads."""
+        """``weights`` are those of the stages, where the format keeps them by name."""
+        self.config, self.weights_hash, self.detect = config, weights_hash, detect
+        self.weights = weights
+
+    @classmethod
+    def of_graph(
+        cls, detector: Detector, load: Callable[[Path, dict], artifact.Detect], folder: Path
+    ) -> "ExportedDetector":
+        """Of a ``folder`` that holds only the files of the graph, which ``load`` reads."""
         sums = checksums.of_folder(folder)
-        self.config = detector.config
-        self.weights_hash = hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
-        self.detect = load(folder, {"files": [*sums], "inputs": {}})
+        marked = hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
+        return cls(detector.config, marked, load(folder, {"files": [*sums], "inputs": {}}))
 
     @property
     def trained(self) -> "ExportedDetector":
@@ -48,3 +64,20 @@ class ExportedDetector:
         if not np.isfinite(predictions.score).all():
             raise ExportError("the exported graph's scores are not finite: choose another --format")
         return predictions
+
+
+def calibration_of(card: dict[str, Any], threshold: float | None = None) -> Calibration:
+    """The card's calibration; a ``threshold`` of the user's own replaces the chosen one."""
+    limit, outlined = card["threshold"], card["pixel_threshold"]
+    found = Calibration(
+        threshold=limit and limit["value"],
+        map_range=(card["colours"]["low"], card["colours"]["high"]),
+        false_alarm_rate=limit["false_alarm_rate"] if limit else 0.0,
+        num_held_out_normal=limit["num_held_out_normal"] if limit else 0,
+        max_windows=1,
+        pixel_threshold=outlined and outlined["value"],
+        num_accepted=limit["num_accepted"] if limit else 0,
+    )
+    if threshold is None:
+        return found
+    return dataclasses.replace(found, threshold=threshold, num_held_out_normal=0)

@@ -5,11 +5,13 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ml_collections
 
 from diffad_jax.convert.exporter import export_category
 from diffad_jax.data import photo, pictures
+from diffad_jax.errors import UserError
 from diffad_jax.export import artifact, card, quantized, run
 from diffad_jax.export.errors import ExportError
 from diffad_jax.export.exported import ExportedDetector
@@ -19,6 +21,7 @@ from diffad_jax.inference import products, regions
 from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.computing import compute_dtype
+from diffad_jax.methods.registry import get_method
 from diffad_jax.runtime import cells, checksums, console, files, regular
 
 PUBLISHED = "published"
@@ -108,7 +111,7 @@ def _export(
     files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     judge, of_graph = detector, variant
     if quantize or not chosen.exact:
-        judge = ExportedDetector(detector, chosen.load, folder)
+        judge = ExportedDetector.of_graph(detector, chosen.load, folder)
         of_graph = f"{name}_{quantize}" if quantize else name
     calibration = load_or_choose(config, workdir, category, judge, variant=of_graph)
     if inspected.taken:  # no inspector has seen the graph's results for accepted photos
@@ -118,6 +121,7 @@ def _export(
     shared = [_moved(folder, file) for file in chosen.common if common and file in files]
     own = [file for file in files if (folder / file).exists()]
     content |= {"files": own + shared, "quantization": None}
+    content["likeness"] = _likeness(config, workdir, category, detector) if common else None
     if quantize:
         of_detector = load_or_choose(config, workdir, category, detector, variant=variant)
         before = quantized.Judged(detector, of_detector)
@@ -131,6 +135,23 @@ def _export(
     if chosen.load is not None:
         _carry(folder, chosen.load)
     return shared
+
+
+def _likeness(
+    config: ml_collections.ConfigDict, workdir: Path, category: str, detector: Detector
+) -> dict[str, Any] | None:
+    """How far photos of the category may be from it, for telling several apart; None without."""
+    if get_method(config).tell(ml_collections.FrozenConfigDict(config)) is None:
+        return None
+    try:
+        farthest = products.Distances(config).farthest(detector, workdir / category)
+    except UserError as error:
+        console.note(f"{category}: this export cannot tell its categories apart, since {error}")
+        return None
+    return {
+        "farthest": farthest,
+        "describe": "how far the farthest held-out photo is from this category's normal ones",
+    }
 
 
 def _in_common(config: ml_collections.ConfigDict, workdir: Path) -> frozenset[str]:

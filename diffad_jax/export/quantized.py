@@ -150,7 +150,9 @@ def cost(
     with tempfile.TemporaryDirectory() as temporary:
         written.write(model, Path(temporary))
         folders = {"before": Path(temporary), "after": folder}
-        graphs = {k: ExportedDetector(detector, written.load, f) for k, f in folders.items()}
+        graphs = {
+            k: ExportedDetector.of_graph(detector, written.load, f) for k, f in folders.items()
+        }
         report: dict[str, Any] = {"mib": {k: _mib(f) for k, f in folders.items()}}
         for size in (1, model.config.evaluation.batch_size):
             batch = np.resize(photos, (size, *photos.shape[1:]))

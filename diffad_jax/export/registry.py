@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import jax
+
 from diffad_jax.config import stored
 from diffad_jax.export import artifact, onnx, openvino, safetensors, saved_model, stablehlo
 from diffad_jax.export.contract import Format
@@ -21,6 +23,16 @@ def exported(folder: Path) -> dict[str, Path]:
     if (folder / artifact.CARD).exists():
         return {stored.of_card(folder / artifact.CARD).categories[0]: folder}
     return {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{artifact.CARD}"))}
+
+
+def tensors(folder: Path, card: dict) -> dict[str, jax.Array]:
+    """The tensors of a folder's graph by name; none where its format keeps them inside.
+
+    Raises:
+      ArtifactError: a file of them is damaged.
+    """
+    known = FORMATS.get(card["format"])
+    return known.tensors(folder, card) if known and known.tensors else {}
 
 
 def load(folder: Path, card: dict) -> artifact.Detect:

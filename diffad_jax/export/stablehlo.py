@@ -61,6 +61,16 @@ def load(folder: Path, card: dict) -> Detect:
     return detect
 
 
+def tensors(folder: Path, card: dict) -> dict[str, jax.Array]:
+    """See ``contract.Format``; those that categories have in common are in memory once."""
+    found: dict[str, jax.Array] = {}
+    for name in ("weights.safetensors", _SHARED):
+        if any(file.endswith(name) for file in card["files"]):
+            path = artifact.listed(folder, card, name)
+            found |= artifact.once(path, lambda p: jax.device_put(artifact.read_weights(p))).value
+    return found
+
+
 FORMAT = Format(
     write,
     load,
@@ -70,4 +80,5 @@ of photos at once; `weights.safetensors` holds its weights. JAX promises to load
 months; keep what it was exported from.
 """,
     common=("model.stablehlo", _SHARED),
+    tensors=tensors,
 )

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -70,70 +70,53 @@ def content(array: jax.Array | np.ndarray) -> bytes:
     return found.digest()
 
 
-class Products:
-    """Tells which of several products a photo shows.
+class Distances:
+    """How far photos are from products' normal ones, in each product's own unit."""
 
-    Attributes:
-      detectors: by category.
-    """
-
-    def __init__(self, config: ml_collections.ConfigDict, workdir: Path):
-        """Looks at held-out photos of products whose ``likeness.json`` is not there yet.
-
-        Raises:
-          ConfigError: the method cannot tell its categories apart.
-          layouts.DataError: held-out photos are gone.
-          images.ImageError: one of them is unreadable.
-        """
+    def __init__(self, config: ml_collections.ConfigDict):
+        """Raises ConfigError where the method cannot tell its categories apart."""
         frozen_config = ml_collections.FrozenConfigDict(config)
         if (telling := get_method(config).tell(frozen_config)) is None:
             raise ConfigError(
                 "nothing tells the categories apart (config.memory.patches would): name one, "
                 f"--config.categories={config.categories[0]}"
             )
-        self.detectors = load(config, workdir)
-        self._network, self._batch_size = telling.network, config.evaluation.batch_size
+        self._network, self.batch_size = telling.network, config.evaluation.batch_size
         self._features = jitted(telling.features, frozen_config)
         self._distance = jitted(telling.distance, frozen_config)
-        self._limits = np.array([self._limit(workdir / name, name) for name in self.detectors])
 
-    def distances(self, pixels: np.ndarray, batch_size: int | None = None) -> np.ndarray:
-        """How far photos are from each product's normal ones: [b, h, w, 3] uint8 -> [b, k].
+    def of(self, weights: Sequence[Weights], pixels: np.ndarray, batch_size: int) -> np.ndarray:
+        """Those of photos [b, h, w, 3] uint8 from the products of k detectors' weights: [b, k].
 
-        1 is as far as a photo of the product may be. ``batch_size`` is the config's where it is
-        None.
+        A network that several detectors see by sees a photo once.
         """
-        size = batch_size or self._batch_size
-        return self._raw([*self.detectors.values()], pixels, size) / self._limits
-
-    def nearest(self, distances: Sequence[float]) -> str:
-        """The product that a photo shows, by its ``distances``; "" where it is like none."""
-        least = int(np.argmin(distances))
-        return list(self.detectors)[least] if distances[least] <= 1.0 else ""
-
-    def _raw(
-        self, detectors: Sequence[Detector], pixels: np.ndarray, batch_size: int
-    ) -> np.ndarray:
-        """[b, k]; a network that several detectors see by sees a photo once."""
 
         def run(batch: np.ndarray) -> jax.Array:
             seen: dict[tuple[int, ...], jax.Array] = {}
             found = []
-            for detector in detectors:
-                network = self._network(detector.weights)
+            for own in weights:
+                network = self._network(own)
                 mark = tuple(map(id, jax.tree.leaves(network)))
                 if mark not in seen:
                     seen[mark] = self._features(network, batch)
-                found.append(self._distance(detector.weights, seen[mark]))
+                found.append(self._distance(own, seen[mark]))
             return jnp.stack(found, axis=1)
 
         return np.asarray(in_batches(run, [pixels], batch_size))
 
-    def _limit(self, directory: Path, category: str) -> float:
-        """``_REACH`` times the distance of the farthest held-out photo from its own product."""
-        detector = self.detectors[category]
+    def farthest(self, detector: Detector, directory: Path) -> float:
+        """That of the farthest held-out photo from its own product; ``likeness.json`` keeps it.
+
+        Args:
+          detector: of the product.
+          directory: of the category.
+
+        Raises:
+          layouts.DataError: held-out photos are gone.
+          images.ImageError: one of them is unreadable.
+        """
         config = detector.config
-        photos = load_split(config, directory, category)
+        photos = load_split(config, directory, directory.name)
         chosen = dict(sorted((photos.held_out or photos.train).items())[:_MOST_PHOTOS])
         depends_on = {"weights": detector.weights_hash, "photos": chosen}
         kept = files.read_json(directory / _FILE)
@@ -142,11 +125,50 @@ class Products:
                 split.paths(config, chosen), config.image_size, images.rules(config.data),
                 config.data.on_bad_image,
             )  # fmt: skip
-            farthest = self._raw([detector], pixels, self._batch_size).max()
+            farthest = self.of([detector.weights], pixels, self.batch_size).max()
             kept = depends_on | {"farthest": float(farthest)}
             try:
                 files.write_whole(directory / _FILE, json.dumps(kept, indent=1) + "\n")
             except OSError as error:
                 if not is_refused(error):
                     raise
-        return _REACH * kept["farthest"]
+        return kept["farthest"]
+
+
+class Products:
+    """Tells which of several products a photo shows."""
+
+    def __init__(
+        self, distances: Distances, detectors: Mapping[str, Detector], farthest: Sequence[float]
+    ):
+        """``farthest`` is how far the farthest photo of each product is from it."""
+        self.detectors, self._distances = detectors, distances
+        self._limits = _REACH * np.array(farthest)
+
+    def distances(self, pixels: np.ndarray, batch_size: int | None = None) -> np.ndarray:
+        """How far photos are from each product's normal ones: [b, h, w, 3] uint8 -> [b, k].
+
+        1 is as far as a photo of the product may be. ``batch_size`` is the config's where it is
+        None.
+        """
+        weights = [detector.weights for detector in self.detectors.values()]
+        size = batch_size or self._distances.batch_size
+        return self._distances.of(weights, pixels, size) / self._limits
+
+    def nearest(self, distances: Sequence[float]) -> str:
+        """The product that a photo shows, by its ``distances``; "" where it is like none."""
+        least = int(np.argmin(distances))
+        return list(self.detectors)[least] if distances[least] <= 1.0 else ""
+
+
+def of_workdir(config: ml_collections.ConfigDict, workdir: Path) -> Products:
+    """The products of a work directory, whose detectors are loaded.
+
+    Raises:
+      ConfigError: the method cannot tell its categories apart.
+      layouts.DataError, images.ImageError: as ``Distances.farthest``.
+    """
+    distances = Distances(config)
+    detectors = load(config, workdir)
+    farthest = [distances.farthest(d, workdir / name) for name, d in detectors.items()]
+    return Products(distances, detectors, farthest)

@@ -2,18 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable, Hashable
-from pathlib import Path
 
 import numpy as np
 
 from diffad_jax.data import images
 from diffad_jax.data.photo import Rules
-from diffad_jax.errors import ConfigError
-from diffad_jax.export import artifact, registry
+from diffad_jax.export import artifact
+from diffad_jax.export.exported import ExportedDetector, calibration_of
 from diffad_jax.inference.calibration import Calibration
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.registry import get_method
-from diffad_jax.runtime.batches import in_batches
 from diffad_jax.types import Prediction, height_width
 
 
@@ -53,57 +51,20 @@ def of_detector(detector: Detector, calibration: Calibration) -> Model:
     )
 
 
-def of_exported(folder: Path, batch_size: int, photo_mib: float) -> Model:
-    """The model of an exported folder, which makes no reconstructions.
-
-    Args:
-      folder: holds the graph and its card.
-      batch_size: the most photos of a batch.
-      photo_mib: the most that a photo's pixels may take.
-
-    Raises:
-      ConfigError: the folder is damaged, or its runtime is not installed.
-    """
-    try:
-        card = artifact.read_card(folder)
-        detect = registry.load(folder, card)
-    except artifact.ArtifactError as error:
-        raise ConfigError(str(error)) from error
-
-    def run(pixels: np.ndarray) -> Prediction:
-        found = detect(pixels, card["seed"])
-        return Prediction(np.asarray(found["score"]), np.asarray(found["anomaly_map"]))
-
-    def predict(pixels: np.ndarray, size: int) -> Prediction:
-        found = in_batches(run, [pixels], size)
-        if not np.isfinite(found.score).all():
-            raise ConfigError(f"{folder}: scores are not finite, the weights are broken")
-        return found
-
-    rules = card["preprocessing"]
+def of_exported(detector: ExportedDetector, card: dict) -> Model:
+    """The model of an exported folder, which makes no reconstructions."""
+    rules, config = card["preprocessing"], detector.config
+    shared = tuple(file for file in card["files"] if file.startswith(artifact.SHARED))
     return Model(
         category=card["category"],
         method=card["method"],
         weights=card["weights"],
         mark=card["weights"],
         image_size=tuple(rules["size"]),
-        rules=Rules(rules["resize"], rules["bit_depth"], photo_mib),
-        batch_size=batch_size,
+        rules=Rules(rules["resize"], rules["bit_depth"], config.data.photo_mib),
+        batch_size=config.evaluation.batch_size,
         reconstructs=False,
-        program=tuple(f for f in card["files"] if f.startswith(artifact.SHARED)) or str(folder),
-        predict=predict,
-        calibration=_calibration(card),
-    )
-
-
-def _calibration(card: dict) -> Calibration:
-    limit, outlined = card["threshold"], card["pixel_threshold"]
-    return Calibration(
-        threshold=limit and limit["value"],
-        map_range=(card["colours"]["low"], card["colours"]["high"]),
-        false_alarm_rate=limit["false_alarm_rate"] if limit else 0.0,
-        num_held_out_normal=limit["num_held_out_normal"] if limit else 0,
-        max_windows=1,
-        pixel_threshold=outlined and outlined["value"],
-        num_accepted=limit["num_accepted"] if limit else 0,
+        program=shared or card["category"],
+        predict=detector.predict_all,
+        calibration=calibration_of(card),
     )

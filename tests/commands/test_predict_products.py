@@ -36,7 +36,7 @@ def call(together, tmp_path, monkeypatch):
         return np.stack([abs(seen - level) / 20.0 for level in levels.values()], axis=1)
 
     told = types.SimpleNamespace(detectors=detectors, nearest=nearest, distances=distances)
-    monkeypatch.setattr(predict_products, "Products", lambda *_: told)
+    monkeypatch.setattr(predict_products, "of_workdir", lambda *_: told)
     source = tmp_path / "in"
     source.mkdir()
     for name, level in (("a", 45), ("b", 205), ("c", 60), ("d", 128)):

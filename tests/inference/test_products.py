@@ -50,7 +50,7 @@ def test_a_network_of_which_each_keeps_a_copy_is_in_memory_once_and_sees_a_photo
     fitted, several, monkeypatch, compilations
 ):
     config, workdir = fitted
-    told = products.Products(config, workdir)
+    told = products.of_workdir(config, workdir)
     tiles, lamps = told.detectors.values()
     networks = [jax.tree.leaves(d.weights[config.method]["backbone"]) for d in (tiles, lamps)]
     assert len(networks[0]) == 10
@@ -62,8 +62,8 @@ def test_a_network_of_which_each_keeps_a_copy_is_in_memory_once_and_sees_a_photo
 
     names = [f"{several}/{c}/test/good/00{i}.png" for c in ("tiles", "lamps") for i in range(2)]
     pixels = np.stack([images.read_image(n, 32, images.rules(config.data)) for n in names])
-    asked, features = [], told._features
-    monkeypatch.setattr(told, "_features", lambda *a: asked.append(1) or features(*a))
+    asked, features = [], told._distances._features
+    monkeypatch.setattr(told._distances, "_features", lambda *a: asked.append(1) or features(*a))
     found = told.distances(pixels)
     assert len(asked) == 1
     assert [told.nearest(row) for row in found] == ["tiles", "tiles", "lamps", "lamps"]
@@ -109,7 +109,7 @@ def told(together, together_trained, tmp_path, monkeypatch):
     sums = [float(d.weights["normal_level"]["level"].sum()) for d in found.values()]
     original = products.get_method
     monkeypatch.setattr(products, "get_method", lambda config: Method(original(config)))
-    return products.Products(together, work)
+    return products.of_workdir(together, work)
 
 
 def test_the_nearest_counts_unless_it_is_farther_than_its_own_photos_ever_are(told, tmp_path):
@@ -127,4 +127,4 @@ def test_the_nearest_counts_unless_it_is_farther_than_its_own_photos_ever_are(to
 
 def test_products_that_nothing_tells_apart_are_to_be_named(together, together_trained):
     with pytest.raises(ConfigError, match=r"memory\.patches would.*--config\.categories=tiles"):
-        products.Products(together, together_trained)
+        products.of_workdir(together, together_trained)

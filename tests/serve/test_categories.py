@@ -19,9 +19,11 @@ from serving import (
 from starlette.testclient import TestClient
 
 import diffad_jax
-from diffad_jax.commands import command_line
+from diffad_jax.commands import command_line, exported_folder
 from diffad_jax.commands import serve as command
 from diffad_jax.commands.modes import MODES
+from diffad_jax.commands.predict import How, UnreadableError
+from diffad_jax.commands.predict_products import predict_products
 from diffad_jax.commands.train import train_category
 from diffad_jax.errors import ConfigError
 from diffad_jax.export import artifact, exporter, registry
@@ -165,14 +167,55 @@ def test_an_exported_folder_of_several_holds_what_they_share_once_and_is_served_
     served = command._of_exported(found, registry.exported(tmp_path / "out"), Common(Limits()))
     with TestClient(Api(served).app(), LOCAL) as client:
         assert ask(client, png(0.9), "category=coins")["is_anomalous"]
-        assert client.post("/v1/predict", content=png(0.9)).status_code == 400
+        assert [ask(client, png(red))["category"] for red in (0.3, 0.7)] == ["lamps", "coins"]
+        assert "is like none of coins, lamps" in ask(client, png(0.0))["error"]
         models = [entry.service.model for entry in served.entries.values()]
         assert models[0].program == models[1].program
     assert parse("--config.categories=lamps").categories == ("lamps",)
     with pytest.raises(ConfigError, match="holds coins, lamps, exported, and no pills"):
         parse("--config.categories=pills")
-    with pytest.raises(ConfigError, match="exported folder.*--mode=predict needs the work dir"):
-        MODES["predict"](found, "predict")
+    with pytest.raises(ConfigError, match="exported folder.*--mode=evaluate needs the work dir"):
+        MODES["evaluate"](found, "evaluate")
+
+
+def test_photos_are_told_apart_where_the_exports_cards_say_how_far_they_may_be(
+    trained, tmp_path, capsys
+):
+    config, work = trained
+    exporter.export(config, work, tmp_path / "out", "stablehlo")
+    for name, red in (("a", 0.3), ("b", 0.7), ("c", 0.0)):
+        (tmp_path / f"in/{name}.png").parent.mkdir(exist_ok=True)
+        (tmp_path / f"in/{name}.png").write_bytes(png(red))
+
+    def predict(run, folder, to, *flags, **how):
+        argv = ["diffad", f"--workdir={folder}", "--mode=predict", *flags]
+        how = {"save": ("overlay",)} | how
+        run(command_line.parse(argv)[0], folder, tmp_path / "in", tmp_path / to, How(**how))
+
+    for run, folder, to in (
+        (predict_products, work, "before"),
+        (exported_folder.predict, tmp_path / "out", "after"),
+    ):
+        with pytest.raises(UnreadableError, match=r"c\.png is like none of coins, lamps"):
+            predict(run, folder, to)
+    for table in ("products.csv", "lamps/predictions.csv", "coins/predictions.csv"):
+        assert (tmp_path / "after" / table).read_text() == (tmp_path / "before" / table).read_text()
+    assert (tmp_path / "after/lamps/a.png.overlay.png").exists()
+    with pytest.raises(ConfigError, match="--tile: the graph in .* whole photos"):
+        predict(exported_folder.predict, tmp_path / "out", "tiles", tile=True)
+
+    shutil.rmtree(tmp_path / "photos")
+    for name in config.categories:
+        (work / name / "likeness.json").unlink()
+    capsys.readouterr()
+    exporter.export(config, work, tmp_path / "later", "stablehlo")
+    assert "this export cannot tell its categories apart, since" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="tells its categories apart .*--config.categories=coins"):
+        predict(exported_folder.predict, tmp_path / "later", "later_out")
+    one = "--config.categories=lamps"
+    predict(exported_folder.predict, tmp_path / "later", "lamps", one, threshold=0.9)
+    table = (tmp_path / "lamps/predictions.csv").read_text()
+    assert "b.png" in table and ",1," not in table
 
 
 def test_a_category_of_such_an_export_runs_beside_what_it_shares(trained, tmp_path):

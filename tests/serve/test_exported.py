@@ -64,7 +64,7 @@ def test_it_judges_as_in_python_and_says_why_nothing_is_corrected(folder, tmp_pa
 def test_what_does_not_fit_is_said(folder):
     with pytest.raises(ConfigError, match=r"config\.seed = 5, but the graph in .* with 0"):
         served(parse(folder, "--config.seed=5"), folder)
-    for mode in ("predict", "evaluate", "train"):
+    for mode in ("adopt", "evaluate", "train"):
         with pytest.raises(ConfigError, match=f"exported folder.*--mode={mode} needs the work dir"):
             MODES[mode](parse(folder, mode=mode), mode)
     config = parse(folder)
