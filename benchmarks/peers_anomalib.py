@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torchvision
 from anomalib.models.image.draem.torch_model import DraemModel
+from anomalib.models.image.efficient_ad.torch_model import EfficientAdModel
 from anomalib.models.image.padim.torch_model import PadimModel
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 
@@ -36,8 +37,8 @@ class Side:
         """A new model with weights of seed 0."""
         torch.manual_seed(0)
         self.method = method
-        if method == "draem":
-            self.model = DraemModel()
+        if whole := {"draem": DraemModel, "efficientad": EfficientAdModel}.get(method):
+            self.model = whole()
             return method
         state = getattr(torchvision.models, network)(weights=None).state_dict()
         torch.save(state, self.folder / "weights.pth")
