@@ -23,7 +23,8 @@ from benchmarks import last_line
 from diffad_jax.commands import train
 from diffad_jax.commands.evaluate import evaluate, load_inception, measure
 from diffad_jax.inference.detector import Detector
-from diffad_jax.methods.diffad import STAGES, method
+from diffad_jax.methods.diffad import STAGES, brightness, method, windows
+from diffad_jax.methods.diffad.brightness import Exposed
 from diffad_jax.methods.diffad.reconstruct import Reconstruction, decode, encode, reconstruct
 from diffad_jax.methods.registry import check_config
 from diffad_jax.types import Prediction, to_float
@@ -138,27 +139,27 @@ class _Replaced(Detector):
 
 
 def _predict(weights: dict, pixels: jax.Array, *, config, compare_to: str) -> Prediction:
-    image = to_float(pixels)
-    replaced = replacement(weights, image, compare_to, config=config)
-    return method.judge(weights, image, replaced, config=config)
+    photo = brightness.exposed(weights, to_float(pixels), config=config)
+    replaced = replacement(weights, windows.cut(photo, config=config), compare_to, config=config)
+    return method.judge(weights, photo, replaced, config=config)
 
 
-def replacement(weights: dict, image: jax.Array, how: str, *, config) -> Reconstruction:
+def replacement(weights: dict, photo: Exposed, how: str, *, config) -> Reconstruction:
     """``copy`` is what the autoencoder makes of the photo; else several reconstructions in one:
     ``mean`` of each pixel, or ``nearest``, which takes it from the one that is most like the photo
     there (the smallest of the differences).
     """
     if how == "copy":
-        latent, gain = encode(weights, image, config=config)
-        return decode(weights, latent, latent, gain, config=config)
+        latent = encode(weights, photo, config=config)
+        return decode(weights, latent, latent, photo.gain, config=config)
     steps = config.reconstruction.test_steps
     drawn = jax.lax.map(
-        lambda key: reconstruct(weights, image, key, config=config, num_steps=steps),
+        lambda key: reconstruct(weights, photo, key, config=config, num_steps=steps),
         jax.random.split(jax.random.key(config.seed), _SEVERAL),
     )
     if how == "mean":
         return jax.tree.map(lambda x: jnp.mean(x, 0), drawn)
-    distance = jnp.sum((drawn.reconstruction - image[None]) ** 2, -1, keepdims=True)
+    distance = jnp.sum((drawn.reconstruction - photo.image[None]) ** 2, -1, keepdims=True)
     best = jnp.argmin(distance, 0)[None]  # [1, b, h, w, 1]
     return Reconstruction(
         jnp.take_along_axis(drawn.reconstruction, best, 0)[0],

@@ -20,7 +20,7 @@ import numpy as np
 
 from diffad_jax.errors import UserError
 from diffad_jax.methods.contract import Stage
-from diffad_jax.methods.diffad import method, networks
+from diffad_jax.methods.diffad import brightness, method, networks, windows
 from diffad_jax.methods.diffad.reconstruct import reconstruct
 from diffad_jax.methods.diffad.segment import segment
 from diffad_jax.methods.train_state import TrainState
@@ -114,8 +114,10 @@ def _perceptual(config: ml_collections.FrozenConfigDict) -> dict:
 def _detect(config: ml_collections.FrozenConfigDict):
     def detect(weights, image):
         steps = config.reconstruction.test_steps
-        repaired = reconstruct(weights, image, jax.random.key(0), config=config, num_steps=steps)
-        return segment(weights, repaired, image, config=config)
+        photo = brightness.exposed(weights, image, config=config)
+        parts = windows.cut(photo, config=config)
+        repaired = reconstruct(weights, parts, jax.random.key(0), config=config, num_steps=steps)
+        return segment(weights, repaired, parts, config=config)
 
     return detect
 

@@ -25,6 +25,7 @@ from diffad_jax.data import images, split
 from diffad_jax.evaluation import curve
 from diffad_jax.inference.detector import Detector
 from diffad_jax.inference.thresholds import threshold_at_rate
+from diffad_jax.methods.diffad import brightness, windows
 from diffad_jax.methods.diffad.method import judge
 from diffad_jax.methods.diffad.reconstruct import Reconstruction, reconstruct
 from diffad_jax.methods.registry import check_config
@@ -118,21 +119,25 @@ def held_out_photos(config: ml_collections.FrozenConfigDict, files: Sequence[str
 
 
 def _run(weights: dict, pixels: jax.Array, normal: jax.Array, *, config) -> dict[str, jax.Array]:
-    image, key = to_float(pixels), jax.random.key(config.seed)
-    repaired = reconstruct(
-        weights, image, key, config=config, num_steps=config.reconstruction.test_steps
+    key = jax.random.key(config.seed)
+    photo, perfect = (
+        brightness.exposed(weights, to_float(x), config=config) for x in (pixels, normal)
     )
-    perfect = to_float(normal)
+    parts, perfect = (windows.cut(x, config=config) for x in (photo, perfect))
+    repaired = reconstruct(
+        weights, parts, key, config=config, num_steps=config.reconstruction.test_steps
+    )
     share = jnp.array(config.reconstruction.interpolation).reshape(1, -1, 1, 1, 1)
-    mixed = share * image[:, None] + (1.0 - share) * perfect[:, None]
+    mixed = share * parts.image[:, None] + (1.0 - share) * perfect.image[:, None]
     seen = {
         "pixel_ap": repaired,
-        "ap_of_normal": Reconstruction(perfect, mixed),
-        "ap_of_copy": replacement(weights, image, "copy", config=config),
+        "ap_of_normal": Reconstruction(perfect.image, mixed),
+        "ap_of_copy": replacement(weights, parts, "copy", config=config),
     }
-    judged = {k: judge(weights, image, r, config=config) for k, r in seen.items()}
+    judged = {k: judge(weights, photo, r, config=config) for k, r in seen.items()}
     maps = {k: p.anomaly_map for k, p in judged.items()}
-    return maps | {"score": judged["pixel_ap"].score, "repaired": repaired.reconstruction}
+    shown = windows.joined(repaired.reconstruction, config=config)
+    return maps | {"score": judged["pixel_ap"].score, "repaired": shown}
 
 
 def _metrics(normal, damaged, masks, good: dict, bad: dict) -> dict[str, float]:

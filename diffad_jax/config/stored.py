@@ -164,9 +164,12 @@ def _absolute(value: str | None) -> str | None:
 
 
 def _parsed(content: dict[str, Any]) -> ml_collections.ConfigDict:
-    """Earlier versions, which share nothing or all networks, without labels, do not say it."""
+    """Fields that earlier versions did not have are as these versions were."""
     before = {"shared": False, "shared_stages": "all", "shared_label": "none"}
-    return ml_collections.ConfigDict(before | _with_tuples(content))
+    content = before | _with_tuples(content)
+    if "autoencoder" in content:
+        content["autoencoder"] = {"window": 0} | content["autoencoder"]
+    return ml_collections.ConfigDict(content)
 
 
 def _with_tuples(content: Any) -> Any:

@@ -9,6 +9,7 @@ import pytest
 from benchmarks import ablations
 from configs import mvtec_small
 from diffad_jax.methods.diffad import STAGES
+from diffad_jax.methods.diffad.brightness import Exposed
 from diffad_jax.methods.diffad.reconstruct import Reconstruction
 from diffad_jax.methods.registry import check_config
 from diffad_jax.training.fingerprint import fingerprint
@@ -39,19 +40,19 @@ def test_as_many_stages_are_shared_as_can_be(name):
 
 
 def test_several_reconstructions_become_one(monkeypatch):
-    image = jnp.zeros((1, 1, 2, 3))
+    photo = Exposed(jnp.zeros((1, 1, 2, 3)), jnp.ones((1, 1, 1, 1)))
 
-    def drawn(weights, image, key, *, config, num_steps):
+    def drawn(weights, photo, key, *, config, num_steps):
         """Far from the photo, and at one of its two pixels near, as the key says."""
         where = jax.random.randint(key, (), 0, 2) == jnp.arange(2)
-        x = jnp.where(where, 0.1, 0.5)[None, None, :, None] + image
+        x = jnp.where(where, 0.1, 0.5)[None, None, :, None] + photo.image
         return Reconstruction(x, 2 * x[:, None])
 
     monkeypatch.setattr(ablations, "reconstruct", drawn)
     config = mvtec_small.get_config("bottle")
-    mean = ablations.replacement({}, image, "mean", config=config)
+    mean = ablations.replacement({}, photo, "mean", config=config)
     assert float(mean.reconstruction.sum()) == pytest.approx(3 * 0.6)
-    nearest = ablations.replacement({}, image, "nearest", config=config)
+    nearest = ablations.replacement({}, photo, "nearest", config=config)
     np.testing.assert_allclose(nearest.reconstruction, np.full((1, 1, 2, 3), 0.1))
     np.testing.assert_allclose(nearest.interpolated, np.full((1, 1, 1, 2, 3), 0.2))
 

@@ -50,22 +50,22 @@ def config(tiny_config, monkeypatch):
     """Of a detector whose reconstruction is grey, and whose map is the difference to it."""
     tiny_config.data.validation_share, tiny_config.image_size = 0.5, 64
 
-    def judge(weights, image, repaired, *, config):
+    def judge(weights, photo, repaired, *, config):
         del weights, config
-        difference = jax.numpy.abs(repaired.reconstruction - image).mean(-1)
+        difference = jax.numpy.abs(repaired.reconstruction - photo.image).mean(-1)
         return ml_collections.ConfigDict(
             {"anomaly_map": difference, "score": difference.max((1, 2))}
         )
 
-    def grey(weights, image, key, *, config, num_steps):
+    def grey(weights, photo, key, *, config, num_steps):
         del weights, key
         assert num_steps == config.reconstruction.test_steps
-        half = jax.numpy.full_like(image, 0.5)
+        half = jax.numpy.full_like(photo.image, 0.5)
         return Reconstruction(half, half[:, None])
 
     monkeypatch.setattr(held_out, "judge", judge)
     monkeypatch.setattr(held_out, "reconstruct", grey)
-    monkeypatch.setattr(ablations, "encode", lambda weights, image, config: (image, None))
+    monkeypatch.setattr(ablations, "encode", lambda weights, photo, config: photo.image)
     monkeypatch.setattr(
         ablations, "decode", lambda weights, c, z, gain, config: Reconstruction(c, c[:, None])
     )

@@ -10,7 +10,7 @@ from diffad_jax.errors import ConfigError
 from diffad_jax.methods.registry import check_config
 from diffad_jax.methods.train_state import learning_rate
 
-NAMES = ("mvtec", "mvtec_fast", "mvtec_small", "demo", "folder")
+NAMES = ("mvtec", "mvtec_fast", "mvtec_small", "mvtec_windows", "demo", "folder")
 OTHERS = ("draem", "draem_small", "riad", "riad_small", "padim", "patchcore")
 
 

@@ -1,5 +1,7 @@
 """A category's folder keeps the config that it was trained with."""
 
+import json
+
 import pytest
 
 from configs import demo, mvtec_small, padim
@@ -81,3 +83,13 @@ def test_a_damaged_one_is_named(text, tmp_path):
     (tmp_path / "a" / "config.json").write_text(text)
     with pytest.raises(ConfigError, match="cannot read .*config.json"):
         stored.of_workdir(tmp_path, [])
+
+
+def test_fields_that_an_earlier_version_did_not_have_are_off(tmp_path):
+    config = mvtec_small.get_config("a")
+    keep(config, tmp_path, "a")
+    file = tmp_path / "a" / "config.json"
+    content = json.loads(file.read_text())
+    del content["autoencoder"]["window"], content["shared_label"], content["shared"]
+    file.write_text(json.dumps(content))
+    assert stored.flat(stored.of_workdir(tmp_path, [])) == stored.flat(config)

@@ -13,11 +13,11 @@ import optax
 from diffad_jax.config.common import BY_STEPS
 from diffad_jax.methods import losses, train_state, validation
 from diffad_jax.methods.contract import Pretrained, Stage
-from diffad_jax.methods.diffad import adversary, brightness, fields, networks
+from diffad_jax.methods.diffad import adversary, fields, networks, windows
 from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.models.autoencoder import begin_as_principal_components
 from diffad_jax.models.published import PUBLISHED
-from diffad_jax.types import Batch, Validation, height_width, to_float
+from diffad_jax.types import Batch, Validation, to_float
 
 logger = logging.getLogger(__name__)
 NAME = "autoencoder"
@@ -33,11 +33,11 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
 
 def init_state(config: Config, key: jax.Array, earlier_weights: Weights, batch: Batch):
     init_key, adversary_key, run_key = jax.random.split(key, 3)
-    image = jnp.zeros((1, *height_width(config.image_size), 3))
+    image = jnp.zeros((1, *networks.seen_size(config), 3))
     model = networks.autoencoder(config)
     weights = model.init(init_key, image)["params"]
     if config.autoencoder.linear_skip:
-        photos = _exposed(earlier_weights, batch, config)
+        photos = _exposed(earlier_weights, batch, init_key, config)
         weights = begin_as_principal_components(weights, photos, model)
     params = {"autoencoder": weights}
     variables = {}
@@ -69,7 +69,7 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
       The next state and scalar metrics.
     """
     c = config.autoencoder
-    image = _exposed(earlier_weights, batch, config)
+    image = _exposed(earlier_weights, batch, train_state.step_key(state), config)
     key, key_again = jax.random.split(train_state.step_key(state))
 
     def reconstruction_loss(copy):
@@ -104,10 +104,11 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
     return state.replace(step=state.step + 1), metrics
 
 
-def _exposed(earlier_weights: Weights, batch: Batch, config: Config) -> jax.Array:
+def _exposed(earlier_weights: Weights, batch: Batch, key: jax.Array, config: Config) -> jax.Array:
     """The image that is copied, times its gain: [b, h, w, 3]."""
-    image = to_float(batch[config.autoencoder.input])
-    return brightness.gain(earlier_weights, image, config=config) * image
+    name = config.autoencoder.input
+    batch, gain = windows.drawn(earlier_weights, batch, name, key, config=config)
+    return gain * to_float(batch[name])
 
 
 def _copy(params: Params, image: jax.Array, key: jax.Array, config: Config):
@@ -175,13 +176,16 @@ def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
     """PSNR in dB of D(mode of E(x)) on held-out photos, normal and with synthetic anomalies."""
     model = networks.autoencoder(config)
 
-    def copy_of(image):
-        gain = brightness.gain(weights, image, config=config)
+    def copied(name):
+        key = jax.random.key(config.seed)
+        seen, gain = windows.drawn(weights, batch, name, key, config=config)
+        image = to_float(seen[name])
         mean, _ = model.apply(weights[NAME], gain * image, method="encode")
-        return jnp.clip(model.apply(weights[NAME], mean, method="decode") / gain, 0.0, 1.0)
+        copy = model.apply(weights[NAME], mean, method="decode") / gain
+        return image, jnp.clip(copy, 0.0, 1.0)
 
-    image, augmented = to_float(batch["image"]), to_float(batch["augmented_image"])
-    copy, augmented_copy = copy_of(image), copy_of(augmented)
+    image, copy = copied("image")
+    augmented, augmented_copy = copied("augmented_image")
     return Validation(
         metrics={
             "psnr_normal_db": validation.psnr(image, copy),

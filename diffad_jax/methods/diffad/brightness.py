@@ -8,6 +8,7 @@ Where categories share their networks, a photo is compared with the category tha
 """
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,23 @@ _CELLS = 16  # a side; light is compared by their means, in which texture evens 
 _DARK = 0.005  # is added to brightness in [0, 1], so that black has no ratio
 _ITERATIONS = 10
 _SMALLEST_WIDTH = 0.05  # of the log of a ratio; places within it count as alike
+
+
+class Exposed(NamedTuple):
+    """Photos, or windows of them, beside the factor that gives them the networks' light."""
+
+    image: jax.Array  # [b, h, w, 3] in [0, 1]
+    gain: jax.Array  # [b, 1, 1, 1]
+
+    @property
+    def seen(self) -> jax.Array:
+        """What the networks see."""
+        return self.gain * self.image
+
+
+def exposed(weights: Weights, image: jax.Array, *, config: Config) -> Exposed:
+    """``image`` [b, h, w, 3] in [0, 1] beside its ``gain``."""
+    return Exposed(image, gain(weights, image, config=config))
 
 
 def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) -> Params:

@@ -14,6 +14,7 @@ import numpy as np
 from diffad_jax.methods import backbone
 from diffad_jax.methods.contract import Pretrained, Stage
 from diffad_jax.methods.diffad import brightness, fields, networks
+from diffad_jax.methods.diffad.brightness import Exposed
 from diffad_jax.methods.diffad.reconstruct import Reconstruction
 from diffad_jax.methods.train_state import Params, Weights
 from diffad_jax.runtime.sharding import over_photos
@@ -53,7 +54,7 @@ def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) 
 
 
 def compared(
-    weights: Weights, reconstruction: Reconstruction, image: jax.Array, *, config: Config
+    weights: Weights, reconstruction: Reconstruction, photo: Exposed, *, config: Config
 ) -> list[jax.Array]:
     """The segmenter's inputs beside the pictures: [b, h', w', c'] of each layer.
 
@@ -62,31 +63,30 @@ def compared(
 
     Args:
       weights: of the stages; nothing is read where ``config.segmentation.features`` is none.
-      reconstruction: of ``image``.
-      image: [b, h, w, 3] in [0, 1].
+      reconstruction: of ``photo``.
+      photo: whole, or a window.
       config: static.
     """
     if config.segmentation.features == "none":
         return []
     fitted, network = weights[NAME], networks.feature_network(config)
-    gain = brightness.gain(weights, image, config=config)
 
     def standardised(picture: jax.Array) -> list[jax.Array]:
-        maps = network.apply({"params": fitted[backbone.NAME]}, gain * picture)
+        maps = network.apply({"params": fitted[backbone.NAME]}, photo.gain * picture)
         found = []
         for name, _ in networks.feature_maps(config):
             mean, deviation = (fitted[key][name][None, None, None] for key in ("mean", "deviation"))
             found.append((maps[name] - mean) / deviation)
         return found
 
-    photo = standardised(image)
+    own = standardised(photo.image)
     if config.segmentation.compare == "photo":
-        return photo
+        return own
     repaired = standardised(reconstruction.reconstruction)
-    distance = [jnp.abs(a - b) for a, b in zip(photo, repaired, strict=True)]
+    distance = [jnp.abs(a - b) for a, b in zip(own, repaired, strict=True)]
     if config.segmentation.compare == "distance":
         return distance
-    return [jnp.concatenate(both, axis=-1) for both in zip(distance, photo, strict=True)]
+    return [jnp.concatenate(both, axis=-1) for both in zip(distance, own, strict=True)]
 
 
 def _moments(weights: Weights, images: jax.Array, *, config: Config) -> dict:

@@ -73,6 +73,13 @@ AUTOENCODER = trained(
     ),
     betas=Field((0.5, 0.9), "of Adam", "[0, 1)", pair=True),
 )
+WINDOW = section(
+    "autoencoder",
+    "Windows of a photo in place of the whole, for all three networks; not in the paper, and off.",
+    window=Field(
+        0, "pixels a side of what all networks see: windows of a photo; 0: whole photos", NATURAL
+    ),
+)
 DIFFUSION = trained(
     "diffusion",
     "Stage 2: the conditional latent denoiser.",

@@ -1,6 +1,5 @@
 """Stage 2: the denoiser ε_θ learns normal latents from noisy, perhaps defective conditions."""
 
-import dataclasses
 import functools
 
 import jax
@@ -9,10 +8,11 @@ import ml_collections
 import numpy as np
 import optax
 
-from diffad_jax.config.common import BY_STEPS, LABEL
+from diffad_jax.config.common import BY_STEPS
 from diffad_jax.methods import losses, train_state, validation
 from diffad_jax.methods.contract import Stage
-from diffad_jax.methods.diffad import brightness, conditions, fields, networks, schedule
+from diffad_jax.methods.diffad import conditions, fields, networks, schedule, windows
+from diffad_jax.methods.diffad.brightness import Exposed
 from diffad_jax.methods.diffad.reconstruct import noise_schedule, reconstruct
 from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.types import Batch, Validation, to_float
@@ -37,7 +37,10 @@ def init_state(config: Config, key: jax.Array, earlier_weights: Weights, batch: 
     params = networks.denoiser(config).init(init_key, inputs, t, label)["params"]
     scale = jnp.asarray(config.diffusion.latent_scale, jnp.float32)
     if not config.diffusion.latent_scale:
-        mean, _ = _encode(config, earlier_weights, batch, "image")
+        batch, gain = windows.drawn(
+            earlier_weights, batch, "augmented_image", init_key, config=config
+        )
+        mean, _ = _encode(config, earlier_weights, gain * to_float(batch["image"]))
         scale = 1.0 / jnp.std(mean)
     # A copy, because the training step donates each buffer of its input once.
     average = jax.tree.map(jnp.copy, params)
@@ -61,11 +64,14 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
       The next state and scalar metrics.
     """
     c = config.diffusion
-    keys = jax.random.split(train_state.step_key(state), 5)
+    key = train_state.step_key(state)
+    keys = jax.random.split(key, 5)
+    batch, gain = windows.drawn(earlier_weights, batch, "augmented_image", key, config=config)
     scale = state.variables["scale"]
-    mean, logvar = _encode(config, earlier_weights, batch, "image")
+    mean, logvar = _encode(config, earlier_weights, gain * to_float(batch["image"]))
     z = scale * (mean + jnp.exp(0.5 * logvar) * jax.random.normal(keys[0], mean.shape))
-    condition = scale * _encode(config, earlier_weights, batch, "augmented_image")[0]
+    condition = gain * to_float(batch["augmented_image"])
+    condition = scale * _encode(config, earlier_weights, condition)[0]
 
     alpha_bar = noise_schedule(config)
     t = jax.random.randint(keys[1], z.shape[:1], *c.trained_timesteps)
@@ -108,11 +114,13 @@ def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
     ``damaged_…`` is that of the augmented photo itself. ``loss_t…`` is the mean over a fifth of the
     timesteps, with the condition at the same noise level where training noises it.
     """
+    key = jax.random.key(config.seed)
+    batch, gain = windows.drawn(weights, batch, "augmented_image", key, config=config)
     image, augmented = to_float(batch["image"]), to_float(batch["augmented_image"])
     mask = to_float(batch["anomaly_mask"]) * 255.0
-    key = jax.random.key(config.seed)
+    photo = Exposed(augmented, gain)
     result = reconstruct(
-        weights, augmented, key, config=config, num_steps=config.reconstruction.test_steps,
+        weights, photo, key, config=config, num_steps=config.reconstruction.test_steps,
         label=batch.get("label"),
     )  # fmt: skip
 
@@ -122,8 +130,8 @@ def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
         "repaired_outside_db": validation.psnr(result.reconstruction, image, 1.0 - mask),
     }
     scale = weights[NAME]["scale"]
-    z = scale * _encode(config, weights, batch, "image")[0]
-    condition = scale * _encode(config, weights, batch, "augmented_image")[0]
+    z = scale * _encode(config, weights, gain * image)[0]
+    condition = scale * _encode(config, weights, photo.seen)[0]
     alpha_bar = noise_schedule(config)
     for i, t in enumerate(np.linspace(0.1, 0.9, 5) * config.diffusion.timesteps):
         noise_key, condition_key = jax.random.split(jax.random.fold_in(key, i))
@@ -152,13 +160,9 @@ def _share_of_anomaly(mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jnp.mean(patches.astype(jnp.float32), axis=(2, 4))[..., None]
 
 
-def _encode(config: Config, earlier_weights: Weights, batch: Batch, which: str):
+def _encode(config: Config, earlier_weights: Weights, seen: jax.Array):
     """Mean and log variance of z, in the augmented photo's light, the only one known at test."""
-    gain = brightness.gain(earlier_weights, to_float(batch["augmented_image"]), config=config)
-    image = gain * to_float(batch[which])
-    return networks.autoencoder(config).apply(
-        earlier_weights["autoencoder"], image, method="encode"
-    )
+    return networks.autoencoder(config).apply(earlier_weights["autoencoder"], seen, method="encode")
 
 
 STAGE = Stage(
@@ -173,4 +177,3 @@ STAGE = Stage(
     validate=validate,
     best_by="repaired_inside_db",
 )
-LABELLED = dataclasses.replace(STAGE, sections=(*STAGE.sections, LABEL))

@@ -1,10 +1,13 @@
 """DiffAD as a method: its stages, and how it predicts."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import ml_collections
 
 from diffad_jax.config import common
+from diffad_jax.config.fields import Section
 from diffad_jax.methods import filters
 from diffad_jax.methods.contract import Method, Stage
 from diffad_jax.methods.diffad import (
@@ -13,11 +16,12 @@ from diffad_jax.methods.diffad import (
     features,
     fields,
     label,
-    latent_diffusion,
     memory,
     normal_level,
     products,
+    windows,
 )
+from diffad_jax.methods.diffad.brightness import Exposed
 from diffad_jax.methods.diffad.reconstruct import (
     Reconstruction,
     decode,
@@ -34,13 +38,20 @@ Config = ml_collections.FrozenConfigDict
 def stages(config: Config) -> tuple[Stage, ...]:
     """See ``contract.Method``: the published three, and what is fitted beside them."""
     autoencoder, denoiser, segmenter = STAGES
+    if config.autoencoder.window:
+        autoencoder, denoiser, segmenter = (_with(fields.WINDOW, stage) for stage in STAGES)
     if config.shared_label == "known":
-        denoiser = latent_diffusion.LABELLED
+        denoiser = _with(common.LABEL, denoiser)
     light = (brightness.STAGE,) if config.autoencoder.exposure else ()
     seen = (features.STAGE,) if config.segmentation.features != "none" else ()
     compared = (memory.STAGE,) if config.memory.patches else ()
     relative = (normal_level.STAGE,) if _is_relative(config) else ()
     return (*light, autoencoder, denoiser, *seen, segmenter, *compared, *relative)
+
+
+def _with(section: Section, stage: Stage) -> Stage:
+    """A stage whose weights depend on a section, too, which is off otherwise."""
+    return dataclasses.replace(stage, sections=(*stage.sections, section))
 
 
 def map_range(config: Config) -> tuple[float, float] | None:
@@ -52,27 +63,32 @@ def predict(
     weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
 ) -> Prediction:
     """See ``contract.Method``; the seed is that of the noise, which all photos share."""
-    image = to_float(images)
-    key = jax.random.key(seed)
+    photo = brightness.exposed(weights, to_float(images), config=config)
+    parts, key = windows.cut(photo, config=config), jax.random.key(seed)
     reconstruction = reconstruct(
-        weights, image, key, config=config, num_steps=config.reconstruction.test_steps
+        weights, parts, key, config=config, num_steps=config.reconstruction.test_steps
     )
-    return judge(weights, image, reconstruction, config=config)
+    return judge(weights, photo, reconstruction, config=config)
 
 
 def judge(
-    weights: dict, image: jax.Array, reconstruction: Reconstruction, *, config: Config
+    weights: dict, photo: Exposed, reconstruction: Reconstruction, *, config: Config
 ) -> Prediction:
-    """The last part of ``predict``: segments, and scores the map. ``image`` is in [0, 1]."""
-    suspected = _suspected(weights, image, reconstruction, config=config)
-    return _scored(weights, image, reconstruction, suspected, config=config)
+    """The last part of ``predict``: segments, and scores the map.
+
+    ``reconstruction`` is that of ``windows.cut(photo)``.
+    """
+    suspected = _suspected(weights, photo, reconstruction, config=config)
+    return _scored(weights, photo.image, reconstruction, suspected, config=config)
 
 
 def _suspected(
-    weights: dict, image: jax.Array, reconstruction: Reconstruction, *, config: Config
+    weights: dict, photo: Exposed, reconstruction: Reconstruction, *, config: Config
 ) -> jax.Array:
     """The segmenter's map, relative to normal photos where it is to be: [b, h, w]."""
-    anomaly_map = probabilities(weights, reconstruction, image, config=config)
+    parts = windows.cut(photo, config=config)
+    anomaly_map = probabilities(weights, reconstruction, parts, config=config)
+    anomaly_map = windows.joined(anomaly_map, config=config)
     if _is_relative(config):
         anomaly_map = normal_level.relative(anomaly_map, weights[normal_level.NAME], config=config)
     return anomaly_map
@@ -89,19 +105,25 @@ def _scored(
     if config.memory.patches:
         distances = memory.distances(weights, image, config=config)
         anomaly_map = distances * (1.0 + _weight_of_suspicion(config) * anomaly_map)
+    interpolated = jnp.moveaxis(reconstruction.interpolated, 1, 3)
+    interpolated = jnp.moveaxis(windows.joined(interpolated, config=config), 3, 1)
     c = config.evaluation
     return Prediction(
         score=filters.image_score(anomaly_map, c.smoothing, c.smoothing_power),
         anomaly_map=anomaly_map,
-        reconstruction=jnp.clip(reconstruction.reconstruction, 0.0, 1.0),
-        interpolated=jnp.clip(reconstruction.interpolated, 0.0, 1.0),
+        reconstruction=jnp.clip(
+            windows.joined(reconstruction.reconstruction, config=config), 0.0, 1.0
+        ),
+        interpolated=jnp.clip(interpolated, 0.0, 1.0),
     )
 
 
 def _encode(weights: dict, image: jax.Array, *, seed: int, config: Config) -> dict:
     del seed
-    latent, gain = encode(weights, image, config=config)
-    return {"image": image, "latent": latent, "gain": gain}
+    photo = brightness.exposed(weights, image, config=config)
+    parts = windows.cut(photo, config=config)
+    latent = encode(weights, parts, config=config)
+    return {"photo": photo, "latent": latent, "gain": parts.gain}
 
 
 def _denoise(weights: dict, made: dict, *, seed: int, config: Config) -> dict:
@@ -113,19 +135,19 @@ def _denoise(weights: dict, made: dict, *, seed: int, config: Config) -> dict:
 def _decode(weights: dict, made: dict, *, seed: int, config: Config) -> dict:
     del seed
     result = decode(weights, made["latent"], made["z_r"], made["gain"], config=config)
-    return {"image": made["image"], "reconstruction": result}
+    return {"photo": made["photo"], "reconstruction": result}
 
 
 def _segment(weights: dict, made: dict, *, seed: int, config: Config) -> dict:
     del seed
-    found = _suspected(weights, made["image"], made["reconstruction"], config=config)
+    found = _suspected(weights, made["photo"], made["reconstruction"], config=config)
     return made | {"anomaly_map": found}
 
 
 def _score(weights: dict, made: dict, *, seed: int, config: Config) -> Prediction:
     del seed
     return _scored(
-        weights, made["image"], made["reconstruction"], made["anomaly_map"], config=config
+        weights, made["photo"].image, made["reconstruction"], made["anomaly_map"], config=config
     )
 
 
@@ -177,6 +199,7 @@ METHOD = Method(
     sections=(
         *common.BY_STEPS,
         fields.AUTOENCODER,
+        fields.WINDOW,
         fields.DIFFUSION,
         fields.RECONSTRUCTION,
         fields.SEGMENTATION,

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from diffad_jax.config.fields import value_of
 from diffad_jax.errors import UserError
 from diffad_jax.methods import backbone
 from diffad_jax.methods.computing import computing
@@ -104,7 +105,7 @@ def feature_network(config: Config) -> backbone.Backbone:
 
 def feature_shapes(config: Config) -> tuple[dict, dict]:
     """The shapes of the pretrained network's maps of a photo, by layer, and of its parameters."""
-    photo = jax.ShapeDtypeStruct((1, *height_width(config.image_size), 3), jnp.float32)
+    photo = jax.ShapeDtypeStruct((1, *seen_size(config), 3), jnp.float32)
     init = feature_network(config).init_with_output
     maps, variables = jax.eval_shape(init, jax.random.key(0), photo)
     return maps, variables["params"]
@@ -119,14 +120,22 @@ def no_features(config: Config) -> list[jax.Array]:
     return [jnp.zeros((*shape[:-1], times * shape[-1])) for shape in shapes]
 
 
+def seen_size(config: Config) -> tuple[int, int]:
+    """(height, width) in pixels of what E, ε_θ and the segmenter see: of photos, or of windows."""
+    height, width = height_width(config.image_size)
+    window = config.autoencoder.window
+    return (min(height, window), min(width, window)) if window else (height, width)
+
+
 def latent_shape(config: Config) -> tuple[int, int, int]:
     """(height, width, channels) of the latent of one photo."""
     c = config.autoencoder
     reduction = layers.reduction(c.patch_size, len(c.multipliers))
-    height, width = height_width(config.image_size)
+    height, width = seen_size(config)
     if height % reduction or width % reduction:
+        name = "autoencoder.window" if config.autoencoder.window else "image_size"
         raise UserError(
-            f"config.image_size = {config.image_size} must be multiples of {reduction}, "
+            f"config.{name} = {value_of(config, name)} must be multiples of {reduction}, "
             "by which config.autoencoder.patch_size and .multipliers shrink a photo"
         )
     return height // reduction, width // reduction, c.latent_channels

@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 
 from diffad_jax.methods.contract import Stage
-from diffad_jax.methods.diffad import fields
+from diffad_jax.methods.diffad import brightness, fields, windows
 from diffad_jax.methods.diffad.reconstruct import reconstruct
 from diffad_jax.methods.diffad.segment import probabilities
 from diffad_jax.methods.train_state import Params, Weights
@@ -63,10 +63,12 @@ def relative(anomaly_map: jax.Array, fitted: Params, *, config: Config) -> jax.A
 
 
 def _powers(weights: dict, images: jax.Array, *, config: Config) -> jax.Array:
-    image, steps = to_float(images), config.reconstruction.test_steps
-    key = jax.random.key(config.seed)
-    reconstruction = reconstruct(weights, image, key, config=config, num_steps=steps)
-    return probabilities(weights, reconstruction, image, config=config) ** config.normal_level.power
+    photo = brightness.exposed(weights, to_float(images), config=config)
+    parts, key = windows.cut(photo, config=config), jax.random.key(config.seed)
+    steps = config.reconstruction.test_steps
+    reconstruction = reconstruct(weights, parts, key, config=config, num_steps=steps)
+    found = probabilities(weights, reconstruction, parts, config=config)
+    return windows.joined(found, config=config) ** config.normal_level.power
 
 
 STAGE = Stage(

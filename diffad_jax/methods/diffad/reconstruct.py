@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from diffad_jax.methods.diffad import brightness, conditions, ddim, networks, schedule
+from diffad_jax.methods.diffad import conditions, ddim, networks, schedule
+from diffad_jax.methods.diffad.brightness import Exposed
 
 Config = ml_collections.FrozenConfigDict
 
@@ -25,14 +26,14 @@ def noise_schedule(config: Config) -> np.ndarray:
 
 
 def reconstruct(
-    weights: dict, image: jax.Array, key: jax.Array, *, config: Config, num_steps: int,
+    weights: dict, photo: Exposed, key: jax.Array, *, config: Config, num_steps: int,
     shared_noise: bool = True, label: jax.Array | None = None,
 ) -> Reconstruction:  # fmt: skip
     """Samples a normal latent given the photo's own latent as condition, and decodes it.
 
     Args:
       weights: of the stages ``autoencoder`` and ``denoiser``.
-      image: [b, h, w, 3] float32 in [0, 1].
+      photo: whole, or a window.
       key: for the starting noise and the condition's.
       config: static.
       num_steps: DDIM steps.
@@ -43,24 +44,20 @@ def reconstruct(
     Returns:
       x_r and x_inter.
     """
-    latent, gain = encode(weights, image, config=config)
+    latent = encode(weights, photo, config=config)
     z_r = denoise(
         weights, latent, key, config=config, num_steps=num_steps, shared_noise=shared_noise,
         label=label,
     )  # fmt: skip
-    return decode(weights, latent, z_r, gain, config=config)
+    return decode(weights, latent, z_r, photo.gain, config=config)
 
 
-def encode(weights: dict, image: jax.Array, *, config: Config) -> tuple[jax.Array, jax.Array]:
-    """The photo's latent c (the scaled mode of the posterior) and its gain, for ``decode``.
-
-    [b, h, w, 3] in [0, 1] -> [b, …, c], [b, 1, 1, 1].
-    """
-    gain = brightness.gain(weights, image, config=config)
+def encode(weights: dict, photo: Exposed, *, config: Config) -> jax.Array:
+    """The photo's latent c, the scaled mode of the posterior: [b, …, c]."""
     mode, _ = networks.autoencoder(config).apply(
-        weights["autoencoder"], gain * image, method="encode"
+        weights["autoencoder"], photo.seen, method="encode"
     )
-    return weights["denoiser"]["scale"] * mode, gain
+    return weights["denoiser"]["scale"] * mode
 
 
 def denoise(
@@ -105,7 +102,8 @@ def decode(
 
     Args:
       weights: of the stages ``autoencoder`` and ``denoiser``.
-      latent, gain: by ``encode``.
+      latent: by ``encode``.
+      gain: of ``brightness.Exposed``.
       z_r: of the shape of ``latent``, by ``denoise``.
       config: static.
     """

@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from diffad_jax.methods.diffad import brightness, features, networks
+from diffad_jax.methods.diffad import features, networks
+from diffad_jax.methods.diffad.brightness import Exposed
 from diffad_jax.methods.diffad.reconstruct import Reconstruction
 
 
 def segmenter_input(
-    weights: dict, reconstruction: Reconstruction, image: jax.Array, *,
-    config: ml_collections.FrozenConfigDict,
-) -> jax.Array:  # fmt: skip
+    reconstruction: Reconstruction, photo: Exposed, *, config: ml_collections.FrozenConfigDict
+) -> jax.Array:
     """concat(x_r, x_inter …, x): [b, h, w, 3] each in [0, 1] -> [b, h, w, 9] with one λ.
 
     All are multiplied by the photo's gain, see ``brightness``.
@@ -21,10 +21,9 @@ def segmenter_input(
     not as small differences of large channels. With it the segmenter learns in a third of the
     steps.
     """
-    gain = brightness.gain(weights, image, config=config)
     interpolated = jnp.moveaxis(reconstruction.interpolated, 1, 0)
-    reconstructions = [gain * x for x in (reconstruction.reconstruction, *interpolated)]
-    image = gain * image
+    reconstructions = [photo.gain * x for x in (reconstruction.reconstruction, *interpolated)]
+    image = photo.seen
     if config.segmentation.input == "differences":
         reconstructions = [4.0 * (x - image) for x in reconstructions]
         image = 2.0 * image - 1.0
@@ -32,19 +31,19 @@ def segmenter_input(
 
 
 def probabilities(
-    weights: dict, reconstruction: Reconstruction, image: jax.Array, *,
+    weights: dict, reconstruction: Reconstruction, photo: Exposed, *,
     config: ml_collections.FrozenConfigDict,
 ) -> jax.Array:  # fmt: skip
     """[b, h, w] in [0, 1]: the probability of an anomaly; arguments as for ``segment``."""
-    return jax.nn.softmax(segment(weights, reconstruction, image, config=config))[..., 1]
+    return jax.nn.softmax(segment(weights, reconstruction, photo, config=config))[..., 1]
 
 
 def segment(
-    weights: dict, reconstruction: Reconstruction, image: jax.Array, *,
+    weights: dict, reconstruction: Reconstruction, photo: Exposed, *,
     config: ml_collections.FrozenConfigDict,
 ) -> jax.Array:  # fmt: skip
     """Logits [b, h, w, 2] (normal, anomalous); ``weights`` are those of all stages."""
-    inputs = segmenter_input(weights, reconstruction, image, config=config)
-    maps = features.compared(weights, reconstruction, image, config=config)
+    inputs = segmenter_input(reconstruction, photo, config=config)
+    maps = features.compared(weights, reconstruction, photo, config=config)
     network = networks.segmenter(config)
     return network.apply(weights["segmenter"], inputs, maps, train=False).astype(jnp.float32)

@@ -8,11 +8,12 @@ import optax
 from diffad_jax.config.common import BY_STEPS
 from diffad_jax.methods import losses, train_state, validation
 from diffad_jax.methods.contract import Stage
-from diffad_jax.methods.diffad import features, fields, networks
+from diffad_jax.methods.diffad import features, fields, networks, windows
+from diffad_jax.methods.diffad.brightness import Exposed
 from diffad_jax.methods.diffad.reconstruct import reconstruct
 from diffad_jax.methods.diffad.segment import segment, segmenter_input
 from diffad_jax.methods.train_state import Params, TrainState, Weights
-from diffad_jax.types import Batch, Validation, height_width, to_float
+from diffad_jax.types import Batch, Validation, to_float
 
 NAME = "segmenter"
 Config = ml_collections.FrozenConfigDict
@@ -26,7 +27,7 @@ def init_state(config: Config, key: jax.Array, earlier_weights: Weights, batch: 
     del earlier_weights, batch
     init_key, run_key = jax.random.split(key)
     channels = 3 * (2 + len(config.reconstruction.interpolation))
-    inputs = jnp.zeros((1, *height_width(config.image_size), channels))
+    inputs = jnp.zeros((1, *networks.seen_size(config), channels))
     maps = networks.no_features(config)
     variables = networks.segmenter(config).init(init_key, inputs, maps, train=False)
     return train_state.of_variables(variables, make_optimizer(config), run_key)
@@ -38,19 +39,21 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
     Returns:
       The next state and scalar metrics.
     """
-    image = to_float(batch["augmented_image"])
+    key = train_state.step_key(state)
+    batch, gain = windows.drawn(earlier_weights, batch, "augmented_image", key, config=config)
+    photo = Exposed(to_float(batch["augmented_image"]), gain)
     mask = jnp.squeeze(batch["anomaly_mask"], -1).astype(jnp.float32)
     reconstruction = reconstruct(
         earlier_weights,
-        image,
-        train_state.step_key(state),
+        photo,
+        key,
         config=config,
         num_steps=config.reconstruction.training_steps,
         shared_noise=False,
         label=batch.get("label"),
     )
-    inputs = segmenter_input(earlier_weights, reconstruction, image, config=config)
-    maps = features.compared(earlier_weights, reconstruction, image, config=config)
+    inputs = segmenter_input(reconstruction, photo, config=config)
+    maps = features.compared(earlier_weights, reconstruction, photo, config=config)
 
     def loss_fn(params):
         logits, updated = networks.segmenter(config).apply(
@@ -77,14 +80,15 @@ def state_from_weights(state: TrainState, trained: Weights) -> TrainState:
 
 def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
     """Focal loss and pixel average precision on synthetic anomalies of held-out photos."""
-    image = to_float(batch["augmented_image"])
-    mask = jnp.squeeze(batch["anomaly_mask"], -1).astype(jnp.float32)
     key = jax.random.key(config.seed)
+    batch, gain = windows.drawn(weights, batch, "augmented_image", key, config=config)
+    photo = Exposed(to_float(batch["augmented_image"]), gain)
+    mask = jnp.squeeze(batch["anomaly_mask"], -1).astype(jnp.float32)
     reconstruction = reconstruct(
-        weights, image, key, config=config, num_steps=config.reconstruction.test_steps,
+        weights, photo, key, config=config, num_steps=config.reconstruction.test_steps,
         label=batch.get("label"),
     )  # fmt: skip
-    logits = segment(weights, reconstruction, image, config=config)
+    logits = segment(weights, reconstruction, photo, config=config)
     probability = jax.nn.softmax(logits)[..., 1]
     return Validation(
         metrics={
@@ -92,7 +96,7 @@ def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
             "pixel_ap": validation.average_precision(mask, probability),
         },
         pictures={
-            "augmented photo": image,
+            "augmented photo": photo.image,
             "reconstruction": reconstruction.reconstruction,
             "anomaly map": validation.grey(probability),
             "anomaly mask": validation.grey(mask),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from diffad_jax.errors import ConfigError
-from diffad_jax.methods.diffad import features, method, networks, segmentation
+from diffad_jax.methods.diffad import brightness, features, method, networks, segmentation
 from diffad_jax.methods.diffad.reconstruct import Reconstruction
 from diffad_jax.methods.diffad.segment import segment
 from diffad_jax.methods.registry import check_config
@@ -60,12 +60,15 @@ def photo_features(config, weights, image):
     changed = ml_collections.ConfigDict(config)
     changed.segmentation.compare = "photo"
     same = Reconstruction(image, image[:, None])
-    return features.compared(weights, same, image, config=ml_collections.FrozenConfigDict(changed))
+    frozen = ml_collections.FrozenConfigDict(changed)
+    photo = brightness.exposed(weights, image, config=frozen)
+    return features.compared(weights, same, photo, config=frozen)
 
 
 def test_distances_are_those_to_the_features_of_the_reconstruction(config, weights):
     image, other = to_float(PHOTOS[:2]), to_float(PHOTOS[2:4])
-    found = features.compared(weights, Reconstruction(other, other[:, None]), image, config=config)
+    photo = brightness.exposed(weights, image, config=config)
+    found = features.compared(weights, Reconstruction(other, other[:, None]), photo, config=config)
     of_image, of_other = (photo_features(config, weights, x) for x in (image, other))
     for x, a, b in zip(found, of_image, of_other, strict=True):
         distance, photo = np.split(x, 2, axis=-1)
@@ -92,7 +95,8 @@ def test_the_segmenter_learns_with_them(config, weights):
     def logits(other):
         seen = Reconstruction(other, other[:, None])
         trained = weights | {"segmenter": segmentation.weights(state)}
-        return segment(trained, seen, image, config=config)
+        photo = brightness.exposed(trained, image, config=config)
+        return segment(trained, seen, photo, config=config)
 
     assert logits(image).shape == (2, 16, 16, 2)
     assert not np.allclose(logits(image), logits(1.0 - image))

@@ -10,7 +10,7 @@ import pytest
 from scipy.spatial import distance
 
 from diffad_jax.errors import ConfigError
-from diffad_jax.methods.diffad import features, memory, method, networks, normal_level
+from diffad_jax.methods.diffad import brightness, features, memory, method, networks, normal_level
 from diffad_jax.methods.diffad.reconstruct import Reconstruction
 from diffad_jax.methods.registry import check_config
 from diffad_jax.types import to_float
@@ -94,7 +94,8 @@ def test_distances_count_more_where_the_segmenter_suspects(tiny, weights, floor,
     image = to_float(PHOTOS[:1])
     judged = method.judge(
         weights | {normal_level.NAME: {"level": level}},
-        image, Reconstruction(image, image[:, None]), config=config,
+        brightness.exposed(weights, image, config=config),
+        Reconstruction(image, image[:, None]), config=config,
     )  # fmt: skip
     share = probability * floor / (0.3 + floor) if floor else probability
     wanted = memory.distances(weights, image, config=config) * (1.0 + 2.0 * share)

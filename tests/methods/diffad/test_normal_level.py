@@ -18,10 +18,12 @@ from diffad_jax.training.checkpoint import CheckpointError
 def config(tiny_config, monkeypatch):
     """Its segmenter finds a photo's first channel anomalous."""
     monkeypatch.setattr(
-        normal_level, "reconstruct", lambda weights, image, key, **_: Reconstruction(image, image)
+        normal_level,
+        "reconstruct",
+        lambda weights, photo, key, **_: Reconstruction(photo.image, photo.image),
     )
     monkeypatch.setattr(
-        normal_level, "probabilities", lambda weights, repaired, image, config: image[..., 0]
+        normal_level, "probabilities", lambda weights, repaired, photo, config: photo.image[..., 0]
     )
     return ml_collections.FrozenConfigDict(tiny_config)
 

@@ -13,10 +13,16 @@ from parity.parity_cases import formula_weight
 
 from configs import mvtec_small
 from diffad_jax.methods.diffad import networks, reconstruct, segmentation
+from diffad_jax.methods.diffad.brightness import Exposed
 from diffad_jax.models.autoencoder import Decoder
 
 KEY = jax.random.key(3)
 PHOTOS = jax.random.uniform(jax.random.key(0), (3, 16, 16, 3))
+
+
+def as_they_are(photos) -> Exposed:
+    """With a gain of 1."""
+    return Exposed(photos, jnp.ones((len(photos), 1, 1, 1)))
 
 
 def small_config(**changes) -> ml_collections.FrozenConfigDict:
@@ -56,7 +62,7 @@ def run(weights, photos=PHOTOS, key=KEY, shared_noise=True, **changes):
         num_steps=2,
         shared_noise=shared_noise,
     )
-    return jax.jit(fn)(weights, photos, key)
+    return jax.jit(fn)(weights, as_they_are(photos), key)
 
 
 def test_a_noisy_condition_gives_another_reconstruction(weights):
@@ -79,7 +85,7 @@ def test_a_noisy_conditions_timesteps_are_the_configured_ones(weights, shared_no
     @jax.vmap
     def timesteps(key):  # the compiler leaves out all that they do not need
         reconstruct.reconstruct(
-            weights, PHOTOS, key, config=config, num_steps=2, shared_noise=shared_noise
+            weights, as_they_are(PHOTOS), key, config=config, num_steps=2, shared_noise=shared_noise
         )
         return seen.pop()
 
@@ -124,7 +130,7 @@ def test_interpolation_goes_from_the_reconstruction_to_the_autoencoders_copy(wei
 def test_the_segmenter_sees_a_picture_for_each_interpolation(weights, interpolation, channels):
     config = small_config(interpolation=interpolation)
     fn = functools.partial(reconstruct.reconstruct, config=config, num_steps=2)
-    result = jax.eval_shape(fn, weights, PHOTOS, KEY)
+    result = jax.eval_shape(fn, weights, as_they_are(PHOTOS), KEY)
     assert result.interpolated.shape == (3, len(interpolation), 16, 16, 3)
     init = functools.partial(segmentation.init_state, config)
     state = jax.eval_shape(init, KEY, {}, {})
@@ -144,7 +150,7 @@ def test_the_decoder_runs_once(weights, interpolation):
         reconstruct.reconstruct, config=small_config(interpolation=interpolation), num_steps=2
     )
     with nn.intercept_methods(count):
-        jax.eval_shape(fn, weights, PHOTOS, KEY)
+        jax.eval_shape(fn, weights, as_they_are(PHOTOS), KEY)
     assert decoded == [len(PHOTOS) * (1 + len(interpolation))]
 
 
@@ -152,7 +158,7 @@ def test_without_a_condition_it_starts_at_the_photos_own_noised_latent(weights):
     config = ml_collections.ConfigDict(small_config(start_timestep=0))
     config.diffusion.condition_noise = "hidden"
     config = ml_collections.FrozenConfigDict(config)
-    latent, _ = reconstruct.encode(weights, PHOTOS, config=config)
+    latent = reconstruct.encode(weights, as_they_are(PHOTOS), config=config)
     denoise = functools.partial(reconstruct.denoise, weights, key=KEY, config=config, num_steps=1)
     # From timestep 0 to ᾱ_0: nothing is left to do, so what began comes back.
     signal = np.sqrt(reconstruct.noise_schedule(config)[0])
@@ -167,7 +173,7 @@ def test_without_a_condition_the_noise_is_that_of_the_first_step_that_is_visited
     config.diffusion.condition_noise = "hidden"
     config.diffusion.prediction = "epsilon"
     config = ml_collections.FrozenConfigDict(config)
-    latent, _ = reconstruct.encode(weights, PHOTOS, config=config)
+    latent = reconstruct.encode(weights, as_they_are(PHOTOS), config=config)
     silent = weights | {"denoiser": jax.tree.map(jnp.zeros_like, weights["denoiser"])}
     silent["denoiser"]["scale"] = weights["denoiser"]["scale"]
     denoise = functools.partial(reconstruct.denoise, silent, key=KEY, config=config, num_steps=2)

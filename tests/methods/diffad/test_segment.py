@@ -1,10 +1,12 @@
 """What the segmenter sees."""
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
 from configs import mvtec
+from diffad_jax.methods.diffad.brightness import Exposed
 from diffad_jax.methods.diffad.reconstruct import Reconstruction
 from diffad_jax.methods.diffad.segment import segmenter_input
 
@@ -15,7 +17,8 @@ def seen(kind):
     config = mvtec.get_config()
     config.segmentation.input = kind
     repaired = Reconstruction(reconstruction=X_R, interpolated=X_INTER[:, None])
-    return segmenter_input({}, repaired, IMAGE, config=ml_collections.FrozenConfigDict(config))
+    photo = Exposed(IMAGE, jnp.ones((2, 1, 1, 1)))
+    return segmenter_input(repaired, photo, config=ml_collections.FrozenConfigDict(config))
 
 
 def test_images_in_the_published_order():
