@@ -1,7 +1,7 @@
 """``mvtec_small`` on windows of 128 × 128 pixels of photos of 256 × 256.
 
-For defects that are a pixel or two wide on a photo of 128 × 128. Training costs as much as that of
-``mvtec_small``: each step sees a window of a photo. A photo at test has nine windows.
+For small defects, with more pixels; docs/notebook.md says what it found. Training costs as much as
+that of ``mvtec_small``: each step sees a window of a photo. A photo at test has nine windows.
 
 Command:   python -m diffad_jax.main --config=configs/mvtec_windows.py:bottle \
              --workdir=runs/windows --config.data.root=data/mvtec
