@@ -13,6 +13,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from diffad_jax.commands import exported_folder
 from diffad_jax.data.listing import expanded
 from diffad_jax.errors import ConfigError
 from diffad_jax.evaluation import earlier
@@ -46,8 +47,7 @@ def benchmark(
 
     Raises:
       checkpoint.CheckpointError: a category is not trained.
-      ConfigError: an exported folder lacks a category, or is of other weights.
-      artifact.ArtifactError: it cannot be run.
+      ConfigError: an exported folder lacks a category, is of other weights, or cannot be run.
     """
     height, width = height_width(config.image_size)
     sizes = {"latency": 1, "throughput": config.evaluation.batch_size}
@@ -79,10 +79,11 @@ def _graph(
     """The name of an exported graph, and what runs it."""
     if (folder := registry.exported(exported).get(category)) is None:
         raise ConfigError(f"--compare={exported}: no exported {category} is there")
-    card = artifact.read_card(folder)
+    with exported_folder.damage_told():
+        card = artifact.read_card(folder)
+        run = registry.load(folder, card)
     if card["weights"] != trained.weights_hash:
         raise ConfigError(f"--compare={exported}: it is of other weights: export {category} again")
-    run = registry.load(folder, card)
     words = [card["format"], (card.get("quantization") or {}).get("dtype", "")]
     return " ".join(words).strip(), functools.partial(run, seed=card["seed"])
 

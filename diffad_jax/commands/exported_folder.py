@@ -1,6 +1,7 @@
 """What commands do with an exported folder in the place of a work directory."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +41,15 @@ def open_all(config: ml_collections.ConfigDict, folders: Mapping[str, Path]) -> 
     return {category: _open(config, folders, category) for category in config.categories}
 
 
+@contextlib.contextmanager
+def damage_told() -> Iterator[None]:
+    """Turns an ArtifactError, whose module goes out with exports alone, into a ConfigError."""
+    try:
+        yield
+    except artifact.ArtifactError as error:
+        raise ConfigError(str(error)) from error
+
+
 def _open(config: ml_collections.ConfigDict, folders: Mapping[str, Path], category: str) -> Opened:
     if category not in folders:
         raise ConfigError(
@@ -55,11 +65,9 @@ def _open(config: ml_collections.ConfigDict, folders: Mapping[str, Path], catego
             )
     own = config.copy_and_resolve_references()
     own.categories = (category,)
-    try:
+    with damage_told():
         card = artifact.read_card(folder)
         detect, named = registry.load(folder, card), registry.tensors(folder, card)
-    except artifact.ArtifactError as error:
-        raise ConfigError(str(error)) from error
     weights = flax.traverse_util.unflatten_dict(named, sep="/") if named else None
     own = ml_collections.FrozenConfigDict(own)
     return Opened(ExportedDetector(own, card["weights"], detect, weights), card)

@@ -98,3 +98,6 @@ def test_exported_folders_take_turns_with_it(tiny_config, trained_workdir, tmp_p
     detector.weights_hash = "other"
     with pytest.raises(ConfigError, match="is of other weights: export tiles again"):
         benchmark._graph(tmp_path / "out", "tiles", detector)
+    (tmp_path / "out" / "tiles" / "model.stablehlo").write_bytes(b"cut")
+    with pytest.raises(ConfigError, match="model.stablehlo"):
+        benchmark._graph(tmp_path / "out", "tiles", detector)
