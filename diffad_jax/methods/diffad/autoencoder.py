@@ -69,8 +69,9 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
       The next state and scalar metrics.
     """
     c = config.autoencoder
-    image = _exposed(earlier_weights, batch, train_state.step_key(state), config)
-    key, key_again = jax.random.split(train_state.step_key(state))
+    step_key = train_state.step_key(state)
+    image = _exposed(earlier_weights, batch, step_key, config)
+    key, key_again = jax.random.split(step_key)
 
     def reconstruction_loss(copy):
         distance = losses.l1(image, copy)

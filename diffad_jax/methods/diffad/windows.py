@@ -61,7 +61,8 @@ def cut(photo: Exposed, *, config: Config) -> Exposed:
     windows = [
         photo.image[:, top : top + height, left : left + width] for top in rows for left in columns
     ]
-    return Exposed(_flat(jnp.stack(windows, 1)), jnp.repeat(photo.gain, len(windows), 0))
+    beside = jnp.stack(windows, 1).reshape(-1, height, width, photo.image.shape[-1])
+    return Exposed(beside, jnp.repeat(photo.gain, len(windows), 0))
 
 
 def joined(found: jax.Array, *, config: Config) -> jax.Array:
@@ -94,7 +95,3 @@ def _placed(length: int, side: int) -> np.ndarray:
     for i, (start, weight) in enumerate(zip(begins, weights(length, side, begins), strict=True)):
         found[i, np.arange(side), start + np.arange(side)] = weight
     return found
-
-
-def _flat(windows: jax.Array) -> jax.Array:
-    return windows.reshape(-1, *windows.shape[2:])
