@@ -289,6 +289,7 @@ def _data(config: ml_collections.FrozenConfigDict, photos: Mapping[str, Split]) 
             stage=stage,
         )
 
+    @functools.cache  # the same for all stages
     def held_out() -> Batch:
         number = config.training.validation_examples
         return next(examples.batches(config, photos, "validation", number))

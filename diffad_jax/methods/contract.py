@@ -1,9 +1,8 @@
 """The contract of methods and stages: all that the rest of the program knows of them."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
@@ -12,6 +11,7 @@ import numpy as np
 
 from diffad_jax.config.fields import PREDICTION, Section
 from diffad_jax.methods.train_state import Params, TrainState, Weights
+from diffad_jax.runtime.compilation import jitted
 from diffad_jax.runtime.download import Remote
 from diffad_jax.types import LABEL_SIZE, Batch, Prediction, Validation, height_width
 
@@ -123,14 +123,27 @@ class Stage:
 
     def state_shapes(self, config: Config, earlier_weights: Weights) -> TrainState:
         """The shapes of its state; nothing is computed. Not for a stage with ``fit``."""
-        init = functools.partial(self.init_state, config, jax.random.key(0))
-        return jax.eval_shape(init, earlier_weights, blank_batch(config))
+        return self.initialised(config).eval_shape(
+            jax.random.key(0), earlier_weights, blank_batch(config)
+        )
+
+    def initialised(self, config: Config, out_shardings: Any = None) -> Callable[..., TrainState]:
+        """``init_state`` compiled: (key, earlier weights, batch) -> a fresh state."""
+        return jitted(
+            _init, config, of_stage=self.init_state, out_shardings=out_shardings, runs_once=True
+        )
 
     def weights_shapes(self, config: Config, earlier_weights: Weights) -> Params | None:
         """The shapes of its weights; None where they depend on the photos."""
         if self.fit:
             return self.fitted_shapes(config)
         return jax.eval_shape(self.weights, self.state_shapes(config, earlier_weights))
+
+
+def _init(
+    key: jax.Array, earlier_weights: Weights, batch: Batch, *, config: Config, of_stage: Init
+) -> TrainState:
+    return of_stage(config, key, earlier_weights, batch)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

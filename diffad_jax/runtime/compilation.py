@@ -73,11 +73,17 @@ def jitted(
 @functools.lru_cache(_PROGRAMS)
 def _jitted(function, config, tree, shardings, donate_argnums, options, static):
     return jax.jit(
-        functools.partial(function, config=config, **dict(static)),
+        _bound(function, config, static),
         out_shardings=jax.tree.unflatten(tree, shardings),
         donate_argnums=donate_argnums,
         compiler_options=dict(options) or None,
     )
+
+
+@functools.lru_cache(_PROGRAMS)
+def _bound(function, config, static):
+    """One object for all ``jax.jit`` of it, so that it is traced once for all."""
+    return functools.partial(function, config=config, **dict(static))
 
 
 def _shaping(config: ml_collections.FrozenConfigDict) -> ml_collections.FrozenConfigDict:

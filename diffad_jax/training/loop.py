@@ -16,7 +16,7 @@ import numpy as np
 
 from diffad_jax.errors import UserError
 from diffad_jax.methods.computing import compute_dtype
-from diffad_jax.methods.contract import Init, Stage, Step, Validate
+from diffad_jax.methods.contract import Stage, Step, Validate
 from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.runtime import console, flops, sharding
 from diffad_jax.runtime.compilation import jitted
@@ -302,17 +302,8 @@ def _born_sharded(
     first: dict,
 ) -> TrainState:
     """A fresh state of which no device ever holds more than its share."""
-    shardings = jax.tree.map(lambda x: x.sharding, template)
-    init = jitted(
-        _init, shaping, of_stage=stage.init_state, out_shardings=shardings, runs_once=True
-    )
+    init = stage.initialised(shaping, jax.tree.map(lambda x: x.sharding, template))
     return init(stage_key(config, stage.name), stands_on, first)
-
-
-def _init(
-    key: jax.Array, stands_on: Weights, first: Batch, *, config: Config, of_stage: Init
-) -> TrainState:
-    return of_stage(config, key, stands_on, first)
 
 
 def _from_earlier(

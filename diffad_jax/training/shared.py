@@ -66,8 +66,8 @@ def settle(
         elif new := sorted(n for n in wanted.keys() - begun if not _adopted(directory, n).exists()):
             raise ConfigError(
                 f"the networks in {directory} were trained on {', '.join(sorted(begun))}, without "
-                f"{', '.join(new)}: --finetune trains on with all, --retrain anew; where no network "
-                f"has to learn the product, --mode=adopt --category={new[0]} takes it in"
+                f"{', '.join(new)}: --finetune trains on with all, --retrain anew; where no "
+                f"network has to learn the product, --mode=adopt --category={new[0]} takes it in"
             )
     if not begun and jax.process_index() == 0:
         files.write_whole(directory / FILE, json.dumps(wanted, indent=1) + "\n")
