@@ -4,6 +4,7 @@ Most of the suite's time is XLA's: all workers and their subprocesses share what
 what one worker has made with ``shared`` is there for all.
 """
 
+import contextlib
 import csv
 import fcntl
 import json
@@ -39,6 +40,7 @@ from diffad_jax.commands.train import train_and_evaluate
 from diffad_jax.convert import torch_file
 from diffad_jax.convert.backbone import torch_names
 from diffad_jax.models.resnet import resnet18
+from diffad_jax.training.checkpoint import Checkpoints
 from diffad_jax.types import Prediction
 from tests.bucket import Bucket
 
@@ -79,6 +81,14 @@ TINY = {
     "training.checkpoint_every": 2,
     "training.validation_examples": 2,
 }
+
+
+# Rooms whose tests take longest: begun first, so that at the end no worker is alone with them.
+LONGEST = ("training", "export", "runtime", "methods", "convert", "commands")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not set(LONGEST) & set(item.path.parts))
 
 
 class Trained(NamedTuple):
@@ -155,6 +165,27 @@ def trained(shared, photos) -> Trained:
 def trained_workdir(trained, tmp_path) -> Path:
     """A copy of what ``tiny_config`` trains, to go on from."""
     return Path(shutil.copytree(trained.workdir, tmp_path / "trained"))
+
+
+@pytest.fixture
+def dies_after_saving(monkeypatch) -> Callable:
+    """``with dies_after_saving(matches)``: the training inside ends, as if killed, once it has
+    saved the first checkpoint whose folder ``matches``."""
+    save = Checkpoints.save
+
+    @contextlib.contextmanager
+    def during(matches: Callable[[Path], bool]) -> Iterator[None]:
+        def save_and_die(checkpoints, step, *what, **how):
+            save(checkpoints, step, *what, **how)
+            if matches(checkpoints.directory):
+                checkpoints.wait()
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(Checkpoints, "save", save_and_die)
+            yield
+
+    return during
 
 
 @pytest.fixture

@@ -2,16 +2,11 @@
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import ml_collections
 import numpy as np
 import pytest
-from conftest import ROOT, tiny_flags_for
 
 from configs import mvtec_small, padim
 from diffad_jax.commands import record, train
@@ -63,26 +58,20 @@ def test_a_second_call_trains_nothing_in_whatever_order_they_are_named(config, w
     assert hashes(config, tmp_path / "work") == hashes(config, work)
 
 
-def test_killed_in_the_middle_it_ends_as_if_never_stopped(config, work, tmp_path):
-    flags = [*tiny_flags_for(config.data.root), "--config.categories=tiles,lamps"]
-    flags += ["--config.shared=True", "--config.data.proportions=square", f"--workdir={tmp_path}"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "diffad_jax.main", *flags], cwd=ROOT, stderr=subprocess.PIPE
-    )
-    while not (tmp_path / "shared/denoiser/2").exists() and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, process.stderr.read()
-    process.stderr.close()
-    assert not (tmp_path / "shared/denoiser/4").exists()
+def test_killed_in_the_middle_it_ends_as_if_never_stopped(
+    config, work, tmp_path, dies_after_saving
+):
+    with dies_after_saving(lambda folder: folder.name == "denoiser"):
+        train.train_and_evaluate(config, tmp_path, None)
+    assert {p.name for p in (tmp_path / "shared/denoiser").glob("[0-9]")} == {"2"}
     train.train_and_evaluate(config, tmp_path, None)
     assert hashes(config, tmp_path) == hashes(config, work)
 
 
 def test_the_first_networks_alone_may_be_shared_and_a_kill_changes_nothing(
-    config, work, tmp_path, monkeypatch
+    config, work, tmp_path, dies_after_saving
 ):
-    config.shared_stages, save = "denoiser", Checkpoints.save
+    config.shared_stages = "denoiser"
     once, killed = tmp_path / "once", tmp_path / "killed"
     for place in (once, killed):  # what is shared comes out as it does where all is
         for name in ("trained_on.json", "autoencoder", "denoiser"):
@@ -92,17 +81,9 @@ def test_the_first_networks_alone_may_be_shared_and_a_kill_changes_nothing(
     train.train_shared(config, once, None, train.How())
     assert {p.parent.name for p in once.glob("lamps/*/4")} == {"segmenter"}
 
-    def save_and_die(checkpoints, step, *what, **how):
-        save(checkpoints, step, *what, **how)
-        if checkpoints.directory.parent.name == "lamps":
-            checkpoints.wait()
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Checkpoints, "save", save_and_die)
-    with pytest.raises(KeyboardInterrupt):
+    with dies_after_saving(lambda folder: folder.parent.name == "lamps"):
         train.train_shared(config, killed, None, train.How())
     assert {p.name for p in killed.glob("*/segmenter/[0-9]")} == {"2", "4"}
-    monkeypatch.setattr(Checkpoints, "save", save)
     train.train_shared(config, killed, None, train.How())
     assert hashes(config, once) == hashes(config, killed)
     tiles, lamps = (Detector.from_workdir(config, once, c).weights for c in config.categories)

@@ -19,7 +19,6 @@ from diffad_jax.inference import products
 from diffad_jax.inference.detector import Detector
 from diffad_jax.methods.diffad import label, networks
 from diffad_jax.methods.registry import check_config
-from diffad_jax.training.checkpoint import Checkpoints
 from diffad_jax.training.fingerprint import weights_hash
 
 
@@ -60,20 +59,12 @@ def test_each_detector_rebuilds_its_own_product_with_the_same_networks(config, w
         assert detector.weights_hash == alone.weights_hash
 
 
-def test_killed_in_the_middle_it_ends_as_if_never_stopped(config, work, tmp_path, monkeypatch):
-    save = Checkpoints.save
-
-    def save_and_die(checkpoints, step, *what, **how):
-        save(checkpoints, step, *what, **how)
-        if checkpoints.directory.name == "denoiser":
-            checkpoints.wait()
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Checkpoints, "save", save_and_die)
-    with pytest.raises(KeyboardInterrupt):
+def test_killed_in_the_middle_it_ends_as_if_never_stopped(
+    config, work, tmp_path, dies_after_saving
+):
+    with dies_after_saving(lambda folder: folder.name == "denoiser"):
         train.train_shared(config, tmp_path, None, train.How())
     assert {p.name for p in (tmp_path / "shared/denoiser").glob("[0-9]")} == {"2"}
-    monkeypatch.setattr(Checkpoints, "save", save)
     train.train_shared(config, tmp_path, None, train.How())
     for category in config.categories:
         killed, once = (Detector.from_workdir(config, w, category) for w in (tmp_path, work))
