@@ -52,6 +52,7 @@ setup(
         "etils[epath]>=1.9",
         "flax>=0.12,<0.13",
         "jax>=0.10,<0.12",
+        "jaxtyping>=0.3",
         "ml-collections>=1.0",
         "numpy>=2.0",
         "optax>=0.2.5",
@@ -79,6 +80,7 @@ setup(
             *OPENVINO,
             *SERVE,
             *BENCHMARKS,
+            "beartype>=0.23",
             "httpx2>=2.0",  # Starlette's client for tests
             "hypothesis>=6.100",
             "mkdocs-material>=9.5",

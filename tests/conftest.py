@@ -26,6 +26,10 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # else the one cache of all workers
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE.name)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
+from tests import shapes
+
+shapes.check_annotations()  # before what they annotate is imported
+
 import fsspec
 import jax
 import ml_collections

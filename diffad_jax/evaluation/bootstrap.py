@@ -8,10 +8,11 @@ depends on the choice of test photos, not on the seed of training.
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Bool, Float64
 
 from diffad_jax.evaluation import curve
 from diffad_jax.evaluation.pixels import Counts
-from diffad_jax.evaluation.ranking import Metric, undefined
+from diffad_jax.evaluation.ranking import Labels, Metric, Scores, undefined
 
 Interval = tuple[Metric, Metric]  # low, high
 _PERCENTILES = (2.5, 97.5)
@@ -19,15 +20,11 @@ _AT_ONCE = 100  # resamples, to bound memory
 
 
 def image_intervals(
-    labels: np.ndarray, scores: np.ndarray, seed: int, num_resamples: int = 1000
+    labels: Labels, scores: Scores, seed: int, num_resamples: int = 1000
 ) -> dict[str, Interval]:
     """Intervals of ``image_auroc``, ``image_ap`` and ``image_f1_max``; equal seeds, equal results.
 
     Undefined as ``ranking.image_metrics``.
-
-    Args:
-      labels: [n] bool, true where anomalous.
-      scores: [n], larger is more anomalous.
     """
     if reason := undefined("test photos", labels, scores):
         return _undefined("image", reason)
@@ -74,8 +71,10 @@ def pixel_intervals(
     return _intervals("pixel", curves, weights)
 
 
-def resamples(labels: np.ndarray, seed: int, num_resamples: int) -> np.ndarray:
-    """[num_resamples, n] float64: how often each photo is drawn; each class keeps its size."""
+def resamples(
+    labels: Bool[np.ndarray, " n"], seed: int, num_resamples: int
+) -> Float64[np.ndarray, "{num_resamples} n"]:
+    """How often each photo is drawn; each class keeps its size."""
     rng = np.random.default_rng(seed)
     weights = np.zeros((num_resamples, labels.size))
     for of_class in (labels, ~labels):

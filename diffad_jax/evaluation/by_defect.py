@@ -5,23 +5,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from diffad_jax.evaluation.pixels import Counts
-from diffad_jax.evaluation.ranking import Metric, image_metrics
+from diffad_jax.evaluation.ranking import Labels, Metric, Scores, image_metrics
 
 _PIXEL_NAMES = ("pixel_auroc", "pixel_ap")
 
 
 def metrics_by_defect(
     defect_types: Sequence[str],
-    labels: np.ndarray,
-    scores: np.ndarray,
+    labels: Labels,
+    scores: Scores,
     counts: Counts | str,
 ) -> dict[str, dict[str, Metric]]:
     """Image and pixel metrics over the good photos and those of one type, by type in order of name.
 
     Args:
       defect_types: n names; those of good photos are not read.
-      labels: [n] bool, true where anomalous.
-      scores: [n], larger is more anomalous.
+      labels, scores: of the photos.
       counts: of the photos' pixels, good photos of one kind and each type of another; or why
         there are none.
     """

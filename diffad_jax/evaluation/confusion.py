@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from diffad_jax.evaluation.ranking import Metric
+from diffad_jax.evaluation.ranking import Labels, Metric, Scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,19 +35,11 @@ class Confusion:
         return Metric(part / whole) if whole else Metric(None, reason)
 
 
-def confusion(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Confusion:
+def confusion(labels: Labels, scores: Scores, threshold: float) -> Confusion:
     """Counts verdicts by prediction's rule: a photo above the threshold is anomalous.
 
-    Args:
-      labels: [n] bool, true where anomalous.
-      scores: [n], larger is more anomalous.
-      threshold: a photo that scores just this is normal.
-
-    Raises:
-      ValueError: the shapes differ.
+    One that scores just this is normal.
     """
-    if labels.shape != scores.shape:
-        raise ValueError(f"labels {labels.shape} and scores {scores.shape} differ in shape")
     above, below = scores > threshold, scores <= threshold
     return Confusion(
         true_positives=int(np.sum(above & labels)),

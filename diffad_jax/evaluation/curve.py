@@ -7,31 +7,38 @@ Every ranking metric is a function of four numbers at each threshold. They come 
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Num
+
+Values = Float[np.ndarray, "*resamples"] | float
 
 
 class Curve(NamedTuple):
-    """k thresholds from the highest to the lowest; leading axes, if any, are resamples.
+    """k thresholds from the highest to the lowest, of several resamples or of none.
 
     Positives are anomalous photos or pixels, negatives normal ones. "Tied" means of equal score,
     or of the same bin.
     """
 
-    thresholds: np.ndarray  # [k]
-    positives: np.ndarray  # [..., k]: number or weight of those at the threshold
-    above: np.ndarray  # [..., k]: negatives above the threshold
-    tied: np.ndarray  # [..., k]: negatives at the threshold
-    num_negatives: np.ndarray | int  # [...]
+    thresholds: Float[np.ndarray, " k"]
+    positives: Num[np.ndarray, "*resamples k"]  # number or weight of those at the threshold
+    above: Num[np.ndarray, "*resamples k"]  # negatives above the threshold
+    tied: Num[np.ndarray, "*resamples k"]  # negatives at the threshold
+    num_negatives: Num[np.ndarray, "*resamples"] | int
 
 
-def exact(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> Curve:
+def exact(
+    labels: Bool[np.ndarray, "*shape"],
+    scores: Float[np.ndarray, "*shape"],
+    weights: Float[np.ndarray, " p"] | None = None,
+) -> Curve:
     """The curve over every distinct score of a positive; other thresholds find nothing more.
 
     Positives and negatives are sorted apart, by value: several times faster than an argsort of all.
 
     Args:
-      labels: bool of any shape, with positives and negatives.
-      scores: of the same shape, finite.
-      weights: [number of positives] in their order; None counts each as one.
+      labels: with positives and negatives.
+      scores: finite.
+      weights: of the p positives in their order; None counts each as one.
     """
     negatives = np.sort(scores[~labels])
     levels, index = np.unique(scores[labels], return_inverse=True)
@@ -42,34 +49,38 @@ def exact(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = N
     return Curve(levels, positives, above, at_least - above, negatives.size)
 
 
-def from_bins(thresholds: np.ndarray, positives: np.ndarray, negatives: np.ndarray) -> Curve:
-    """The curve of counts [..., k] in bins; ``thresholds`` [k] are their lower ends, falling."""
+def from_bins(
+    thresholds: Float[np.ndarray, " k"],
+    positives: Num[np.ndarray, "*resamples k"],
+    negatives: Num[np.ndarray, "*resamples k"],
+) -> Curve:
+    """The curve of counts in bins; ``thresholds`` are their lower ends, falling."""
     at_least = np.cumsum(negatives, axis=-1)
     return Curve(thresholds, positives, at_least - negatives, negatives, at_least[..., -1])
 
 
-def auroc(c: Curve) -> np.ndarray:
-    """[...] in [0, 1]: the area under the ROC curve; a tied pair counts half (Mann and Whitney)."""
+def auroc(c: Curve) -> Values:
+    """The area under the ROC curve, in [0, 1]; a tied pair counts half (Mann and Whitney)."""
     return 1.0 - _false_pairs(c, c.above + 0.5 * c.tied)
 
 
-def auroc_bounds(c: Curve) -> tuple[np.ndarray, np.ndarray]:
-    """(lowest, highest) [...] AUROC over all orders inside the bins.
+def auroc_bounds(c: Curve) -> tuple[Values, Values]:
+    """(lowest, highest) AUROC over all orders inside the bins.
 
     ``auroc`` is their middle, so its error is at most half the share of tied pairs.
     """
     return 1.0 - _false_pairs(c, c.above + c.tied), 1.0 - _false_pairs(c, c.above)
 
 
-def average_precision(c: Curve) -> np.ndarray:
-    """[...] in [0, 1]: the sum over thresholds of (recall gained) × precision, as scikit-learn."""
+def average_precision(c: Curve) -> Values:
+    """The sum over thresholds of (recall gained) × precision, in [0, 1], as scikit-learn."""
     found = np.cumsum(c.positives, axis=-1, dtype=np.float64)
     precision = found / np.maximum(found + c.above + c.tied, 1.0)
     return np.sum(c.positives * precision, axis=-1) / found[..., -1]
 
 
-def average_precision_bounds(c: Curve) -> tuple[np.ndarray, np.ndarray]:
-    """(lowest, highest) [...] average precision over all orders inside the bins, ties included.
+def average_precision_bounds(c: Curve) -> tuple[Values, Values]:
+    """(lowest, highest) average precision over all orders inside the bins, ties included.
 
     With T positives above a bin and F negatives above or in it, the i-th of its p positives has a
     precision of at least (T + i) / (T + i + F). That grows with i, so the sum is at least its first
@@ -86,14 +97,14 @@ def average_precision_bounds(c: Curve) -> tuple[np.ndarray, np.ndarray]:
     return np.sum(least, axis=-1) / found[..., -1], np.sum(most, axis=-1) / found[..., -1]
 
 
-def f1(c: Curve) -> np.ndarray:
-    """[..., k] in [0, 1]: F1 where everything at or above a threshold is called anomalous."""
+def f1(c: Curve) -> Float[np.ndarray, "*resamples k"]:
+    """F1 in [0, 1] where everything at or above a threshold is called anomalous."""
     found = np.cumsum(c.positives, axis=-1, dtype=np.float64)
     return 2.0 * found / (found + c.above + c.tied + found[..., -1:])
 
 
-def f1_max_bounds(c: Curve) -> tuple[np.ndarray, np.ndarray]:
-    """(lowest, highest) [...] of the largest F1, whatever the order inside the bins.
+def f1_max_bounds(c: Curve) -> tuple[Values, Values]:
+    """(lowest, highest) of the largest F1, whatever the order inside the bins.
 
     The lowest is reached at the lower end of a bin. The highest takes all positives of a bin and
     none of its negatives.
@@ -102,8 +113,8 @@ def f1_max_bounds(c: Curve) -> tuple[np.ndarray, np.ndarray]:
     return np.max(f1(c), axis=-1), np.max(f1(without_tied), axis=-1)
 
 
-def partial_area(c: Curve, limit: float) -> np.ndarray:
-    """[...] in [0, 1]: the area left of a false-positive rate, over that of a perfect detector.
+def partial_area(c: Curve, limit: float) -> Values:
+    """The area left of a false-positive rate, over that of a perfect detector: in [0, 1].
 
     Straight lines join the curve's points, also at ties and at ``limit``. Positives may carry
     weights. Each positive counts the distance from its own rate to the limit.
@@ -118,8 +129,8 @@ def partial_area(c: Curve, limit: float) -> np.ndarray:
     return _weighted_mean(c, mean) / limit
 
 
-def partial_area_bounds(c: Curve, limit: float) -> tuple[np.ndarray, np.ndarray]:
-    """(lowest, highest) [...] of ``partial_area`` over all orders inside the bins."""
+def partial_area_bounds(c: Curve, limit: float) -> tuple[Values, Values]:
+    """(lowest, highest) of ``partial_area`` over all orders inside the bins."""
     start, end = _left_of(c, limit)
     return _weighted_mean(c, end) / limit, _weighted_mean(c, start) / limit
 

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float64
 
 from diffad_jax.evaluation import curve
 
@@ -12,8 +13,8 @@ NUM_DRAWN = 300
 class Points(NamedTuple):
     """A line from point to point; both axes in [0, 1]."""
 
-    x: np.ndarray  # [k]
-    y: np.ndarray  # [k]
+    x: Float64[np.ndarray, " k"]
+    y: Float64[np.ndarray, " k"]
 
 
 def roc(c: curve.Curve) -> Points:

@@ -5,32 +5,22 @@ say over which pixels the mean square is taken, so both readings are given. Lowe
 """
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64, Int
 
-from diffad_jax.evaluation.ranking import NO_MASKS, Metric
+from diffad_jax.evaluation.ranking import NO_MASKS, Labels, Metric
 
 NAMES = ("direct_copy_masked_psnr", "direct_copy_frame_psnr")
 
 
 def squared_errors(
-    images: np.ndarray, reconstructions: np.ndarray, masks: np.ndarray
-) -> np.ndarray:
-    """[n] float64: squared errors of reconstructions, summed over masked pixels and channels.
+    images: Float[np.ndarray, "n h w 3"],
+    reconstructions: Float[np.ndarray, "n h w 3"],
+    masks: Bool[np.ndarray, "n h w"],
+) -> Float64[np.ndarray, " n"]:
+    """Squared errors of reconstructions, summed over masked pixels and channels.
 
-    Args:
-      images: [n, h, w, 3] float in [0, 1].
-      reconstructions: [n, h, w, 3] float in [0, 1].
-      masks: [n, h, w] bool, true where anomalous.
-
-    Raises:
-      ValueError: the shapes differ, or pixels are integers.
+    Pixels are in [0, 1]. Masks are true where anomalous.
     """
-    if not images.shape == reconstructions.shape == (*masks.shape, 3):
-        raise ValueError(
-            f"photos {images.shape}, reconstructions {reconstructions.shape} and masks "
-            f"{masks.shape} do not belong together"
-        )
-    if not all(np.issubdtype(x.dtype, np.floating) for x in (images, reconstructions)):
-        raise ValueError("photos and reconstructions must be floats in [0, 1]: divide uint8 by 255")
     return np.array(
         [np.sum(np.square(image[mask] - reconstruction[mask], dtype=np.float64))
          for image, reconstruction, mask in zip(images, reconstructions, masks, strict=True)]
@@ -38,7 +28,10 @@ def squared_errors(
 
 
 def direct_copy_metrics(
-    squares: np.ndarray | None, areas: np.ndarray, size: int, labels: np.ndarray
+    squares: Float64[np.ndarray, " n"] | None,
+    areas: Int[np.ndarray, " n"],
+    size: int,
+    labels: Labels,
 ) -> dict[str, Metric]:
     """Both PSNRs in dB, peak 1, averaged over the anomalous photos.
 
@@ -49,10 +42,10 @@ def direct_copy_metrics(
     exactly, because its PSNR is infinite.
 
     Args:
-      squares: [n] by ``squared_errors``; None where defect photos lack masks.
-      areas: [n]: masked pixels.
+      squares: by ``squared_errors``; None where defect photos lack masks.
+      areas: masked pixels.
       size: pixels of a photo.
-      labels: [n] bool, true where the photo is anomalous.
+      labels: of the photos.
     """
     if squares is None:
         return dict.fromkeys(NAMES, Metric(None, NO_MASKS))

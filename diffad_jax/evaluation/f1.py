@@ -6,21 +6,14 @@ The threshold is chosen by test labels: a metric to compare detectors by, never 
 import numpy as np
 
 from diffad_jax.evaluation import curve
-from diffad_jax.evaluation.ranking import Metric, chance, undefined
+from diffad_jax.evaluation.ranking import Labels, Metric, Scores, chance, undefined
 
 
-def image_f1_max(labels: np.ndarray, scores: np.ndarray) -> tuple[Metric, float | None]:
+def image_f1_max(labels: Labels, scores: Scores) -> tuple[Metric, float | None]:
     """F1-max in [0, 1] over photos, and the highest threshold that reaches it.
 
     A photo at or above the threshold counts as anomalous. F1-max is undefined where
     ``ranking.image_metrics`` are; then the threshold is None.
-
-    Args:
-      labels: [n] bool, true where anomalous.
-      scores: [n], larger is more anomalous.
-
-    Raises:
-      ValueError: the shapes differ.
     """
     if reason := undefined("test photos", labels, scores):
         return Metric(None, reason), None

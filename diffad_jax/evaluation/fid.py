@@ -11,11 +11,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Float32
 
 from diffad_jax.evaluation.ranking import Metric
 from diffad_jax.models.gaussian import Statistics, merge, require_equal_shapes
 from diffad_jax.models.inception import Inception, resize
+from diffad_jax.types import Array, Images
 
+Mean = Float[np.ndarray, " d"]
+Covariance = Float[np.ndarray, "d d"]
 LAYERS = {64: "pool", 192: "pool_1", 768: "mixed_7", 2048: "mixed_10"}
 NO_WEIGHTS = (
     "no Inception weights: set config.evaluation.inception_weights to a safetensors file of them"
@@ -27,8 +31,8 @@ def no_statistics(dimension: int) -> Statistics:
     return Statistics(0, np.zeros(dimension), np.zeros((dimension, dimension)))
 
 
-def statistics(features: np.ndarray) -> Statistics:
-    """The statistics of features [n, d], n ≥ 1."""
+def statistics(features: Float[np.ndarray, "n d"]) -> Statistics:
+    """The statistics of n ≥ 1 images' features."""
     features = np.asarray(features, np.float64)
     mean = features.mean(0)
     centred = features - mean[None]
@@ -36,16 +40,18 @@ def statistics(features: np.ndarray) -> Statistics:
 
 
 def image_statistics(
-    batches: Iterable[jax.Array | np.ndarray], params: Mapping[str, Any], dimension: int
+    batches: Iterable[Images], params: Mapping[str, Any], dimension: int
 ) -> Statistics:
-    """The statistics of images in batches [b, h, w, 3], see ``inception_features``."""
+    """The statistics of images in batches, see ``inception_features``."""
     params = jax.device_put(params)
     features = (np.asarray(_extract(params, image, dimension=dimension)) for image in batches)
     return functools.reduce(merge, map(statistics, features), no_statistics(dimension))
 
 
-def inception_features(params: Mapping[str, Any], image: jax.Array, *, dimension: int) -> jax.Array:
-    """[b, dimension] float32: the mean over pixels of a layer of Inception.
+def inception_features(
+    params: Mapping[str, Any], image: Images, *, dimension: int
+) -> Float32[Array, "b {dimension}"]:
+    """The mean over pixels of a layer of Inception.
 
     The layer is ``pool`` for 64 features, ``pool_1`` for 192, ``mixed_7`` for 768 and ``mixed_10``
     for 2048. FID is defined on pictures, so values are clipped and rounded to 8 bits, then resized
@@ -53,7 +59,7 @@ def inception_features(params: Mapping[str, Any], image: jax.Array, *, dimension
 
     Args:
       params: from ``pretrained.load_inception(path, (LAYERS[dimension],))``.
-      image: [b, h, w, 3] RGB in [0, 1], of any size.
+      image: of any size.
       dimension: a key of ``LAYERS``.
 
     Raises:
@@ -105,7 +111,7 @@ def no_fid(dimension: int, reason: str) -> dict[str, Metric]:
 
 
 def frechet_distance(
-    mean_a: np.ndarray, covariance_a: np.ndarray, mean_b: np.ndarray, covariance_b: np.ndarray
+    mean_a: Mean, covariance_a: Covariance, mean_b: Mean, covariance_b: Covariance
 ) -> float:
     """The squared Fréchet (2-Wasserstein) distance of two Gaussians (Dowson and Landau, 1982).
 
@@ -113,12 +119,8 @@ def frechet_distance(
     the singular values of F_aᵀ F_b. So it is real, and exact where covariances lack full rank, as
     with fewer images than features.
 
-    Args:
-      mean_a, mean_b: [d].
-      covariance_a, covariance_b: [d, d], symmetric and positive semidefinite up to rounding.
-
-    Returns:
-      A value ≥ 0; rounding below 0 is cut off.
+    The covariances are symmetric and positive semidefinite up to rounding. The result is ≥ 0;
+    rounding below 0 is cut off.
     """
     factor_a, factor_b = _factor(covariance_a), _factor(covariance_b)
     overlap = np.linalg.svd(factor_a.T @ factor_b, compute_uv=False).sum()

@@ -13,8 +13,8 @@ from diffad_jax.evaluation.by_defect import metrics_by_defect
 from diffad_jax.evaluation.curve_points import Points, precision_recall, roc, thinned, up_to
 from diffad_jax.evaluation.f1 import image_f1_max
 from diffad_jax.evaluation.pimo import aupimo
-from diffad_jax.evaluation.pixels import Counts, Maps
-from diffad_jax.evaluation.ranking import Metric, image_metrics
+from diffad_jax.evaluation.pixels import Counts, Maps, Masks, Pictures
+from diffad_jax.evaluation.ranking import Labels, Metric, Scores, image_metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +23,9 @@ class TestSet:
 
     files: Sequence[str]
     defect_types: Sequence[str]
-    labels: np.ndarray  # [n] bool: anomalous
-    photos: Maps  # [n, s, s, 3] uint8
-    masks: Maps | None  # [n, s, s] bool; None where a defect photo has no ground truth
+    labels: Labels
+    photos: Pictures
+    masks: Masks | None  # None where a defect photo has no ground truth
 
 
 class Point(NamedTuple):
@@ -56,7 +56,7 @@ class CategoryMetrics:
     metrics: dict[str, Metric]  # shares in [0, 1]; names with psnr in dB; fid_d is a distance
     intervals: dict[str, Interval]  # 95 %, of some of the metrics
     by_defect: dict[str, dict[str, Metric]]
-    aupimo_of_photos: list[float | None]  # [n], None for normal photos
+    aupimo_of_photos: list[float | None]  # None for normal photos
     images: Curves
     pixels: Curves
 
@@ -70,12 +70,12 @@ class CategoryMetrics:
 class Definition(NamedTuple):
     """A metric that needs only the test set, the scores and the maps.
 
-    ``compute``: (test, scores [n], maps [n, s, s]) -> the metric, or its reason.
+    ``compute``: (test, scores, maps) -> the metric, or its reason.
     """
 
     title: str
     scale: float  # what it is multiplied by to be shown: 100 for a share
-    compute: Callable[[TestSet, np.ndarray, Maps], Metric]
+    compute: Callable[[TestSet, Scores, Maps], Metric]
 
 
 # By name in metrics.json. Those that come several at once are made by the modules beside this one.
@@ -86,17 +86,15 @@ DEFINITIONS = {
 }
 
 
-def find(
-    test: TestSet, scores: np.ndarray, maps: Maps, seed: int, memory_mib: int
-) -> CategoryMetrics:
+def find(test: TestSet, scores: Scores, maps: Maps, seed: int, memory_mib: int) -> CategoryMetrics:
     """All metrics of scores and maps; an undefined one gives the reason.
 
     Equal seeds give equal intervals. Metrics of reconstructions (direct copy, FID) are not here.
 
     Args:
       test: n may be 0.
-      scores: [n], larger is more anomalous.
-      maps: [n, s, s], larger is more anomalous, as the method gives them.
+      scores: of the photos.
+      maps: larger is more anomalous, as the method gives them.
       seed: of the resampling.
       memory_mib: for pixel metrics. They are exact where the distinct scores of anomalous pixels
         fit, and have bounds beside them otherwise.
@@ -126,7 +124,7 @@ def find(
         )
 
 
-def _of_images(labels: np.ndarray, scores: np.ndarray) -> tuple[dict[str, Metric], Curves]:
+def _of_images(labels: Labels, scores: Scores) -> tuple[dict[str, Metric], Curves]:
     found = image_metrics(labels, scores)
     if found["image_auroc"].value is None:
         return found, Curves({}, None, found["image_auroc"].reason)

@@ -12,7 +12,7 @@ import numpy as np
 from diffad_jax.data import pictures
 from diffad_jax.evaluation import metrics, metrics_file, page, report, stand_in, tables
 from diffad_jax.evaluation.confusion import Confusion
-from diffad_jax.evaluation.ranking import Metric
+from diffad_jax.evaluation.ranking import Labels, Metric
 from diffad_jax.inference.calibration import Calibration
 from diffad_jax.methods.registry import get_method
 from diffad_jax.runtime import files
@@ -29,7 +29,7 @@ _WITH_INTERVALS = (
 class Result:
     """The results of one category's evaluation."""
 
-    labels: np.ndarray  # [n] bool: anomalous
+    labels: Labels
     defect_types: Sequence[str]  # n
     measured: metrics.CategoryMetrics
     calibration: Calibration

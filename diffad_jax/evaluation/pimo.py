@@ -10,16 +10,16 @@ import math
 
 import numpy as np
 
-from diffad_jax.evaluation.pixels import Counts, Maps
-from diffad_jax.evaluation.ranking import Metric
+from diffad_jax.evaluation.pixels import Counts, Maps, Masks
+from diffad_jax.evaluation.ranking import Labels, Metric
 
 BOUNDS = (1e-5, 1e-4)  # of the false-positive rate, as published
 
 
 def aupimo(
     counts: Counts | str,
-    labels: np.ndarray,
-    masks: Maps | None,
+    labels: Labels,
+    masks: Masks | None,
     maps: Maps,
     bounds: tuple[float, float] = BOUNDS,
 ) -> tuple[Metric, list[float | None]]:
@@ -33,10 +33,10 @@ def aupimo(
 
     Args:
       counts: of these masks and maps, or why there are none.
-      labels: [n] bool, true where anomalous. An anomalous image whose mask is empty counts
-        neither among the normal images nor among the anomalous ones.
-      masks: [n, h, w] bool. None where there are no counts.
-      maps: [n, h, w], larger is more anomalous.
+      labels: an anomalous image whose mask is empty counts neither among the normal images nor
+        among the anomalous ones.
+      masks: None where there are no counts.
+      maps: larger is more anomalous.
       bounds: 0 < low < high <= 1 of the false-positive rate.
 
     Returns:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from diffad_jax.evaluation import curve, pro
 from diffad_jax.evaluation.ranking import NO_MASKS, Metric, undefined_by_counts
@@ -26,7 +27,10 @@ _THREADS = 4  # each holds one photo
 _BYTES_BESIDE = 320  # of a level, for metrics while they are computed
 _WAITING = 2**20  # scores that are put among the levels at once
 
-Maps = np.ndarray | Stack
+Maps = Float[np.ndarray | Stack, "n h w"]
+Masks = Bool[np.ndarray | Stack, "n h w"]  # true where anomalous
+Pictures = UInt8[np.ndarray | Stack, "n h w 3"]
+Chosen = Bool[np.ndarray, " n"] | slice  # of photos
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,22 +38,23 @@ class Survey:
     """The result of a first pass over n photos of h × w pixels."""
 
     size: int  # pixels of a photo
-    areas: np.ndarray  # [n]: anomalous pixels
-    broken: np.ndarray  # [n]: pixels whose score is NaN or infinite
-    lowest: np.ndarray  # [n]: score
-    highest: np.ndarray  # [n]
-    levels: np.ndarray  # [k] rising: distinct scores of anomalous pixels, the lowest among them
+    areas: Int[np.ndarray, " n"]  # anomalous pixels
+    broken: Int[np.ndarray, " n"]  # pixels whose score is NaN or infinite
+    lowest: Float[np.ndarray, " n"]  # score
+    highest: Float[np.ndarray, " n"]
+    # Rising: distinct scores of anomalous pixels, the lowest among them.
+    levels: Float[np.ndarray, " k"]
     exact: bool  # they are all there
-    sample: np.ndarray  # [m]: scores of some normal pixels
+    sample: Float[np.ndarray, " m"]  # scores of some normal pixels
 
-    def undefined(self, chosen: np.ndarray | slice = slice(None)) -> str:
+    def undefined(self, chosen: Chosen = slice(None)) -> str:
         """Like ``ranking.undefined``, for the pixels of the chosen photos."""
         areas = self.areas[chosen]
         return undefined_by_counts(
             "pixels", self.size * areas.size, int(areas.sum()), int(self.broken[chosen].sum())
         )
 
-    def chance(self, chosen: np.ndarray | slice = slice(None)) -> str:
+    def chance(self, chosen: Chosen = slice(None)) -> str:
         """Like ``ranking.chance``, for the pixels of the chosen photos."""
         same = self.lowest[chosen].min() == self.highest[chosen].max()
         return "all pixels have the same score" if same else ""
@@ -65,14 +70,16 @@ class Counts:
     """Pixels of g groups of photos at k levels; a pixel belongs to the highest level it reaches."""
 
     seen: Survey
-    groups: np.ndarray  # [n]: of each photo; one kind in each, with anomalous pixels or without
-    positives: np.ndarray  # [g, k]: anomalous pixels
-    regions: np.ndarray  # [g, k]: anomalous pixels, each as 1 / the area of its region
-    negatives: np.ndarray  # [g, k]: normal pixels
-    tied: np.ndarray  # [g, k]: normal pixels that score just the level
-    histograms: np.ndarray  # [2, n, bins] float32: normal and anomalous pixels, highest bin first
+    # Of each photo; one kind in each, with anomalous pixels or without.
+    groups: Int[np.ndarray, " n"]
+    positives: Int[np.ndarray, "g k"]  # anomalous pixels
+    regions: Float[np.ndarray, "g k"]  # anomalous pixels, each as 1 / the area of its region
+    negatives: Int[np.ndarray, "g k"]  # normal pixels
+    tied: Int[np.ndarray, "g k"]  # normal pixels that score just the level
+    # Normal and anomalous pixels, the highest bin first.
+    histograms: Float32[np.ndarray, "2 n bins"]
 
-    def curves(self, chosen: np.ndarray | slice = slice(None)) -> tuple[curve.Curve, curve.Curve]:
+    def curves(self, chosen: Chosen = slice(None)) -> tuple[curve.Curve, curve.Curve]:
         """Curves of the chosen photos' pixels, and of their regions with equal weight.
 
         All photos of a group are chosen, or none.
@@ -89,7 +96,7 @@ class Counts:
         )
         return pixels, pixels._replace(positives=self.regions[groups].sum(axis=0)[::-1])
 
-    def metrics(self, chosen: np.ndarray | slice = slice(None)) -> dict[str, Metric]:
+    def metrics(self, chosen: Chosen = slice(None)) -> dict[str, Metric]:
         """The metrics in ``NAMES`` of the chosen photos, as in ``curves``. They are undefined where
         ``ranking.image_metrics`` are. Metrics that are not exact come with their bounds."""
         if reason := self.seen.undefined(chosen):
@@ -113,17 +120,14 @@ class Counts:
         return {n: Metric(float(v), s) for n, v, s in zip(NAMES, values, notes, strict=True)}
 
 
-def count(masks: Maps | None, maps: Maps, kinds: Sequence[str], memory_mib: int) -> Counts | str:
+def count(masks: Masks | None, maps: Maps, kinds: Sequence[str], memory_mib: int) -> Counts | str:
     """Counts in two passes over all photos; or the reason why not, as ``ranking.image_metrics``.
 
     Args:
-      masks: [n, h, w] bool, true where anomalous; None where defect photos lack them.
-      maps: [n, h, w], larger is more anomalous.
+      masks: None where defect photos lack them.
+      maps: larger is more anomalous.
       kinds: n names; photos of one name are never parted.
       memory_mib: limits the number of levels.
-
-    Raises:
-      ValueError: the shapes differ.
     """
     if masks is None:
         return NO_MASKS
@@ -137,10 +141,8 @@ def count(masks: Maps | None, maps: Maps, kinds: Sequence[str], memory_mib: int)
     return _count(seen, masks, maps, np.array([numbers[name] for name in names]))
 
 
-def _survey(masks: Maps, maps: Maps, most: int) -> Survey:
+def _survey(masks: Masks, maps: Maps, most: int) -> Survey:
     """A survey with at most ``most`` levels (2 or more); beyond, every second one is dropped."""
-    if masks.shape != maps.shape:
-        raise ValueError(f"masks {masks.shape} and maps {maps.shape} differ in shape")
     n, size = len(maps), int(np.prod(maps.shape[1:]))
     areas, broken = np.zeros(n, np.int64), np.zeros(n, np.int64)
     ends = np.zeros((2, n))
@@ -161,7 +163,7 @@ def _survey(masks: Maps, maps: Maps, most: int) -> Survey:
     )  # fmt: skip
 
 
-def _count(seen: Survey, masks: Maps, maps: Maps, groups: np.ndarray) -> Counts:
+def _count(seen: Survey, masks: Masks, maps: Maps, groups: np.ndarray) -> Counts:
     levels, edges = seen.levels, _edges(seen)
     shape = (int(groups.max()) + 1, levels.size)
     positives, negatives, tied = (np.zeros(shape, np.int64) for _ in range(3))

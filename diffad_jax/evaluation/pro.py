@@ -8,6 +8,7 @@ limit, so a constant map has limit / 2 (0.15).
 """
 
 import numpy as np
+from jaxtyping import Bool, Float64
 from scipy import ndimage
 
 LIMIT = 0.3  # of the false-positive rate, as published
@@ -16,12 +17,8 @@ _NEIGHBOURS = np.zeros((3, 3, 3), bool)
 _NEIGHBOURS[1] = True
 
 
-def region_weights(masks: np.ndarray) -> np.ndarray:
-    """[p] float64: for each anomalous pixel, in the masks' order, 1 / the area of its region.
-
-    Args:
-      masks: [n, h, w] bool with p anomalous pixels.
-    """
+def region_weights(masks: Bool[np.ndarray, "n h w"]) -> Float64[np.ndarray, " p"]:
+    """For each of the p anomalous pixels, in the masks' order, 1 / the area of its region."""
     regions, _ = ndimage.label(masks, _NEIGHBOURS)
     region_of_pixel = regions[masks]
     return 1.0 / np.bincount(region_of_pixel)[region_of_pixel]

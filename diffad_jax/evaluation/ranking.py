@@ -6,9 +6,12 @@ import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from diffad_jax.evaluation import curve
 
+Labels = Bool[np.ndarray, " n"]  # of photos: true where anomalous
+Scores = Float[np.ndarray, " n"]  # of photos: larger is more anomalous
 NO_MASKS = "defect photos have no ground-truth masks"
 NO_RECONSTRUCTION = "the method makes no reconstruction"
 
@@ -31,18 +34,11 @@ class Metric:
             raise ValueError(f"a metric must be finite or None, got {self.value}")
 
 
-def image_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, Metric]:
+def image_metrics(labels: Labels, scores: Scores) -> dict[str, Metric]:
     """``image_auroc`` and ``image_ap``, in [0, 1].
 
     They are undefined with photos of one class only, and where a score is NaN or infinite. Equal
     scores give the values of chance (AUROC 0.5, AP the share of anomalous photos), with a note.
-
-    Args:
-      labels: [n] bool, true where anomalous.
-      scores: [n], larger is more anomalous.
-
-    Raises:
-      ValueError: the shapes differ.
     """
     names = ("image_auroc", "image_ap")
     if reason := undefined("test photos", labels, scores):
@@ -64,19 +60,13 @@ def mean_metrics(categories: Iterable[Mapping[str, Metric]]) -> dict[str, Metric
     return means
 
 
-def undefined(what: str, labels: np.ndarray, scores: np.ndarray) -> str:
+def undefined(
+    what: str, labels: Bool[np.ndarray, "*shape"], scores: Float[np.ndarray, "*shape"]
+) -> str:
     """The reason why these labels and scores have no ranking metrics; empty where they have.
 
-    Args:
-      what: their name in a sentence, such as "pixels".
-      labels: bool of any shape, true where anomalous.
-      scores: of the same shape.
-
-    Raises:
-      ValueError: the shapes differ.
+    ``what`` is their name in a sentence, such as "pixels".
     """
-    if labels.shape != scores.shape:
-        raise ValueError(f"labels {labels.shape} and scores {scores.shape} differ in shape")
     broken = labels.size - int(np.isfinite(scores).sum())
     return undefined_by_counts(what, labels.size, int(labels.sum()), broken)
 
@@ -90,6 +80,6 @@ def undefined_by_counts(what: str, total: int, anomalous: int, broken: int) -> s
     return f"{broken} of {total} {what} have a score that is not finite" if broken else ""
 
 
-def chance(what: str, scores: np.ndarray) -> str:
+def chance(what: str, scores: Float[np.ndarray, "..."]) -> str:
     """A note where all scores are equal, which would pass for a bad detector; else empty."""
     return f"all {what} have the same score" if scores.min() == scores.max() else ""

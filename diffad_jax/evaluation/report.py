@@ -20,8 +20,8 @@ from diffad_jax.data import pictures
 from diffad_jax.evaluation import page, tables
 from diffad_jax.evaluation.metrics import CategoryMetrics, Curves, TestSet
 from diffad_jax.evaluation.metrics_file import plain_intervals, versions
-from diffad_jax.evaluation.pixels import Maps
-from diffad_jax.evaluation.ranking import NO_RECONSTRUCTION, Metric
+from diffad_jax.evaluation.pixels import Maps, Pictures
+from diffad_jax.evaluation.ranking import NO_RECONSTRUCTION, Metric, Scores
 
 _BUDGET = 10 * 2**20  # bytes of pictures in a report; base64 makes four of three
 _MAX_SIDE = 256  # pixels; larger pictures are reduced
@@ -52,10 +52,10 @@ class Content:
     category: str
     test: TestSet
     measured: CategoryMetrics  # FID included where it was measured
-    scores: np.ndarray  # [n]
-    maps: Maps  # [k, s, s]
+    scores: Scores
+    maps: Maps
     scale: pictures.Scale  # the colours of the maps
-    columns: Mapping[str, Maps]  # title -> [k, s, s, 3] uint8, beside the input
+    columns: Mapping[str, Pictures]  # by title, beside the input
     thresholds: Sequence[Verdict]  # on the score; the page starts at the first
     settings: Mapping[str, str]  # what the metrics depend on, in words
     stand_in: str = ""  # what the photos are worth that stand in for test photos; empty: none do

@@ -28,8 +28,8 @@ class Stack:
     def __init__(self, folder: Path, shape: tuple[int, ...], dtype: type):
         folder.mkdir(parents=True, exist_ok=True)
         self._file = None  # where it cannot be made
-        self._folder, self._item, self._dtype = folder, shape, np.dtype(dtype)
-        self._bytes = int(np.prod(shape)) * self._dtype.itemsize
+        self._folder, self._item, self.dtype = folder, shape, np.dtype(dtype)
+        self._bytes = int(np.prod(shape)) * self.dtype.itemsize
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 see __del__
         self._count = 0
 
@@ -40,9 +40,9 @@ class Stack:
           ValueError: another shape or type.
           StackError: the disk is full or refuses.
         """
-        if batch.shape[1:] != self._item or batch.dtype != self._dtype:
+        if batch.shape[1:] != self._item or batch.dtype != self.dtype:
             raise ValueError(
-                f"a stack of {self._dtype} {self._item} got {batch.dtype} {batch.shape[1:]}"
+                f"a stack of {self.dtype} {self._item} got {batch.dtype} {batch.shape[1:]}"
             )
         left = memoryview(np.ascontiguousarray(batch)).cast("B") if batch.size else b""
         try:
@@ -70,4 +70,4 @@ class Stack:
         if not 0 <= index < self._count:
             raise IndexError(f"{index} of a stack of {self._count}")
         data = os.pread(self._file.fileno(), self._bytes, int(index) * self._bytes)
-        return np.frombuffer(data, self._dtype).reshape(self._item)
+        return np.frombuffer(data, self.dtype).reshape(self._item)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import ml_collections
 import numpy as np
+from jaxtyping import Float32, Float64, UInt8
 
 from diffad_jax.config import common, fields
 from diffad_jax.data import images, pictures, split
@@ -29,12 +30,12 @@ _TRIES = 10  # examples for a defect; few masks are empty
 
 @dataclasses.dataclass(frozen=True)
 class StandIns:
-    """Photos of s × s pixels; those beyond the first k of n have a score alone."""
+    """Photos of which those beyond the first k of n have a score alone."""
 
-    test: TestSet  # of n; its photos and masks [k, …]
-    scores: np.ndarray  # [n] float64
-    maps: np.ndarray  # [k, s, s] float32
-    columns: Mapping[str, np.ndarray]  # title -> [k, s, s, 3] uint8
+    test: TestSet  # of n; it has k photos and masks
+    scores: Float64[np.ndarray, " n"]
+    maps: Float32[np.ndarray, "k h w"]
+    columns: Mapping[str, UInt8[np.ndarray, "k h w 3"]]  # by title
     note: str  # what they are worth, or why some are missing
     none_drawn: str = ""  # why there are no pictures and no drawn defects; empty: there are
 

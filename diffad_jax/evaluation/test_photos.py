@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+from jaxtyping import Float32, Float64, UInt8
 
 from diffad_jax.data import images, layouts, masks, pictures, split
 from diffad_jax.data.masks import MaskSet
@@ -28,17 +29,17 @@ from diffad_jax.runtime import console, processes
 from diffad_jax.runtime.batches import filled_up
 from diffad_jax.runtime.progress import CountProgress
 from diffad_jax.training.held_out import load_split
-from diffad_jax.types import Prediction, height_width
+from diffad_jax.types import Images, Prediction, height_width
 
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """A detector's results on n test photos of s × s pixels."""
+    """A detector's results on n test photos."""
 
     test: TestSet
-    scores: np.ndarray  # [n] float64: exact beside thresholds that are Python floats
-    maps: Stack  # [n, s, s] float32
-    columns: Mapping[str, Stack]  # title -> [n, s, s, 3] uint8: reconstruction, interpolated ...
+    scores: Float64[np.ndarray, " n"]  # exact beside thresholds that are Python floats
+    maps: Float32[Stack, "n h w"]
+    columns: Mapping[str, UInt8[Stack, "n h w 3"]]  # by title: reconstruction, interpolated ...
     direct_copy: dict[str, Metric]
     features: fid.Statistics | None  # of the reconstructions; None without Inception's weights
     seconds_a_photo: float | None  # in the fastest batch; None where there was but one
@@ -142,8 +143,8 @@ def _scored(
         yield jax.tree.map(operator.itemgetter(slice(len(batch))), found)
 
 
-def made(config: ml_collections.ConfigDict, predicted: Prediction) -> dict[str, np.ndarray]:
-    """{title: [b, h, w, 3]} of the pictures that the method makes of the photos."""
+def made(config: ml_collections.ConfigDict, predicted: Prediction) -> dict[str, Images]:
+    """The pictures that the method makes of the photos, by title."""
     columns = {}
     if predicted.reconstruction is not None:
         columns["reconstruction"] = predicted.reconstruction

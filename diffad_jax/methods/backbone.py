@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from jaxtyping import Float, Float32
 
 from diffad_jax.config.fields import DOWNLOAD, RUN, Field, section
 from diffad_jax.errors import ConfigError
@@ -28,7 +29,7 @@ from diffad_jax.models.efficientnet_lite import (
 from diffad_jax.models.inception import Inception
 from diffad_jax.models.published import PUBLISHED
 from diffad_jax.models.resnet import ResNet, resnet18, wide_resnet50_2
-from diffad_jax.types import height_width, to_float
+from diffad_jax.types import AnomalyMaps, Array, Photos, height_width, to_float
 
 NAME = "backbone"  # of a network's weights among the earlier ones
 Config = ml_collections.ConfigDict | ml_collections.FrozenConfigDict
@@ -111,14 +112,14 @@ def trained_by_others(name: str, network: Backbone, field: str, file: str) -> Pr
     return Pretrained(NAME, (field,), network, package, (published,) if published else ())
 
 
-def maps(params: Params, images: jax.Array, *, config: Config) -> list[jax.Array]:
-    """[b, h, w, 3] uint8 -> [b, h', w', c] float32 of each of ``config.backbone.layers``."""
+def maps(params: Params, images: Photos, *, config: Config) -> list[Float32[Array, "b _ _ _"]]:
+    """The feature maps of ``config.backbone.layers``."""
     found = network(config).apply({"params": params}, to_float(images))
     return [found[name] for name in config.backbone.layers]
 
 
-def largest(maps: Sequence[jax.Array]) -> tuple[int, int]:
-    """(h, w) of the largest of several maps [b, h, w, c]."""
+def largest(maps: Sequence[Float[Array, "b _ _ _"]]) -> tuple[int, int]:
+    """(h, w) of the largest of several feature maps."""
     return max(x.shape[1:3] for x in maps)
 
 
@@ -137,17 +138,16 @@ def map_shapes(config: Config) -> list[tuple[int, int, int]]:
     return [x.shape[1:] for x in jax.eval_shape(run, pixels)]
 
 
-def upsampled_and_smoothed(distances: jax.Array, size: tuple[int, int], sigma: float) -> jax.Array:
+def upsampled_and_smoothed(
+    distances: AnomalyMaps, size: tuple[int, int], sigma: float
+) -> Float[Array, "b {size[0]} {size[1]}"]:
     """A map of distances at the photos' size: bilinear, then a Gaussian filter.
 
     Args:
-      distances: [b, h, w].
+      distances: at the features' positions.
       size: (height, width) of the result, in pixels.
       sigma: of the Gaussian, in pixels of the result; cut off at four of them, and mirrored at
         the border (SciPy's ``gaussian_filter`` by default).
-
-    Returns:
-      [b, *size].
     """
     large = jax.image.resize(distances, (distances.shape[0], *size), "linear", antialias=False)
     return filters.gaussian_filter(large, sigma, int(4.0 * sigma + 0.5), mirrored=True)

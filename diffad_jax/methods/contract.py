@@ -8,12 +8,22 @@ import flax.linen as nn
 import jax
 import ml_collections
 import numpy as np
+from jaxtyping import Float
 
 from diffad_jax.config.fields import PREDICTION, Section
 from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.runtime.compilation import jitted
 from diffad_jax.runtime.download import Remote
-from diffad_jax.types import LABEL_SIZE, Batch, Prediction, Validation, height_width
+from diffad_jax.types import (
+    LABEL_SIZE,
+    AnomalyMaps,
+    Array,
+    Batch,
+    Photos,
+    Prediction,
+    Validation,
+    height_width,
+)
 
 Config = ml_collections.FrozenConfigDict
 
@@ -37,7 +47,7 @@ class Init(Protocol):
 class Step(Protocol):
     def __call__(
         self, state: TrainState, earlier_weights: Weights, batch: Batch, *, config: Config
-    ) -> tuple[TrainState, dict[str, jax.Array]]: ...
+    ) -> tuple[TrainState, dict[str, Float[Array, ""]]]: ...
 
 
 class Validate(Protocol):
@@ -46,7 +56,7 @@ class Validate(Protocol):
 
 class Predict(Protocol):
     def __call__(
-        self, weights: Weights, images: jax.Array, *, seed: int | jax.Array, config: Config
+        self, weights: Weights, images: Photos, *, seed: int | jax.Array, config: Config
     ) -> Prediction: ...
 
 
@@ -55,15 +65,14 @@ class Telling(NamedTuple):
 
     Attributes:
       network: (weights of the stages) -> the part of them that ``features`` takes.
-      features: (that part, images as for ``Method.predict``, *, config) -> what is compared:
-        [b, …].
+      features: (that part, images as for ``Method.predict``, *, config) -> what is compared.
       distance: (weights of a category's stages, features, *, config) -> how far whole photos are
-        from the category's normal ones, in any unit: [b].
+        from the category's normal ones, in any unit.
     """
 
     network: Callable[[Weights], Weights]
-    features: Callable[..., jax.Array]
-    distance: Callable[..., jax.Array]
+    features: Callable[..., Float[Array, "b ..."]]
+    distance: Callable[..., Float[Array, " b"]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,8 +86,8 @@ class Stage:
       sections: the sections of the config on which its weights depend.
       pretrained: the network that it learns with; None for none, or where it is off.
       fit: (config, photos, earlier_weights) -> the weights that prediction needs, as NumPy arrays
-        in nested dictionaries. ``photos`` are batches [b, h, w, 3] uint8 RGB of the normal
-        training photos, each photo once; the last batch may be smaller.
+        in nested dictionaries. ``photos`` are batches, uint8, of the normal training photos, each
+        photo once; the last batch may be smaller.
       fitted_shapes: config -> the shapes of ``fit``'s result; None where they depend on the photos.
       join: (``fit``'s result for each of several categories) -> the weights for all, where these
         share one set of networks. None where ``fit`` sees the photos of all.
@@ -88,7 +97,7 @@ class Stage:
       section: the config's section on its training: steps, batch size, optimiser.
       init_state: a fresh state; pure but for the shapes that ``config`` gives.
       train_step: one step; its metrics are scalars, ``loss`` among them. Where the config has the
-        length in epochs, ``steps`` of its section is an array, [] int32.
+        length in epochs, ``steps`` of its section is an array, Int32[Array, ""].
       weights: the part of a state that later stages and the detector need.
       networks: config -> the networks in its state, by name; building a module costs nothing.
       state_from_weights: a fresh state with the variables of trained networks, {network:
@@ -100,10 +109,10 @@ class Stage:
     name: str
     sections: tuple[Section, ...]
     pretrained: Callable[[Config], Pretrained | None] = lambda config: None
-    fit: Callable[[Config, Iterator[np.ndarray], Weights], Params] | None = None
+    fit: Callable[[Config, Iterator[Photos], Weights], Params] | None = None
     fitted_shapes: Callable[[Config], Params | None] = lambda config: None
     join: Callable[[Sequence[Params]], Params] | None = None
-    extend: Callable[[Config, Params, int, Iterator[np.ndarray], Weights], Params] | None = None
+    extend: Callable[[Config, Params, int, Iterator[Photos], Weights], Params] | None = None
     section: str = ""
     init_state: Init | None = None
     train_step: Step | None = None
@@ -155,9 +164,9 @@ class Method:
       sections: the sections of the config that it reads, besides those of every method.
       check: raises ConfigError for fields that do not go together.
       stages: in the order in which they train.
-      predict: (weights of the stages, images [b, h, w, 3] RGB in 0 … 255, uint8 or float32; the
-        seed of its random numbers, uint32 where it is an array; static config). Pure: a photo's
-        result depends neither on its batch nor on the run.
+      predict: (weights of the stages; images; the seed of its random numbers, uint32 where it is
+        an array; static config). Pure: a photo's result depends neither on its batch nor on the
+        run.
       of_category: (weights of the shared stages, a category's name) -> the same as this category's
         detector uses them, where ``config.shared_label`` is known. None where no network of the
         method takes a label.
@@ -165,9 +174,8 @@ class Method:
       parts: the steps of ``predict`` by name and in turn, each (weights, value, *, seed, config) ->
         value. The first takes the images in [0, 1], the last returns the prediction. Empty where
         ``predict`` has no separate steps.
-      score_map: (anomaly_map [b, h, w] of any size, *, config) -> the map [b, h, w] whose largest
-        value is the score. None where the score is no value of a map; then photos cannot be put
-        together from windows.
+      score_map: (anomaly_map of any size, *, config) -> the map whose largest value is the score.
+        None where the score is no value of a map; then photos cannot be put together from windows.
       whole_photos: config -> the reason why photos cannot be cut into windows; empty if they can.
       map_range: the map's values of the first and of the last colour. With None, normal photos
         decide.
@@ -184,7 +192,7 @@ class Method:
     of_category: Callable[[Weights, str], Weights] | None = None
     tell: Callable[[Config], Telling | None] = lambda config: None
     parts: tuple[tuple[str, Callable], ...] = ()
-    score_map: Callable[..., jax.Array] | None
+    score_map: Callable[..., AnomalyMaps] | None
     whole_photos: Callable[[Config], str] = lambda config: ""
     map_range: Callable[[Config], tuple[float, float] | None] = lambda config: None
     reconstructs: bool

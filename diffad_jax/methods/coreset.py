@@ -10,8 +10,10 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Float16, Int32
 
 from diffad_jax.runtime.progress import CountProgress
+from diffad_jax.types import Array
 
 _BLOCK = 8192  # rows that are on the device at a time
 _SHOWN_AT_ONCE = 64  # choices between two looks at the clock
@@ -37,8 +39,8 @@ class Candidates:
         self._numbers = np.empty(capacity)
         self._count, self._bar = 0, 1.0  # features whose number is not below the bar are dropped
 
-    def add(self, features: jax.Array) -> None:
-        """Adds features, [n, channels] with any n."""
+    def add(self, features: Float[Array, "n c"]) -> None:
+        """Adds features, any number of them."""
         rows = np.asarray(features.astype(jnp.float16))
         self.seen += len(rows)
         numbers = self._rng.random(len(rows))
@@ -53,8 +55,8 @@ class Candidates:
                 self._drop()
                 waiting = waiting[numbers[waiting] < self._bar]
 
-    def features(self) -> np.ndarray:
-        """[n, channels] float16, n ≤ limit."""
+    def features(self) -> Float16[np.ndarray, "n c"]:
+        """The sample, at most ``limit``."""
         if self._count > self._limit:
             self._drop()
         return self._features[: self._count]
@@ -70,8 +72,10 @@ class Candidates:
         self._count, self._bar = self._limit, self._numbers[: self._limit].max()
 
 
-def coreset(features: np.ndarray, count: int, dimensions: int, seed: int) -> np.ndarray:
-    """Chooses ``count`` rows of [n, c] float16, count ≤ n; returns [count, c].
+def coreset(
+    features: Float16[np.ndarray, "n c"], count: int, dimensions: int, seed: int
+) -> Float16[np.ndarray, "{count} c"]:
+    """Chooses ``count`` ≤ n features.
 
     Distances are measured after a random projection (Johnson and Lindenstrauss) to ``dimensions``,
     where that is less than c.
@@ -87,8 +91,10 @@ def coreset(features: np.ndarray, count: int, dimensions: int, seed: int) -> np.
     return features[np.asarray(greedy(points, start, count))]
 
 
-def greedy(points: jax.Array, start: jax.Array | int, count: int) -> jax.Array:
-    """[count] indices of [n, d] points: ``start``, then each time the farthest from those before.
+def greedy(
+    points: Float[Array, "n d"], start: Int32[Array, ""] | int, count: int
+) -> Int32[Array, " {count}"]:
+    """Indices of points: ``start``, then each time the farthest from those before.
 
     Of equally far points the first one is chosen. It takes n · d · count operations and no more
     memory than the points themselves.

@@ -15,7 +15,15 @@ from diffad_jax.methods.contract import Method, Stage
 from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.models.reconstructor import Reconstructor
 from diffad_jax.models.segmenter import Segmenter
-from diffad_jax.types import Batch, Prediction, Validation, height_width, to_float
+from diffad_jax.types import (
+    AnomalyMaps,
+    Batch,
+    Photos,
+    Prediction,
+    Validation,
+    height_width,
+    to_float,
+)
 
 NAME = "draem"
 Config = ml_collections.FrozenConfigDict
@@ -133,9 +141,7 @@ def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
     )
 
 
-def predict(
-    weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
-) -> Prediction:
+def predict(weights: dict, images: Photos, *, seed: int | jax.Array, config: Config) -> Prediction:
     """See ``contract.Method``; map and score are those of DiffAD."""
     del seed  # nothing is drawn
     trained = weights[NAME]
@@ -151,7 +157,7 @@ def predict(
     )
 
 
-def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
+def score_map(anomaly_map: AnomalyMaps, *, config: Config) -> AnomalyMaps:
     """See ``contract.Method``."""
     c = config.evaluation
     return filters.power_mean_filter(anomaly_map, c.smoothing, c.smoothing_power)

@@ -3,10 +3,15 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
+
+from diffad_jax.types import AnomalyMaps, Array
 
 
-def image_score(anomaly_map: jax.Array, width: int = 21, power: float = 1.0) -> jax.Array:
-    """The largest value of the map after ``power_mean_filter``: [b, h, w] float32 -> [b].
+def image_score(
+    anomaly_map: AnomalyMaps, width: int = 21, power: float = 1.0
+) -> Float[Array, " b"]:
+    """The largest value of the map after ``power_mean_filter``.
 
     A width of 21 at 256 × 256 and a power of 1 are the published ones. Higher powers give more
     weight to the largest pixels.
@@ -20,19 +25,16 @@ def describe(width: int, power: float) -> str:
     return f"the map's largest value after a {width} × {width} {kind} filter"
 
 
-def power_mean_filter(anomaly_map: jax.Array, width: int, power: float) -> jax.Array:
+def power_mean_filter(anomaly_map: AnomalyMaps, width: int, power: float) -> AnomalyMaps:
     """(mean of mᵖ)^(1/p) around each pixel; zeros beyond the border count.
 
     A mean ranks a line below a faint patch of the filter's size. A maximum ranks that patch below
     any bright pixel. Powers in between rank both high.
 
     Args:
-      anomaly_map: [b, h, w] float32, 0 or above.
+      anomaly_map: 0 or above.
       width: of the filter in pixels, odd and positive.
       power: p, 1 or above; 1 is the mean.
-
-    Returns:
-      [b, h, w] float32.
 
     Raises:
       ValueError: ``width`` is even or not positive.
@@ -42,15 +44,8 @@ def power_mean_filter(anomaly_map: jax.Array, width: int, power: float) -> jax.A
     return mean_filter(anomaly_map**power, width) ** (1.0 / power)
 
 
-def mean_filter(anomaly_map: jax.Array, width: int) -> jax.Array:
+def mean_filter(anomaly_map: AnomalyMaps, width: int) -> AnomalyMaps:
     """The published rule: stride 1, zero padding of width // 2, every window divided by width².
-
-    Args:
-      anomaly_map: [b, h, w] float32.
-      width: in pixels, odd and positive.
-
-    Returns:
-      [b, h, w] float32.
 
     Raises:
       ValueError: ``width`` is even or not positive.
@@ -61,17 +56,16 @@ def mean_filter(anomaly_map: jax.Array, width: int) -> jax.Array:
     return total / width**2
 
 
-def gaussian_filter(x: jax.Array, sigma: float, reach: int, *, mirrored: bool) -> jax.Array:
+def gaussian_filter(
+    x: Float[Array, "b h w *c"], sigma: float, reach: int, *, mirrored: bool
+) -> Float[Array, "b h w *c"]:
     """Blurs each picture by one matrix along each axis.
 
     Args:
-      x: [b, h, w] or [b, h, w, c].
+      x: maps, with or without channels.
       sigma: of the Gaussian, in pixels.
       reach: in pixels; what is farther does not count.
       mirrored: beyond the border pixels are mirrored (SciPy's default); else zeros count.
-
-    Returns:
-      The shape of ``x``.
     """
     rows, columns = (
         jnp.asarray(_gaussian_matrix(size, sigma, reach, mirrored)) for size in x.shape[1:3]

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from jaxtyping import Float
 
 from diffad_jax.config.fields import COUNT, POSITIVE, PREDICTION, Field, section
 from diffad_jax.errors import UserError
@@ -21,7 +22,14 @@ from diffad_jax.methods.contract import Method, Stage, Telling
 from diffad_jax.methods.train_state import Params, Weights
 from diffad_jax.models.gaussian import Statistics, merge
 from diffad_jax.runtime.sharding import over_photos
-from diffad_jax.types import Prediction, height_width
+from diffad_jax.types import (
+    AnomalyMaps,
+    Array,
+    FeatureMaps,
+    Photos,
+    Prediction,
+    height_width,
+)
 
 NAME = "padim"
 Config = ml_collections.FrozenConfigDict
@@ -50,8 +58,8 @@ def no_statistics(positions: int, dimensions: int) -> Statistics:
     )
 
 
-def updated(statistics: Statistics, features: jax.Array) -> Statistics:
-    """The statistics with the features of more photos, [b, p, d]."""
+def updated(statistics: Statistics, features: Float[Array, "b p d"]) -> Statistics:
+    """The statistics with the features of more photos."""
     mean = features.mean(0)
     centred = features - mean[None]
     scatter = jnp.einsum("bpi,bpj->pij", centred, centred, precision="highest")
@@ -62,8 +70,8 @@ _update = jax.jit(updated, donate_argnums=0)
 
 
 @functools.partial(jax.jit, static_argnames="regularisation")
-def whitening(statistics: Statistics, regularisation: float) -> jax.Array:
-    """[p, d, d] W with Wᵀ W the inverse of the covariance + regularisation · I, at least 2 photos.
+def whitening(statistics: Statistics, regularisation: float) -> Float[Array, "p d d"]:
+    """W with Wᵀ W the inverse of the covariance + regularisation · I, at least 2 photos.
 
     With it a Mahalanobis distance is the length of W (x - mean), never the root of a negative.
     """
@@ -73,16 +81,18 @@ def whitening(statistics: Statistics, regularisation: float) -> jax.Array:
     return jax.scipy.linalg.solve_triangular(root, identity, lower=True)
 
 
-def mahalanobis(features: jax.Array, mean: jax.Array, whiten: jax.Array) -> jax.Array:
-    """[b, p, d], [p, d], [p, d, d] -> [b, p]."""
+def mahalanobis(
+    features: Float[Array, "b p d"], mean: Float[Array, "p d"], whiten: Float[Array, "p d d"]
+) -> Float[Array, "b p"]:
+    """The distance of each position's features to their normal mean."""
     # A product at each position, with the photos as columns: faster on CPUs for many of them.
     columns = jnp.transpose(features - mean[None], (1, 2, 0))
     residual = jnp.matmul(whiten, columns, precision="highest")
     return jnp.sqrt(jnp.sum(residual**2, axis=1)).T
 
 
-def projections(config: Config) -> list[np.ndarray]:
-    """A matrix [c, d] for each layer; together they reduce the layers' channels to d dimensions.
+def projections(config: Config) -> list[Float[np.ndarray, "_ d"]]:
+    """A matrix for each layer; together they reduce the layers' channels to d dimensions.
 
     ``random`` chooses channels (the paper); ``orthogonal`` mixes them by a matrix with orthonormal
     columns (Kim et al., BMVC 2021).
@@ -97,8 +107,8 @@ def projections(config: Config) -> list[np.ndarray]:
     return np.split(matrix.astype(np.float32), list(itertools.accumulate(channels))[:-1])
 
 
-def features(params: Params, images: jax.Array, *, config: Config) -> jax.Array:
-    """[b, s, s, 3] uint8 -> [b, h, w, d]: the layers at the largest map's size, reduced.
+def features(params: Params, images: Photos, *, config: Config) -> Float[Array, "b _ _ d"]:
+    """The layers at the largest map's size, reduced.
 
     Each layer is reduced before it is enlarged (to the nearest position, as in the paper). The
     result is the same, in a fraction of the memory.
@@ -112,7 +122,7 @@ def features(params: Params, images: jax.Array, *, config: Config) -> jax.Array:
     return total
 
 
-def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) -> Params:
+def fit(config: Config, photos: Iterator[Photos], earlier_weights: Weights) -> Params:
     """See ``contract.Stage``.
 
     Raises:
@@ -129,9 +139,7 @@ def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) 
     return jax.device_get({"backbone": params, "mean": statistics.mean, "whiten": found})
 
 
-def predict(
-    weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
-) -> Prediction:
+def predict(weights: dict, images: Photos, *, seed: int | jax.Array, config: Config) -> Prediction:
     """See ``contract.Method``. The score is the largest value of the map."""
     del seed  # nothing is drawn
     fitted = weights[NAME]
@@ -152,7 +160,7 @@ def tell(config: Config) -> Telling:
     )
 
 
-def _distance(weights: Weights, found: jax.Array, *, config: Config) -> jax.Array:
+def _distance(weights: Weights, found: FeatureMaps, *, config: Config) -> Float[Array, " b"]:
     del config
     b, h, w, d = found.shape
     fitted = weights[NAME]
@@ -160,7 +168,7 @@ def _distance(weights: Weights, found: jax.Array, *, config: Config) -> jax.Arra
     return jnp.median(distances, axis=1)
 
 
-def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
+def score_map(anomaly_map: AnomalyMaps, *, config: Config) -> AnomalyMaps:
     """See ``contract.Method``: the map as it is."""
     del config
     return anomaly_map

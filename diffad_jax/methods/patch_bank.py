@@ -6,16 +6,21 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Float32, Int32
 
 from diffad_jax.methods import backbone
+from diffad_jax.types import Array, FeatureMaps
+
+Patches = Float[Array, "b n c"]
+Bank = Float[Array, "k c"]
 
 # At most so many of a photo's patches and of the bank's are compared at a time: what caches hold.
 _GROUP = 256
 _BLOCK = 2048
 
 
-def joined(maps: Sequence[jax.Array]) -> jax.Array:
-    """[b, h', w', c'] of each layer -> [b, h, w, c]: averaged, enlarged to one size, concatenated.
+def joined(maps: Sequence[Float[Array, "b _ _ _"]]) -> FeatureMaps:
+    """The maps of several layers averaged, enlarged to the largest size, concatenated.
 
     The averages are over 3 x 3. They count zeros beyond the border, as PatchCore's published code
     does. The layers keep their widths; that code averages neighbouring channels to 1024.
@@ -30,18 +35,13 @@ def joined(maps: Sequence[jax.Array]) -> jax.Array:
     )  # fmt: skip
 
 
-def nearest(patches: jax.Array, bank: jax.Array) -> tuple[jax.Array, jax.Array]:
+def nearest(
+    patches: Patches, bank: Bank
+) -> tuple[Float32[jax.Array, "b n"], Int32[jax.Array, "b n"]]:
     """The distance of each patch to its nearest one in the bank, and which that is.
 
     Equal groups of patches are compared to equal blocks of the bank, each by a matrix product:
-    ‖a - b‖² = ‖a‖² - 2 a·b + ‖b‖².
-
-    Args:
-      patches: [b, n, c] float32.
-      bank: [k, c].
-
-    Returns:
-      [b, n] float32, and [b, n] int32 in 0 … k - 1, the first of equals.
+    ‖a - b‖² = ‖a‖² - 2 a·b + ‖b‖². Of equals it is the first.
     """
     b, n, channels = patches.shape
     rows = bank.astype(jnp.float32)
@@ -97,11 +97,11 @@ def _equal_parts(n: int, most: int) -> tuple[int, int]:
     return count, -(-n // count)
 
 
-def median_distance(patches: jax.Array, bank: jax.Array) -> jax.Array:
-    """[b, n, c], [k, c] -> [b]: of each photo's patches to the nearest in the bank."""
+def median_distance(patches: Patches, bank: Bank) -> Float[jax.Array, " b"]:
+    """Of each photo's patches to the nearest in the bank."""
     return jnp.median(nearest(patches, bank)[0], axis=1)
 
 
-def length(x: jax.Array) -> jax.Array:
-    """[..., c] -> [...]."""
+def length(x: Float[Array, "*shape c"]) -> Float[Array, "*shape"]:
+    """Of vectors along the last axis."""
     return jnp.sqrt(jnp.sum(x**2, axis=-1))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
+from jaxtyping import Float, Int
 
 from diffad_jax.config.fields import COUNT, POSITIVE, PREDICTION, Field, section
 from diffad_jax.methods import backbone, patch_bank
@@ -18,7 +18,7 @@ from diffad_jax.methods.contract import Method, Stage, Telling
 from diffad_jax.methods.coreset import Candidates, coreset
 from diffad_jax.methods.train_state import Params, Weights
 from diffad_jax.runtime.sharding import over_photos
-from diffad_jax.types import Prediction, height_width
+from diffad_jax.types import Array, Photos, Prediction, height_width
 
 NAME = "patchcore"
 Config = ml_collections.FrozenConfigDict
@@ -43,12 +43,12 @@ SECTION = section(
 )
 
 
-def patches(params: Params, images: jax.Array, *, config: Config) -> jax.Array:
-    """[b, s, s, 3] uint8 -> [b, h, w, c]: see ``patch_bank.joined``."""
+def patches(params: Params, images: Photos, *, config: Config) -> Float[Array, "b _ _ c"]:
+    """See ``patch_bank.joined``."""
     return patch_bank.joined(backbone.maps(params, images, config=config))
 
 
-def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) -> Params:
+def fit(config: Config, photos: Iterator[Photos], earlier_weights: Weights) -> Params:
     """See ``contract.Stage``."""
     c, params, candidates = config.patchcore, earlier_weights["backbone"], None
     for found in over_photos(patches, params, photos, config):
@@ -62,8 +62,12 @@ def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) 
 
 
 def reweighted(
-    patch: jax.Array, distance: jax.Array, index: jax.Array, bank: jax.Array, neighbours: int
-) -> jax.Array:
+    patch: Float[Array, "b c"],
+    distance: Float[Array, " b"],
+    index: Int[Array, " b"],
+    bank: patch_bank.Bank,
+    neighbours: int,
+) -> Float[Array, " b"]:
     """Image scores from the most anomalous patch of each photo (equation 7).
 
     s = (1 - exp ‖m_test - m*‖ / Σ_m exp ‖m_test - m‖) ‖m_test - m*‖. Here m* is the bank's patch
@@ -71,9 +75,9 @@ def reweighted(
     counts more where the bank is sparse.
 
     Args:
-      patch: [b, c], m_test.
-      distance, index: [b], the distance to m*, and its index.
-      bank: [k, c].
+      patch: m_test.
+      distance, index: the distance to m*, and its index.
+      bank: of normal patches.
       neighbours: below 2 (or with a bank of one) the distances stay as they are.
     """
     neighbours = min(neighbours, len(bank))
@@ -88,9 +92,7 @@ def reweighted(
     return (1.0 - jnp.exp(distance - jax.nn.logsumexp(to_all, axis=-1))) * distance
 
 
-def predict(
-    weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
-) -> Prediction:
+def predict(weights: dict, images: Photos, *, seed: int | jax.Array, config: Config) -> Prediction:
     """See ``contract.Method``."""
     del seed  # nothing is drawn
     c, fitted = config.patchcore, weights[NAME]
@@ -109,7 +111,7 @@ def predict(
     return Prediction(score=score, anomaly_map=anomaly_map)
 
 
-def _features(params: Params, images: jax.Array, *, config: Config) -> jax.Array:
+def _features(params: Params, images: Photos, *, config: Config) -> patch_bank.Patches:
     found = patches(params, images, config=config)
     return found.reshape(len(images), -1, found.shape[-1])
 
@@ -124,7 +126,9 @@ def tell(config: Config) -> Telling:
     )
 
 
-def _distance(weights: Weights, patches: jax.Array, *, config: Config) -> jax.Array:
+def _distance(
+    weights: Weights, patches: patch_bank.Patches, *, config: Config
+) -> Float[Array, " b"]:
     del config
     return patch_bank.median_distance(patches, weights[NAME]["bank"])
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
+from jaxtyping import Float32
 
 from diffad_jax.config import common
 from diffad_jax.config.common import levels, steps
@@ -21,7 +22,15 @@ from diffad_jax.methods.contract import Method, Stage
 from diffad_jax.methods.filters import mean_filter
 from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.models.segmenter import Segmenter
-from diffad_jax.types import Batch, Prediction, Validation, height_width, to_float
+from diffad_jax.types import (
+    AnomalyMaps,
+    Batch,
+    Photos,
+    Prediction,
+    Validation,
+    height_width,
+    to_float,
+)
 
 NAME = "riad"
 Config = ml_collections.FrozenConfigDict
@@ -133,9 +142,7 @@ def validate(weights: Weights, batch: Batch, *, config: Config) -> Validation:
     )
 
 
-def predict(
-    weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
-) -> Prediction:
+def predict(weights: dict, images: Photos, *, seed: int | jax.Array, config: Config) -> Prediction:
     """See ``contract.Method``. The score is the largest value of the map.
 
     The map is the mean over the square sizes of 1 − MSGMS after a mean filter (eq. 8). All photos
@@ -161,7 +168,7 @@ def predict(
     )
 
 
-def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
+def score_map(anomaly_map: AnomalyMaps, *, config: Config) -> AnomalyMaps:
     """See ``contract.Method``: the map as it is."""
     del config
     return anomaly_map
@@ -179,11 +186,10 @@ def describe(config: Config) -> dict[str, str]:
     }
 
 
-def disjoint_masks(key: jax.Array, config: Config) -> jax.Array:
+def disjoint_masks(key: jax.Array, config: Config) -> Float32[jax.Array, "sizes n h w 1"]:
     """For each square size, n masks that together hide every pixel exactly once (section 3.1).
 
-    Returns:
-      [sizes, n, h, w, 1] float32: 1 where the photo is shown, 0 in the squares that are hidden.
+    They are 1 where the photo is shown, 0 in the squares that are hidden.
     """
     c = config.riad
     sets = []

@@ -2,8 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from diffad_jax.methods import filters
+from diffad_jax.types import Array, FeatureMaps
 
 _WINDOW, _SIGMA = 11, 1.5  # of SSIM's Gaussian, in pixels
 _C1, _C2 = 0.01**2, 0.03**2  # of SSIM, for images in [0, 1]
@@ -11,17 +13,11 @@ _C = 0.0026  # of the gradient magnitudes (Xue et al., IEEE TIP 2014)
 _SCALES = 4
 
 
-def ssim(image: jax.Array, other: jax.Array) -> jax.Array:
-    """Structural similarity of each channel (Wang et al., IEEE TIP 2004, eq. 13).
+def ssim(image: FeatureMaps, other: FeatureMaps) -> FeatureMaps:
+    """Structural similarity of each channel of two images in [0, 1], at most 1.
 
-    The window is a Gaussian of 11 pixels, σ = 1.5; zeros beyond the border count, as in the
-    published code of DRAEM and RIAD.
-
-    Args:
-      image, other: [b, h, w, c] float32 in [0, 1].
-
-    Returns:
-      [b, h, w, c], at most 1.
+    Wang et al., IEEE TIP 2004, eq. 13. The window is a Gaussian of 11 pixels, σ = 1.5; zeros beyond
+    the border count, as in the published code of DRAEM and RIAD.
     """
     mean, other_mean = _blurred(image), _blurred(other)
     variance = _blurred(image**2) - mean**2
@@ -31,17 +27,17 @@ def ssim(image: jax.Array, other: jax.Array) -> jax.Array:
     return luminance * (2.0 * covariance + _C2) / (variance + other_variance + _C2)
 
 
-def gradient_similarities(image: jax.Array, other: jax.Array) -> list[jax.Array]:
+def gradient_similarities(image: FeatureMaps, other: FeatureMaps) -> list[Float[Array, "b _ _"]]:
     """Gradient magnitude similarity at four scales, each half as large (RIAD, eqs. 3 and 4).
 
     The magnitude is that of Prewitt's operator on the mean of the channels. Pixels at the border
     continue beyond it.
 
     Args:
-      image, other: [b, h, w, c] float32 in [0, 1]; h and w are multiples of 8.
+      image, other: in [0, 1]; h and w are multiples of 8.
 
     Returns:
-      Four maps in [0, 1]: [b, h, w], [b, h/2, w/2] …
+      Four maps in [0, 1], of h × w, h/2 × w/2 … positions.
     """
     a, b = jnp.mean(image, axis=-1), jnp.mean(other, axis=-1)
     maps = []

@@ -8,6 +8,9 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
+from jaxtyping import Int32, UInt32
+
+from diffad_jax.types import Array
 
 Params = Any  # a nested dict of arrays
 # By name: weights of earlier stages, and of the pretrained network that a stage learns with.
@@ -18,8 +21,8 @@ Weights = dict[str, Params]
 class TrainState:
     """Everything that a checkpoint needs, so that training goes on as if never stopped."""
 
-    step: jax.Array  # [] int32: batches seen
-    key: jax.Array  # [2] uint32: key data; each step draws from fold_in(key, step)
+    step: Int32[Array, ""]  # batches seen
+    key: UInt32[Array, "2"]  # key data; each step draws from fold_in(key, step)
     params: Params
     opt_state: optax.OptState
     ema_params: Params  # {} where the stage keeps no average
@@ -68,8 +71,8 @@ def apply_to(
     )
 
 
-def updates(opt_state: optax.OptState) -> jax.Array:
-    """[] int32: the number of optimiser updates; accumulated batches are not counted apart."""
+def updates(opt_state: optax.OptState) -> Int32[Array, ""]:
+    """The number of optimiser updates; accumulated batches are not counted apart."""
     if isinstance(opt_state, optax.MultiStepsState):
         return opt_state.gradient_step
     return optax.tree_utils.tree_get_all_with_path(opt_state, "count")[0][1]

@@ -6,9 +6,11 @@ Every module returns float32, whatever its compute dtype.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Float32
 
 from diffad_jax.models import layers
 from diffad_jax.models.layers import Dtype
+from diffad_jax.types import Array, FeatureMaps, Images
 
 EPSILON = 1e-6  # of every GroupNorm here
 DOWNSAMPLING_PADDING = ((0, 1), (0, 1))  # pixels are added below and at the right only
@@ -23,8 +25,9 @@ class ResidualBlock(nn.Module):
     dtype: Dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
-        """[b, h, w, c] -> [b, h, w, features]."""
+    def __call__(
+        self, x: FeatureMaps, deterministic: bool
+    ) -> Float[Array, "b h w {self.features}"]:
         h = nn.swish(layers.GroupNorm(EPSILON, self.dtype, name="norm_1")(x))
         h = layers.conv(h, self.features, name="conv_1", dtype=self.dtype)
         h = nn.swish(layers.GroupNorm(EPSILON, self.dtype, name="norm_2")(h))
@@ -41,8 +44,7 @@ class AttentionBlock(nn.Module):
     dtype: Dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[b, h, w, c] -> [b, h, w, c]."""
+    def __call__(self, x: FeatureMaps) -> FeatureMaps:
         channels = x.shape[-1]
         h = layers.GroupNorm(EPSILON, self.dtype, name="norm")(x)
         query, key, value = (
@@ -101,8 +103,10 @@ class Encoder(_Half):
     """Image to the moments of its latent, before the 1×1 quant conv; fields: see ``_Half``."""
 
     @nn.compact
-    def __call__(self, image: jax.Array, *, deterministic: bool = True) -> jax.Array:
-        """[b, h, w, 3] -> [b, h/f, w/f, 2 · latent_channels], f = patch_size · 2^(levels - 1)."""
+    def __call__(
+        self, image: Images, *, deterministic: bool = True
+    ) -> Float32[Array, "b _ _ {2*self.latent_channels}"]:
+        """Of h/f × w/f positions, f = patch_size · 2^(levels - 1)."""
         h = layers.space_to_depth(image, self.patch_size)
         h = layers.conv(h, self.channels, name="conv_in", dtype=self.dtype)
         for level, multiplier in enumerate(self.multipliers):
@@ -130,8 +134,8 @@ class Decoder(_Half):
     """Latent, after the 1×1 post-quant conv, to an image; fields: see ``_Half``."""
 
     @nn.compact
-    def __call__(self, z: jax.Array, *, deterministic: bool = True) -> jax.Array:
-        """[b, h/f, w/f, latent_channels] -> [b, h, w, 3], not clipped."""
+    def __call__(self, z: FeatureMaps, *, deterministic: bool = True) -> Float32[Array, "b _ _ 3"]:
+        """Not clipped."""
         h = layers.conv(z, self.channels * self.multipliers[-1], name="conv_in", dtype=self.dtype)
         h = self._middle(h, deterministic)
         for level, multiplier in reversed(list(enumerate(self.multipliers))):
@@ -185,16 +189,16 @@ class Autoencoder(nn.Module):
         self.post_quant_conv = _pointwise(self.latent_channels, self.latent_channels, self.dtype)
 
     def encode(
-        self, image: jax.Array, *, deterministic: bool = True
-    ) -> tuple[jax.Array, jax.Array]:
+        self, image: Images, *, deterministic: bool = True
+    ) -> tuple[Float32[Array, "b _ _ {self.latent_channels}"], Float32[Array, "b _ _ _"]]:
         """The posterior q(z|x) = N(mean, exp(logvar)); its mode is the mean.
 
         Args:
-          image: [b, h, w, 3] in [0, 1]; h and w multiples of f = patch_size · 2^(levels - 1).
+          image: h and w multiples of f = patch_size · 2^(levels - 1).
           deterministic: no dropout; otherwise ``rngs={"dropout": key}`` is needed.
 
         Returns:
-          mean and logvar, each [b, h/f, w/f, latent_channels], logvar clipped to [-30, 20].
+          mean and logvar, each of h/f × w/f positions, logvar clipped to [-30, 20].
         """
         if self.signed:
             image = 2.0 * image - 1.0
@@ -202,18 +206,18 @@ class Autoencoder(nn.Module):
         mean, logvar = jnp.split(moments.astype(jnp.float32), 2, axis=-1)
         return mean, jnp.clip(logvar, -30.0, 20.0)
 
-    def decode(self, z: jax.Array, *, deterministic: bool = True) -> jax.Array:
-        """[b, h/f, w/f, latent_channels] -> image [b, h, w, 3], not clipped."""
+    def decode(self, z: FeatureMaps, *, deterministic: bool = True) -> Float32[Array, "b _ _ 3"]:
+        """The image, not clipped."""
         image = self.decoder(self.post_quant_conv(z), deterministic=deterministic)
         return 0.5 * (image + 1.0) if self.signed else image
 
-    def __call__(self, image: jax.Array) -> jax.Array:
-        """[b, h, w, 3] -> [b, h, w, 3]: the reconstruction from the mode; touches every weight."""
+    def __call__(self, image: Images) -> Images:
+        """The reconstruction from the mode; touches every weight."""
         mean, _ = self.encode(image)
         return self.decode(mean)
 
 
-def begin_as_principal_components(params: dict, images: jax.Array, model: Autoencoder) -> dict:
+def begin_as_principal_components(params: dict, images: Images, model: Autoencoder) -> dict:
     """Parameters with which D(E(x)) keeps just the first principal components of x's patches.
 
     A component's latent is its coordinate divided by the root of its standard deviation. That is
@@ -221,7 +225,7 @@ def begin_as_principal_components(params: dict, images: jax.Array, model: Autoen
 
     Args:
       params: of ``model``, which has ``linear_skip``.
-      images: [b, h, w, 3] in [0, 1], some training images; h and w multiples of f.
+      images: some training images; h and w multiples of f.
       model: with at most 3 f² latent channels.
 
     Returns:

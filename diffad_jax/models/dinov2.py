@@ -9,8 +9,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Float32
 
 from diffad_jax.models.layers import Dtype, error_function, imagenet_standardised
+from diffad_jax.types import Array, Images
 
 PATCH = 14  # pixels a side
 _DEPTH = 12
@@ -40,14 +42,14 @@ class Dinov2(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, image: jax.Array) -> dict[str, jax.Array]:
-        """{name: [b, h / 14, w / 14, width]} float32 of each block in ``names``.
+    def __call__(self, image: Images) -> dict[str, Float32[Array, "b h//14 w//14 {self.width}"]]:
+        """The features of each block in ``names``.
 
         A block's result passes the network's last normalisation, as in the published code for the
         features of several blocks.
 
         Args:
-          image: [b, h, w, 3] RGB in [0, 1], h and w multiples of 14.
+          image: h and w multiples of 14.
 
         Raises:
           ValueError: a name is unknown, or there is none; h or w is no multiple of 14.
@@ -114,8 +116,7 @@ class Block(nn.Module):
     dtype: Dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[b, n, width] -> [b, n, width]."""
+    def __call__(self, x: Float[Array, "b n {self.width}"]) -> Float[Array, "b n {self.width}"]:
         x += self._scaled("ls1", self._attention(self._norm("norm1", x)))
         h = self._dense("fc1", self._norm("norm2", x), 4 * self.width)
         h = h.astype(jnp.float32)
@@ -147,8 +148,8 @@ def normalisation(name: str, dtype: Dtype) -> nn.LayerNorm:
     return nn.LayerNorm(_EPSILON, dtype=dtype, use_fast_variance=False, name=name)
 
 
-def bicubic(old: int, new: int, scale: float) -> np.ndarray:
-    """[new, old] float32: each new value from the four around it; the border's values continue.
+def bicubic(old: int, new: int, scale: float) -> Float32[np.ndarray, "{new} {old}"]:
+    """Each new value from the four around it; the border's values continue.
 
     Args:
       old, new: the numbers of values.
@@ -166,8 +167,8 @@ def bicubic(old: int, new: int, scale: float) -> np.ndarray:
     return matrix.astype(np.float32)
 
 
-def bicubic_antialiased(old: int, new: int) -> np.ndarray:
-    """[new, old] float32: like ``bicubic``, with a wider kernel when the size shrinks.
+def bicubic_antialiased(old: int, new: int) -> Float32[np.ndarray, "{new} {old}"]:
+    """Like ``bicubic``, with a wider kernel when the size shrinks.
 
     The kernel ends at the border, and its weights are normalised.
     """

@@ -1,11 +1,12 @@
 """The PatchGAN discriminator (Isola et al., CVPR 2017) with batch normalisation."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Float32
 
 from diffad_jax.models import layers
 from diffad_jax.models.layers import Dtype
+from diffad_jax.types import Array, FeatureMaps, Images
 
 MAX_MULTIPLIER = 8  # the widest layer has this many times ``channels``
 
@@ -18,8 +19,7 @@ class DiscriminatorBlock(nn.Module):
     dtype: Dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[b, h, w, c] -> [b, h', w', features]."""
+    def __call__(self, x: FeatureMaps, train: bool) -> Float[Array, "b _ _ {self.features}"]:
         x = layers.conv(
             x,
             self.features,
@@ -51,16 +51,16 @@ class Discriminator(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, image: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, image: Images, *, train: bool) -> Float32[Array, "b _ _ 1"]:
         """Judges b images.
 
         Args:
-          image: [b, h, w, 3].
+          image: photos and copies.
           train: normalise by the batch's statistics, and update the running ones in the mutable
             collection ``batch_stats``; otherwise use the running ones.
 
         Returns:
-          Logits [b, h / 2^num_layers - 2, w / 2^num_layers - 2, 1] float32: larger is more real.
+          Logits of h / 2^num_layers - 2 by w / 2^num_layers - 2 patches: larger is more real.
         """
         block = DiscriminatorBlock
         if self.remat:

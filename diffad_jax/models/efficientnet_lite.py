@@ -9,8 +9,10 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Float32
 
 from diffad_jax.models.layers import Dtype
+from diffad_jax.types import Array, FeatureMaps, Images
 
 LAYERS = ("stage1", "stage2", "stage3", "stage4", "stage5", "stage6", "stage7")
 EPSILON = 1e-3  # of its batch normalisation
@@ -36,13 +38,13 @@ class EfficientNetLite(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, image: jax.Array) -> dict[str, jax.Array]:
-        """{name: [b, h', w', c]} float32 of each stage in ``names``; c as in ``widths``.
+    def __call__(self, image: Images) -> dict[str, Float32[Array, "b _ _ _"]]:
+        """The features of each stage in ``names``; their channels are as in ``widths``.
 
-        h' and w' are those of the image divided by 2, 4, 8, 16, 16, 32, 32, rounded up.
+        Height and width are those of the image divided by 2, 4, 8, 16, 16, 32, 32, rounded up.
 
         Args:
-          image: [b, h, w, 3] RGB in [0, 1]; it is taken at its own size.
+          image: it is taken at its own size.
 
         Raises:
           ValueError: a name is unknown, or there is none.
@@ -87,8 +89,7 @@ class Depthwise(nn.Module):
     dtype: Dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[b, h, w, c] -> [b, ⌈h / strides⌉, ⌈w / strides⌉, c]."""
+    def __call__(self, x: FeatureMaps) -> Float[Array, "b _ _ c"]:
         shape = (self.size, self.size, 1, self.channels)
         kernel = self.param("kernel", nn.initializers.lecun_normal(in_axis=(0, 1, 2)), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.channels,))
@@ -105,15 +106,19 @@ class Depthwise(nn.Module):
         return convolve(x, kernel, self.strides, padding) + bias[None, None, None]
 
 
-def grouped(x: jax.Array, kernel: jax.Array, strides: int, padding) -> jax.Array:
-    """x: [b, h, w, c], kernel: [k, k, 1, c] -> [b, h', w', c]: XLA's depthwise convolution."""
+def grouped(
+    x: FeatureMaps, kernel: Float[Array, "k k 1 c"], strides: int, padding
+) -> Float[Array, "b _ _ c"]:
+    """XLA's depthwise convolution."""
     return jax.lax.conv_general_dilated(
         x, kernel, (strides,) * 2, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=x.shape[-1],
     )  # fmt: skip
 
 
-def shifted_products(x: jax.Array, kernel: jax.Array, strides: int, padding) -> jax.Array:
+def shifted_products(
+    x: FeatureMaps, kernel: Float[Array, "k k 1 c"], strides: int, padding
+) -> Float[Array, "b _ _ c"]:
     """The same as a sum of k² products: XLA fuses them into one loop over the channels."""
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     size = len(kernel)

@@ -1,21 +1,22 @@
 """A Gaussian of features in NumPy or JAX, updated set by set, without keeping the features."""
 
 import flax.struct
-import jax
-import numpy as np
+from jaxtyping import Float
+
+from diffad_jax.types import Array
 
 
 @flax.struct.dataclass
 class Statistics:
     """A Gaussian of n features at each position; its memory does not depend on n."""
 
-    count: int | jax.Array
-    mean: np.ndarray | jax.Array  # [..., d]
-    scatter: np.ndarray | jax.Array  # [..., d, d]: Σ (x - mean)(x - mean)ᵀ
+    count: int | Array
+    mean: Float[Array, "*positions d"]
+    scatter: Float[Array, "*positions d d"]  # Σ (x - mean)(x - mean)ᵀ
 
     @property
-    def covariance(self) -> np.ndarray | jax.Array:
-        """[..., d, d], divided by n - 1; n must be at least 2."""
+    def covariance(self) -> Float[Array, "*positions d d"]:
+        """Divided by n - 1; n must be at least 2."""
         return self.scatter / (self.count - 1)
 
 

@@ -11,9 +11,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Float32
 
 from diffad_jax.models.layers import Dtype
 from diffad_jax.models.lpips import _unit_length
+from diffad_jax.types import Array, FeatureMaps, Images
 
 INPUT_SIZE = 299  # pixels a side, at which the network was trained and FID is defined
 SMALLEST_INPUT = 75  # pixels a side that leave one to mixed_8
@@ -37,17 +39,16 @@ class Inception(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, image: jax.Array) -> dict[str, jax.Array]:
-        """{name: [b, h', w', c]} float32, ≥ 0, of each layer in ``names``.
+    def __call__(self, image: Images) -> dict[str, Float32[Array, "b _ _ _"]]:
+        """Features ≥ 0 of each layer in ``names``.
 
-        At 299 × 299 pixels and the published width these are, as h' × w' × c: conv_2 147·147·64,
+        At 299 × 299 pixels and the published width these are, as h × w × c: conv_2 147·147·64,
         conv_4 71·71·192, mixed 35·35·256, mixed_1 and mixed_2 35·35·288, mixed_3 to mixed_7
         17·17·768, mixed_8 8·8·1280, mixed_9 and mixed_10 8·8·2048; pool and pool_1 are 73·73·64 and
         35·35·192.
 
         Args:
-          image: [b, h, w, 3] RGB in [0, 1], at least 75 pixels high and wide; it is taken at its
-            own size (see ``resize``).
+          image: at least 75 pixels high and wide; it is taken at its own size (see ``resize``).
 
         Raises:
           ValueError: a name is unknown, there is none, or the image is too small.
@@ -185,32 +186,29 @@ class InceptionDistance(nn.Module):
         self.inception = Inception(self.names, self.channels, self.dtype)
         nn.share_scope(self, self.inception)
 
-    def __call__(self, image: jax.Array, reference: jax.Array) -> jax.Array:
+    def __call__(self, image: Images, reference: Images) -> Float32[Array, " b"]:
         """Σ over layers of the mean over pixels and channels of (f̂(image) - f̂(reference))².
 
         f̂ are a layer's features divided by their length at each pixel, so c channels bound a
         layer's term by 2 / c.
 
         Args:
-          image, reference: [b, h, w, 3] RGB in [0, 1], at least 75 pixels high and wide; they are
-            not resized.
+          image, reference: at least 75 pixels high and wide; they are not resized.
 
         Returns:
-          [b] float32, ≥ 0, 0 for equal images.
+          ≥ 0, 0 for equal images.
 
         Raises:
-          ValueError: the images differ in shape, or as ``Inception``.
+          ValueError: as ``Inception``.
         """
-        if image.shape != reference.shape:
-            raise ValueError(f"image {image.shape} and reference {reference.shape} differ in shape")
         # Two calls, not one of both, so that only the differentiated image keeps its activations.
         ours, theirs = self.inception(image), self.inception(reference)
         squares = [(_unit_length(ours[n]) - _unit_length(theirs[n])) ** 2 for n in self.names]
         return sum((s.mean((1, 2, 3)) for s in squares), jnp.zeros(image.shape[0]))
 
 
-def resize(image: jax.Array, size: int = INPUT_SIZE) -> jax.Array:
-    """[b, h, w, c] -> [b, size, size, c], bilinear as TensorFlow 1 does it inside the graph.
+def resize(image: FeatureMaps, size: int = INPUT_SIZE) -> Float[Array, "b {size} {size} c"]:
+    """Bilinear as TensorFlow 1 does it inside the graph.
 
     Pixel i of the result lies at i · h / size of the image: corners, not centres, of the pixels are
     aligned, and nothing is smoothed before shrinking. FID depends on it: PyTorch and TensorFlow 2

@@ -7,20 +7,24 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Float32
+
+from diffad_jax.types import Array, FeatureMaps, Images
 
 Dtype = Any  # what jnp.dtype takes: the compute dtype
+Heads = Float[Array, "b h w heads d"]
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's photos, RGB in [0, 1]
 
 
-def imagenet_standardised(image: jax.Array) -> jax.Array:
-    """[b, h, w, 3] RGB in [0, 1] -> float32, normalised for networks trained on ImageNet."""
+def imagenet_standardised(image: Images) -> Float32[Array, "b h w 3"]:
+    """Images normalised for networks trained on ImageNet."""
     mean, std = (np.asarray(x, np.float32)[None, None, None] for x in (_MEAN, _STD))
     return (image.astype(jnp.float32) - mean) / std
 
 
 @jax.jit
-def error_function(x: jax.Array) -> jax.Array:
-    """erf(x), float32, to 6e-7 (Abramowitz and Stegun, 7.1.26).
+def error_function(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """erf(x) to 6e-7 (Abramowitz and Stegun, 7.1.26).
 
     TensorFlow's StableHLO does not know JAX's own erf.
     """
@@ -52,7 +56,7 @@ def normal_around(mean: float, deviation: float) -> Callable[..., jax.Array]:
 
 
 def conv(
-    x: jax.Array,
+    x: FeatureMaps,
     features: int,
     *,
     name: str,
@@ -62,11 +66,11 @@ def conv(
     padding: int | tuple[tuple[int, int], tuple[int, int]] | None = None,
     use_bias: bool = True,
     kernel_init: Callable[..., jax.Array] | None = None,
-) -> jax.Array:
+) -> Float[Array, "b _ _ {features}"]:
     """A convolution inside a compact module, initialised as PyTorch does it by default.
 
     Args:
-      x: [b, h, w, c].
+      x: its input.
       features: output channels.
       name: of the parameters in the calling module.
       dtype: compute dtype.
@@ -75,9 +79,6 @@ def conv(
       padding: pixels on every side, or ((top, bottom), (left, right)); None: kernel // 2.
       use_bias: whether a bias is added.
       kernel_init: replaces the default of the weights (not of the bias).
-
-    Returns:
-      [b, h', w', features] in ``dtype``.
     """
     if padding is None:
         padding = kernel // 2
@@ -96,8 +97,8 @@ def conv(
 
 
 def zero_conv(
-    x: jax.Array, features: int, *, name: str, dtype: Dtype, kernel: int = 3
-) -> jax.Array:
+    x: FeatureMaps, features: int, *, name: str, dtype: Dtype, kernel: int = 3
+) -> Float[Array, "b h w {features}"]:
     """A convolution that starts at zero, so that its block starts as the identity."""
     pad = kernel // 2
     zeros = nn.initializers.zeros
@@ -106,7 +107,9 @@ def zero_conv(
     )(x)
 
 
-def dense(x: jax.Array, features: int, *, name: str, dtype: Dtype) -> jax.Array:
+def dense(
+    x: Float[Array, "*shape c"], features: int, *, name: str, dtype: Dtype
+) -> Float[Array, "*shape {features}"]:
     """A linear layer inside a compact module, initialised as PyTorch does it by default."""
     init = torch_uniform(x.shape[-1])
     return nn.Dense(features, dtype=dtype, kernel_init=init, bias_init=init, name=name)(x)
@@ -134,8 +137,7 @@ class GroupNorm(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[b, h, w, c] -> [b, h, w, c] in ``dtype``."""
+    def __call__(self, x: FeatureMaps) -> FeatureMaps:
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
@@ -154,20 +156,17 @@ def _group_mean(x: jax.Array) -> jax.Array:
     return jnp.repeat(mean, channels // groups, axis=-1)[:, None, None]
 
 
-def batch_norm(x: jax.Array, *, name: str, dtype: Dtype, train: bool) -> jax.Array:
+def batch_norm(x: FeatureMaps, *, name: str, dtype: Dtype, train: bool) -> FeatureMaps:
     """Batch normalisation inside a compact module, with PyTorch's settings and scale ~ N(1, 0.02²).
 
     A training step uses the batch's own (biased) variance, as PyTorch does. PyTorch then stores the
     unbiased one as its running variance: n / (n - 1) times what is stored here, for n pixels.
 
     Args:
-      x: [b, h, w, c].
+      x: its input.
       name: of the parameters in the calling module.
       dtype: of the result; the statistics are float32.
       train: use the batch's statistics and update the running ones.
-
-    Returns:
-      [b, h, w, c] in ``dtype``.
     """
     return nn.BatchNorm(
         use_running_average=not train,
@@ -180,28 +179,21 @@ def batch_norm(x: jax.Array, *, name: str, dtype: Dtype, train: bool) -> jax.Arr
     )(x)
 
 
-def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-    """softmax(q kᵀ / sqrt(d)) v over all pixels, the softmax in float32.
-
-    Args:
-      query, key, value: [b, h, w, heads, d].
-
-    Returns:
-      [b, h, w, heads · d].
-    """
+def attend(query: Heads, key: Heads, value: Heads) -> Float[Array, "b h w heads*d"]:
+    """softmax(q kᵀ / sqrt(d)) v over all pixels, the softmax in float32."""
     b, h, w, heads, d = query.shape
     tokens = (x.reshape(b, h * w, heads, d) for x in (query, key, value))
     return jax.nn.dot_product_attention(*tokens).reshape(b, h, w, heads * d)
 
 
-def upsample_nearest(x: jax.Array) -> jax.Array:
-    """[b, h, w, c] -> [b, 2h, 2w, c], each pixel repeated."""
+def upsample_nearest(x: FeatureMaps) -> Float[Array, "b 2*h 2*w c"]:
+    """Each pixel repeated."""
     b, h, w, c = x.shape
     return jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)
 
 
-def upsample_bilinear(x: jax.Array) -> jax.Array:
-    """[b, h, w, c] -> [b, 2h, 2w, c], bilinear with aligned corners (PyTorch's align_corners)."""
+def upsample_bilinear(x: FeatureMaps) -> Float[Array, "b 2*h 2*w c"]:
+    """Bilinear with aligned corners (PyTorch's align_corners)."""
     rows, columns = (jnp.asarray(_interpolation(n), x.dtype) for n in x.shape[1:3])
     x = jnp.einsum("ph,bhwc->bpwc", rows, x, precision="highest")
     return jnp.einsum("qw,bpwc->bpqc", columns, x, precision="highest")
@@ -213,8 +205,8 @@ def _interpolation(n: int) -> np.ndarray:
     return np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(n)[None]))
 
 
-def max_pool(x: jax.Array) -> jax.Array:
-    """[b, h, w, c] -> [b, h // 2, w // 2, c]; an odd last row or column is left out.
+def max_pool(x: FeatureMaps) -> Float[Array, "b h//2 w//2 c"]:
+    """The largest of 2 × 2 pixels; an odd last row or column is left out.
 
     It reshapes, because the gradient of ``reduce_window`` is slow on CPUs. It chooses, because the
     gradient of ``max`` compares a recomputed value with the maximum, and is NaN where rounding
@@ -233,8 +225,10 @@ def reduction(patch_size: int, levels: int) -> int:
     return patch_size * 2 ** (levels - 1)
 
 
-def space_to_depth(x: jax.Array, patch_size: int) -> jax.Array:
-    """[b, h, w, c] -> [b, h/p, w/p, p²c], channels ordered (row, column, channel)."""
+def space_to_depth(
+    x: FeatureMaps, patch_size: int
+) -> Float[Array, "b h//{patch_size} w//{patch_size} c*{patch_size}**2"]:
+    """The pixels of each patch become channels, ordered (row, column, channel)."""
     if patch_size == 1:
         return x
     b, h, w, c = x.shape
@@ -245,8 +239,10 @@ def space_to_depth(x: jax.Array, patch_size: int) -> jax.Array:
     return x.reshape(b, h // p, w // p, p * p * c)
 
 
-def pixel_shuffle(x: jax.Array, patch_size: int) -> jax.Array:
-    """[b, h, w, p²c] -> [b, p h, p w, c]: undoes ``space_to_depth``."""
+def pixel_shuffle(
+    x: FeatureMaps, patch_size: int
+) -> Float[Array, "b h*{patch_size} w*{patch_size} c//{patch_size}**2"]:
+    """Undoes ``space_to_depth``."""
     if patch_size == 1:
         return x
     b, h, w, c = x.shape

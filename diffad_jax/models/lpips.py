@@ -6,9 +6,11 @@ It means something only with trained weights: those of VGG16 and of the linear h
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Float32
 
 from diffad_jax.models import layers
 from diffad_jax.models.layers import Dtype
+from diffad_jax.types import Array, FeatureMaps, Images
 
 DEPTHS = (2, 2, 3, 3, 3)  # convs of each stage of VGG16; a stage ends where a pooling begins
 SHIFT = (-0.030, -0.088, -0.188)  # ImageNet's mean and deviation of R, G, B, ...
@@ -23,8 +25,7 @@ class VggStage(nn.Module):
     dtype: Dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[b, h, w, c] -> [b, h, w, features]."""
+    def __call__(self, x: FeatureMaps) -> Float[Array, "b h w {self.features}"]:
         for i in range(self.depth):
             x = nn.relu(layers.conv(x, self.features, name=f"conv_{i}", dtype=self.dtype))
         return x
@@ -46,17 +47,17 @@ class Lpips(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, image: jax.Array, reference: jax.Array) -> jax.Array:
+    def __call__(self, image: Images, reference: Images) -> Float32[Array, " b"]:
         """Σ over stages of the mean over pixels of Σ_c head_c (f̂_c(image) - f̂_c(reference))².
 
         f̂ are a stage's features divided by their length at each pixel.
 
         Args:
-          image, reference: [b, h, w, 3] RGB, at least 16 pixels high and wide. The metric was
-            trained on [-1, 1]; the published DiffAD recipe hands it [0, 1] as it is.
+          image, reference: at least 16 pixels high and wide. The metric was trained on [-1, 1];
+            the published DiffAD recipe hands it [0, 1] as it is.
 
         Returns:
-          [b] float32, ≥ 0 with the trained heads, 0 for equal images.
+          ≥ 0 with the trained heads, 0 for equal images.
         """
         stage = nn.remat(VggStage) if self.remat else VggStage
         batch = image.shape[0]

@@ -3,12 +3,13 @@
 import functools
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Float32
 
 from diffad_jax.models import layers
 from diffad_jax.models.layers import Dtype
 from diffad_jax.models.segmenter import ConvBlock, check_size
+from diffad_jax.types import Array, Images
 
 
 class Reconstructor(nn.Module):
@@ -30,8 +31,8 @@ class Reconstructor(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, image: jax.Array, *, train: bool) -> jax.Array:
-        """[b, h, w, 3] in [0, 1] -> [b, h, w, 3], about as much; nothing clips it.
+    def __call__(self, image: Images, *, train: bool) -> Float32[Array, "b h w 3"]:
+        """About in [0, 1], as ``image``; nothing clips it.
 
         Args:
           image: h and w multiples of patch_size · 2^(levels - 1).

@@ -7,8 +7,10 @@ features mean something only with trained weights (``convert.backbone``).
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float32
 
 from diffad_jax.models.layers import Dtype, imagenet_standardised
+from diffad_jax.types import Array, Images
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")  # each but the first halves the map
 
@@ -34,14 +36,14 @@ class ResNet(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, image: jax.Array) -> dict[str, jax.Array]:
-        """{name: [b, h', w', c]} float32, ≥ 0, of each layer in ``names``.
+    def __call__(self, image: Images) -> dict[str, Float32[Array, "b _ _ _"]]:
+        """Features ≥ 0 of each layer in ``names``.
 
         ``layer1`` is a quarter as high and wide as the image, each later one half as much; c is
         64, 128, 256, 512, and four times that with bottlenecks.
 
         Args:
-          image: [b, h, w, 3] RGB in [0, 1]; it is taken at its own size.
+          image: it is taken at its own size.
 
         Raises:
           ValueError: a name is unknown, or there is none.

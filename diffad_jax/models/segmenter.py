@@ -4,12 +4,13 @@ import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Float32
 
 from diffad_jax.errors import UserError
 from diffad_jax.models import layers
 from diffad_jax.models.layers import Dtype
+from diffad_jax.types import Array, FeatureMaps
 
 
 class ConvBlock(nn.Module):
@@ -20,8 +21,7 @@ class ConvBlock(nn.Module):
     dtype: Dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[b, h, w, c] -> [b, h, w, features]."""
+    def __call__(self, x: FeatureMaps, train: bool) -> Float[Array, "b h w {self.features}"]:
         for i in range(self.depth):
             x = layers.conv(
                 x,
@@ -35,8 +35,8 @@ class ConvBlock(nn.Module):
         return x
 
 
-def check_size(image: jax.Array, patch_size: int, levels: int) -> None:
-    """Raises UserError if the network cannot halve [b, h, w, c] so often."""
+def check_size(image: FeatureMaps, patch_size: int, levels: int) -> None:
+    """Raises UserError if the network cannot halve the image so often."""
     _, height, width, _ = image.shape
     factor = layers.reduction(patch_size, levels)
     if height % factor or width % factor:
@@ -73,19 +73,16 @@ class Segmenter(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, features: Sequence[jax.Array] = (), *, train: bool
-    ) -> jax.Array:
+        self, x: FeatureMaps, features: Sequence[Float[Array, "b _ _ _"]] = (), *, train: bool
+    ) -> Float32[Array, "b h w {self.num_classes}"]:
         """Segments b images.
 
         Args:
-          x: [b, h, w, c]: reconstruction, interpolated channel and input (c = 9); h and w
-            multiples of patch_size · 2^(levels - 1).
-          features: [b, h', w', c'], as many as ``projections``; each joins the level of its size.
+          x: reconstruction, interpolated channel and input (c = 9); h and w multiples of
+            patch_size · 2^(levels - 1).
+          features: as many as ``projections``; each joins the level of its size.
           train: normalise by the batch's statistics, and update the running ones in the mutable
             collection ``batch_stats``; otherwise use the running ones.
-
-        Returns:
-          [b, h, w, num_classes] float32.
         """
         check_size(x, self.patch_size, len(self.multipliers))
         block = nn.remat(ConvBlock, static_argnums=(2,)) if self.remat else ConvBlock

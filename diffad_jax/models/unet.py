@@ -5,24 +5,21 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Float32, Num
 
 from diffad_jax.errors import UserError
 from diffad_jax.models import layers
 from diffad_jax.models.layers import Dtype
+from diffad_jax.types import Array, FeatureMaps
 
 EPSILON = 1e-5  # of every GroupNorm here
 MAX_PERIOD = 10_000.0  # of the time embedding
 
 
-def timestep_embedding(t: jax.Array, channels: int) -> jax.Array:
+def timestep_embedding(t: Num[Array, " b"], channels: int) -> Float32[Array, "b {channels}"]:
     """cos and sin of t at geometrically spaced frequencies from 1 down to 1/10000.
 
-    Args:
-      t: [b] timesteps, integer or not.
-      channels: even.
-
-    Returns:
-      [b, channels] float32, the cosines first.
+    ``channels`` are even. The cosines come first.
     """
     half = channels // 2
     exponents = jnp.arange(half, dtype=jnp.float32) / half
@@ -37,8 +34,10 @@ class ResidualBlock(nn.Module):
     dtype: Dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array, time: jax.Array) -> jax.Array:
-        """[b, h, w, c] and the time embedding [b, e] -> [b, h, w, features]."""
+    def __call__(
+        self, x: FeatureMaps, time: Float[Array, "b e"]
+    ) -> Float[Array, "b h w {self.features}"]:
+        """``time`` is the time embedding."""
         h = nn.swish(layers.GroupNorm(EPSILON, self.dtype, name="norm_1")(x))
         h = layers.conv(h, self.features, name="conv_1", dtype=self.dtype)
         time = layers.dense(nn.swish(time), self.features, name="time", dtype=self.dtype)
@@ -61,8 +60,8 @@ class AttentionBlock(nn.Module):
     dtype: Dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[b, h, w, c] -> [b, h, w, c]; c must be a multiple of ``head_channels``."""
+    def __call__(self, x: FeatureMaps) -> FeatureMaps:
+        """c must be a multiple of ``head_channels``."""
         batch, height, width, channels = x.shape
         heads, left = divmod(channels, self.head_channels)
         if left:
@@ -107,17 +106,15 @@ class UNet(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, t: jax.Array, label: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: FeatureMaps, t: Num[Array, " b"], label: Float32[Array, "b n"] | None = None
+    ) -> Float32[Array, "b h w {self.out_channels}"]:
         """One evaluation.
 
         Args:
-          x: [b, h, w, c]; h and w multiples of 2^(levels - 1).
-          t: [b] timesteps, int32 or float32.
-          label: [b, n] float32, whose linear map is added to the time embedding. Not in the
-            published network.
-
-        Returns:
-          [b, h, w, out_channels] float32.
+          x: h and w multiples of 2^(levels - 1).
+          t: timesteps, integer or not.
+          label: its linear map is added to the time embedding. Not in the published network.
         """
         dtype = self.dtype
         time = self._time(t)

@@ -1,7 +1,6 @@
 """Verdicts at a threshold."""
 
 import numpy as np
-import pytest
 
 from diffad_jax.evaluation.confusion import Confusion, confusion
 from diffad_jax.evaluation.ranking import Metric
@@ -32,8 +31,3 @@ def test_nan_is_no_verdict():
     assert table == Confusion(2, 1, 3, 0, without_score=1)
     reason = Metric(None, "1 test photos have NaN as their score")
     assert table.precision == reason and table.recall == reason
-
-
-def test_shapes_must_agree():
-    with pytest.raises(ValueError, match=r"labels \(7,\) and scores \(6,\) differ"):
-        confusion(LABELS, SCORES[:6], 0.5)

@@ -182,11 +182,6 @@ def test_constant_maps_say_so():
     assert {f.reason for f in metrics.values()} == {"all pixels have the same score"}
 
 
-def test_other_shapes_are_refused():
-    with pytest.raises(ValueError, match=r"masks \(1, 1, 2\) and maps \(2,\) differ"):
-        pixels.count(np.array([[[True, False]]]), np.zeros(2), ["a"], 64)
-
-
 def test_area_up_to_one_is_auroc():
     masks, maps = random_pixels(3, 20)
     c = curve.exact(masks, maps)

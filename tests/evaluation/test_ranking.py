@@ -161,11 +161,6 @@ def test_pixel_metrics_without_masks_or_defects():
     assert empty["pixel_ap"] == Metric(None, "there are no anomalous pixels")
 
 
-def test_shapes_must_agree():
-    with pytest.raises(ValueError, match=r"labels \(2, 4, 4\) and scores \(4, 4, 2\) differ"):
-        image_metrics(np.zeros((2, 4, 4), bool), np.zeros((4, 4, 2)))
-
-
 def test_means_count_only_where_a_metric_is_defined():
     whole, gap = {"x": Metric(0.5)}, {"x": Metric(None, "why")}
     assert mean_metrics([whole, {"x": Metric(1.0)}])["x"] == Metric(0.75)

@@ -6,18 +6,20 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
+from jaxtyping import Float
 
 from diffad_jax.methods import losses, train_state
 from diffad_jax.methods.diffad import networks
 from diffad_jax.methods.train_state import Params, TrainState
+from diffad_jax.types import Array, Images
 
 Config = ml_collections.FrozenConfigDict
-Metrics = dict[str, jax.Array]
+Metrics = dict[str, Float[Array, ""]]
 
 
 def add_term(
-    state: TrainState, copy: jax.Array, slope: jax.Array, vjp: Callable, config: Config
-) -> tuple[jax.Array, Metrics]:
+    state: TrainState, copy: Images, slope: Images, vjp: Callable, config: Config
+) -> tuple[Images, Metrics]:
     """Adds the gradient of w_a a L_G to that of the other terms, once the term has started.
 
     L_G = −mean D(x̂) and a = ‖∇L_rest‖ / (‖∇L_G‖ + 1e-4), at most 1e4, the gradients at the last
@@ -25,8 +27,8 @@ def add_term(
 
     Args:
       state: before the step.
-      copy: x̂, [b, h, w, 3].
-      slope: ∂L_rest / ∂x̂, [b, h, w, 3].
+      copy: x̂.
+      slope: ∂L_rest / ∂x̂.
       vjp: (∂/∂x̂, ∂/∂KL) -> gradients of the autoencoder's parameters.
       config: static.
 
@@ -56,8 +58,8 @@ def add_term(
 
 def update(
     state: TrainState,
-    image: jax.Array,
-    copy: jax.Array,
+    image: Images,
+    copy: Images,
     optimizer: optax.GradientTransformation,
     config: Config,
 ) -> tuple[TrainState, Metrics]:

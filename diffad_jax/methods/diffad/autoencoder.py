@@ -17,7 +17,7 @@ from diffad_jax.methods.diffad import adversary, fields, networks, windows
 from diffad_jax.methods.train_state import Params, TrainState, Weights
 from diffad_jax.models.autoencoder import begin_as_principal_components
 from diffad_jax.models.published import PUBLISHED
-from diffad_jax.types import Batch, Validation, to_float
+from diffad_jax.types import Batch, Images, Validation, to_float
 
 logger = logging.getLogger(__name__)
 NAME = "autoencoder"
@@ -105,8 +105,8 @@ def train_step(state: TrainState, earlier_weights: Weights, batch: Batch, *, con
     return state.replace(step=state.step + 1), metrics
 
 
-def _exposed(earlier_weights: Weights, batch: Batch, key: jax.Array, config: Config) -> jax.Array:
-    """The image that is copied, times its gain: [b, h, w, 3]."""
+def _exposed(earlier_weights: Weights, batch: Batch, key: jax.Array, config: Config) -> Images:
+    """The image that is copied, times its gain."""
     name = config.autoencoder.input
     batch, gain = windows.drawn(earlier_weights, batch, name, key, config=config)
     return gain * to_float(batch[name])

@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from jaxtyping import Float
 
 from diffad_jax.methods.contract import Stage
 from diffad_jax.methods.diffad import fields
 from diffad_jax.methods.train_state import Params, Weights
-from diffad_jax.types import to_float
+from diffad_jax.types import Array, Images, Photos, to_float
 
 NAME = "light"
 Config = ml_collections.FrozenConfigDict
@@ -31,21 +32,21 @@ _SMALLEST_WIDTH = 0.05  # of the log of a ratio; places within it count as alike
 class Exposed(NamedTuple):
     """Photos, or windows of them, beside the factor that gives them the networks' light."""
 
-    image: jax.Array  # [b, h, w, 3] in [0, 1]
-    gain: jax.Array  # [b, 1, 1, 1]
+    image: Images
+    gain: Float[Array, "b 1 1 1"]
 
     @property
-    def seen(self) -> jax.Array:
+    def seen(self) -> Images:
         """What the networks see."""
         return self.gain * self.image
 
 
-def exposed(weights: Weights, image: jax.Array, *, config: Config) -> Exposed:
-    """``image`` [b, h, w, 3] in [0, 1] beside its ``gain``."""
+def exposed(weights: Weights, image: Images, *, config: Config) -> Exposed:
+    """``image`` beside its ``gain``."""
     return Exposed(image, gain(weights, image, config=config))
 
 
-def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) -> Params:
+def fit(config: Config, photos: Iterator[Photos], earlier_weights: Weights) -> Params:
     """See ``contract.Stage``: how bright normal photos are, by place.
 
     Returns:
@@ -69,8 +70,8 @@ def join(fitted: Sequence[Params]) -> Params:
     return jax.tree.map(lambda *values: np.stack(values), *fitted)
 
 
-def gain(weights: Weights, image: jax.Array, *, config: Config) -> jax.Array:
-    """The factor of ``image`` before the networks: [b, h, w, 3] in [0, 1] -> [b, 1, 1, 1].
+def gain(weights: Weights, image: Images, *, config: Config) -> Float[Array, "b 1 1 1"]:
+    """The factor of ``image`` before the networks.
 
     Places that look normal share one ratio of brightness to normal photos, which is the photo's
     light. It is estimated as the mode next to 1 of all places' ratios, by reweighted means (a

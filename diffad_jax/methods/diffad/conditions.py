@@ -10,18 +10,19 @@ paper's "forward and reverse"), instead of pure noise.
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 
 from diffad_jax.methods.diffad import schedule
+from diffad_jax.methods.diffad.schedule import AlphaBar, Timesteps
+from diffad_jax.types import FeatureMaps
 
 Config = ml_collections.FrozenConfigDict
 
 
 def in_training(
-    condition: jax.Array, t: jax.Array, timestep_key: jax.Array, noise_key: jax.Array,
-    alpha_bar: np.ndarray, *, config: Config,
-) -> jax.Array:  # fmt: skip
-    """The condition beside z_t: [b, h, w, c] and [b] -> [b, h, w, c]."""
+    condition: FeatureMaps, t: Timesteps, timestep_key: jax.Array, noise_key: jax.Array,
+    alpha_bar: AlphaBar, *, config: Config,
+) -> FeatureMaps:  # fmt: skip
+    """The condition beside z_t."""
     c, s = config.diffusion, t
     if c.condition_noise == "independent":
         s = jax.random.randint(timestep_key, t.shape, *c.condition_timesteps)
@@ -29,9 +30,9 @@ def in_training(
 
 
 def at_timestep(
-    condition: jax.Array, s: jax.Array, key: jax.Array, alpha_bar: np.ndarray, *, config: Config
-) -> jax.Array:
-    """The condition from a latent [b, h, w, c], noised to timesteps s [b] where it is noised."""
+    condition: FeatureMaps, s: Timesteps, key: jax.Array, alpha_bar: AlphaBar, *, config: Config
+) -> FeatureMaps:
+    """The condition from a latent, noised to timesteps s where it is noised."""
     if config.diffusion.condition_noise == "hidden":
         return jnp.zeros_like(condition)
     if config.diffusion.condition_noise == "none":
@@ -48,15 +49,17 @@ def sampled_timesteps(config: Config) -> int:
 
 
 def at_test(
-    latent: jax.Array, condition: jax.Array, noise: jax.Array, first: int, alpha_bar: np.ndarray,
-    *, config: Config,
-) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+    latent: FeatureMaps, condition: FeatureMaps, noise: FeatureMaps, first: int,
+    alpha_bar: AlphaBar, *, config: Config,
+) -> tuple[FeatureMaps, FeatureMaps]:  # fmt: skip
     """The condition beside z_t, and the z_t at which sampling starts.
 
     Args:
-      latent, condition, noise: [b, h, w, c]; the photo's latent, the condition that a denoiser
-        sees, and pure noise.
+      latent, condition, noise: the photo's latent, the condition that a denoiser sees, and pure
+        noise.
       first: the timestep that sampling visits first.
+      alpha_bar: of training.
+      config: static.
     """
     if config.diffusion.condition_noise != "hidden":
         return condition, noise

@@ -5,10 +5,16 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float32, Int, Int32
+
+from diffad_jax.methods.diffad.schedule import AlphaBar, Timesteps
+from diffad_jax.types import FeatureMaps
 
 
-def sampling_timesteps(timesteps: int, num_steps: int, spacing: str) -> np.ndarray:
-    """The timesteps that the sampler visits, [num_steps] int32, falling.
+def sampling_timesteps(
+    timesteps: int, num_steps: int, spacing: str
+) -> Int32[np.ndarray, " {num_steps}"]:
+    """The timesteps that the sampler visits, falling.
 
     Args:
       timesteps: length of the training schedule.
@@ -31,22 +37,22 @@ def sampling_timesteps(timesteps: int, num_steps: int, spacing: str) -> np.ndarr
 
 
 def ddim_sample(
-    predict_noise: Callable[[jax.Array, jax.Array], jax.Array],
-    z: jax.Array,
-    visited: np.ndarray,
-    alpha_bar: np.ndarray,
-) -> jax.Array:
+    predict_noise: Callable[[FeatureMaps, Timesteps], FeatureMaps],
+    z: FeatureMaps,
+    visited: Int[np.ndarray, " s"],
+    alpha_bar: AlphaBar,
+) -> Float32[jax.Array, "b h w c"]:
     """Runs DDIM from noise to a clean latent.
 
     Args:
-      predict_noise: (z_t [b, h, w, c], t [b] int32) -> ε [b, h, w, c].
-      z: [b, h, w, c], pure noise.
-      visited: [s] falling timesteps, from ``sampling_timesteps``.
-      alpha_bar: [timesteps] float64.
+      predict_noise: (z_t, t) -> ε.
+      z: pure noise.
+      visited: falling timesteps, from ``sampling_timesteps``.
+      alpha_bar: of training.
 
     Returns:
-      [b, h, w, c] float32. The last step goes to ᾱ_0 (0.9985 with the published schedule), not
-      to 1, as published.
+      The latent. The last step goes to ᾱ_0 (0.9985 with the published schedule), not to 1, as
+      published.
     """
     now = alpha_bar[visited]
     after = np.append(now[1:], alpha_bar[0])

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from jaxtyping import Float
 
 from diffad_jax.methods import backbone
 from diffad_jax.methods.contract import Pretrained, Stage
@@ -18,7 +19,7 @@ from diffad_jax.methods.diffad.brightness import Exposed
 from diffad_jax.methods.diffad.reconstruct import Reconstruction
 from diffad_jax.methods.train_state import Params, Weights
 from diffad_jax.runtime.sharding import over_photos
-from diffad_jax.types import to_float
+from diffad_jax.types import Array, Images, Photos, to_float
 
 NAME = "features"
 Config = ml_collections.FrozenConfigDict
@@ -34,7 +35,7 @@ def pretrained(config: Config) -> Pretrained:
     )
 
 
-def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) -> Params:
+def fit(config: Config, photos: Iterator[Photos], earlier_weights: Weights) -> Params:
     """See ``contract.Stage``: the network's parameters, and by layer each channel's statistics.
 
     They are ``mean`` and ``deviation``, [c] float32.
@@ -55,8 +56,8 @@ def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) 
 
 def compared(
     weights: Weights, reconstruction: Reconstruction, photo: Exposed, *, config: Config
-) -> list[jax.Array]:
-    """The segmenter's inputs beside the pictures: [b, h', w', c'] of each layer.
+) -> list[Float[Array, "b _ _ _"]]:
+    """The segmenter's inputs beside the pictures, of each layer.
 
     ``config.segmentation.compare`` chooses them: the standardised features f(x) of the photo, their
     distance |f(x) - f(x_r)| to those of the reconstruction, or both, side by side.
@@ -71,7 +72,7 @@ def compared(
         return []
     fitted, network = weights[NAME], networks.feature_network(config)
 
-    def standardised(picture: jax.Array) -> list[jax.Array]:
+    def standardised(picture: Images) -> list[jax.Array]:
         maps = network.apply({"params": fitted[backbone.NAME]}, photo.gain * picture)
         found = []
         for name, _ in networks.feature_maps(config):
@@ -89,7 +90,7 @@ def compared(
     return [jnp.concatenate(both, axis=-1) for both in zip(distance, own, strict=True)]
 
 
-def _moments(weights: Weights, images: jax.Array, *, config: Config) -> dict:
+def _moments(weights: Weights, images: Photos, *, config: Config) -> dict:
     """For each photo and layer, the means of each channel and of its square, [b, c]."""
     image = to_float(images)
     seen = brightness.gain(weights, image, config=config) * image

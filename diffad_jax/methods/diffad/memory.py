@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import ml_collections
 import numpy as np
+from jaxtyping import Float
 
 from diffad_jax.methods import backbone, patch_bank
 from diffad_jax.methods.contract import Stage
@@ -20,7 +21,7 @@ from diffad_jax.methods.coreset import Candidates, coreset
 from diffad_jax.methods.diffad import brightness, features, fields, networks
 from diffad_jax.methods.train_state import Params, Weights
 from diffad_jax.runtime.sharding import over_photos
-from diffad_jax.types import height_width, to_float
+from diffad_jax.types import AnomalyMaps, Array, Images, Photos, height_width, to_float
 
 NAME = "memory"
 Config = ml_collections.FrozenConfigDict
@@ -34,7 +35,7 @@ _SMALLEST_SCALE = np.float32(1e-6)  # where all photos are alike
 _SIGMA = 0.5  # of the Gaussian filter over distances, in patches
 
 
-def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) -> Params:
+def fit(config: Config, photos: Iterator[Photos], earlier_weights: Weights) -> Params:
     """See ``contract.Stage``: {"bank": [k, c] float16, "scale": [] float32}.
 
     ``scale`` is how far the farthest patch of a normal photo is from the bank, in the median of
@@ -60,8 +61,8 @@ def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) 
     return {"bank": bank, "scale": np.maximum(np.float32(scale), _SMALLEST_SCALE)}
 
 
-def distances(weights: Weights, image: jax.Array, *, config: Config) -> jax.Array:
-    """[b, h, w, 3] in [0, 1] -> [b, h, w]: in units in which a normal photo just exceeds 1."""
+def distances(weights: Weights, image: Images, *, config: Config) -> AnomalyMaps:
+    """In units in which a normal photo just exceeds 1."""
     fitted, found = weights[NAME], patches(weights, image, config=config)
     b, h, w, channels = found.shape
     distance, _ = patch_bank.nearest(found.reshape(b, h * w, channels), fitted["bank"])
@@ -71,8 +72,8 @@ def distances(weights: Weights, image: jax.Array, *, config: Config) -> jax.Arra
     )
 
 
-def patches(weights: Weights, image: jax.Array, *, config: Config) -> jax.Array:
-    """[b, h, w, 3] in [0, 1] -> [b, h', w', c], in the light in which the networks see photos.
+def patches(weights: Weights, image: Images, *, config: Config) -> Float[Array, "b _ _ c"]:
+    """Features of patches in the light in which the networks see photos.
 
     A patch is the mean of four: places of the finest features tell hardly more, at four times the
     time.
@@ -89,7 +90,7 @@ def patches(weights: Weights, image: jax.Array, *, config: Config) -> jax.Array:
     return nn.avg_pool(found, (2, 2), (2, 2), padding="SAME", count_include_pad=False)
 
 
-def _of_pixels(weights: Weights, images: jax.Array, *, config: Config) -> jax.Array:
+def _of_pixels(weights: Weights, images: Photos, *, config: Config) -> jax.Array:
     return patches(weights, to_float(images), config=config)
 
 

@@ -30,7 +30,7 @@ from diffad_jax.methods.diffad.reconstruct import (
     reconstruct,
 )
 from diffad_jax.methods.diffad.segment import probabilities
-from diffad_jax.types import Prediction, to_float
+from diffad_jax.types import AnomalyMaps, Images, Photos, Prediction, to_float
 
 Config = ml_collections.FrozenConfigDict
 
@@ -59,9 +59,7 @@ def map_range(config: Config) -> tuple[float, float] | None:
     return None if _is_relative(config) or config.memory.patches else (0.0, 1.0)
 
 
-def predict(
-    weights: dict, images: jax.Array, *, seed: int | jax.Array, config: Config
-) -> Prediction:
+def predict(weights: dict, images: Photos, *, seed: int | jax.Array, config: Config) -> Prediction:
     """See ``contract.Method``; the seed is that of the noise, which all photos share."""
     photo = brightness.exposed(weights, to_float(images), config=config)
     parts, key = windows.cut(photo, config=config), jax.random.key(seed)
@@ -84,8 +82,8 @@ def judge(
 
 def _suspected(
     weights: dict, photo: Exposed, reconstruction: Reconstruction, *, config: Config
-) -> jax.Array:
-    """The segmenter's map, relative to normal photos where it is to be: [b, h, w]."""
+) -> AnomalyMaps:
+    """The segmenter's map, relative to normal photos where it is to be."""
     parts = windows.cut(photo, config=config)
     anomaly_map = probabilities(weights, reconstruction, parts, config=config)
     anomaly_map = windows.joined(anomaly_map, config=config)
@@ -96,9 +94,9 @@ def _suspected(
 
 def _scored(
     weights: dict,
-    image: jax.Array,
+    image: Images,
     reconstruction: Reconstruction,
-    anomaly_map: jax.Array,
+    anomaly_map: AnomalyMaps,
     *,
     config: Config,
 ) -> Prediction:
@@ -118,7 +116,7 @@ def _scored(
     )
 
 
-def _encode(weights: dict, image: jax.Array, *, seed: int, config: Config) -> dict:
+def _encode(weights: dict, image: Images, *, seed: int, config: Config) -> dict:
     del seed
     photo = brightness.exposed(weights, image, config=config)
     parts = windows.cut(photo, config=config)
@@ -151,7 +149,7 @@ def _score(weights: dict, made: dict, *, seed: int, config: Config) -> Predictio
     )
 
 
-def score_map(anomaly_map: jax.Array, *, config: Config) -> jax.Array:
+def score_map(anomaly_map: AnomalyMaps, *, config: Config) -> AnomalyMaps:
     """See ``contract.Method``."""
     c = config.evaluation
     return filters.power_mean_filter(anomaly_map, c.smoothing, c.smoothing_power)

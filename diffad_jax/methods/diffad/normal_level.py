@@ -17,13 +17,13 @@ from diffad_jax.methods.diffad.reconstruct import reconstruct
 from diffad_jax.methods.diffad.segment import probabilities
 from diffad_jax.methods.train_state import Params, Weights
 from diffad_jax.runtime.sharding import over_photos
-from diffad_jax.types import height_width, to_float
+from diffad_jax.types import AnomalyMaps, Photos, height_width, to_float
 
 NAME = "normal_level"
 Config = ml_collections.FrozenConfigDict
 
 
-def fit(config: Config, photos: Iterator[np.ndarray], earlier_weights: Weights) -> Params:
+def fit(config: Config, photos: Iterator[Photos], earlier_weights: Weights) -> Params:
     """See ``contract.Stage``: {"level": [h, w] float32 in [0, 1]}.
 
     It is (mean over the photos of mᵖ)^(1/p) of each pixel's m, with p = ``normal_level.power``.
@@ -36,7 +36,7 @@ def extend(
     config: Config,
     fitted: Params,
     num_seen: int,
-    photos: Iterator[np.ndarray],
+    photos: Iterator[Photos],
     earlier_weights: Weights,
 ) -> Params:
     """See ``contract.Stage``."""
@@ -48,21 +48,16 @@ def extend(
     return {"level": ((total / count) ** (1.0 / power)).astype(np.float32)}
 
 
-def relative(anomaly_map: jax.Array, fitted: Params, *, config: Config) -> jax.Array:
+def relative(anomaly_map: AnomalyMaps, fitted: Params, *, config: Config) -> AnomalyMaps:
     """m / (level + ``normal_level.floor``): a pixel as a multiple of its level.
 
-    Args:
-      anomaly_map: [b, h, w] in [0, 1].
-      fitted: of ``fit``.
-      config: static.
-
-    Returns:
-      [b, h, w] in [0, 1 / floor]; a pixel of a normal photo seldom exceeds 1.
+    A map in [0, 1] becomes one in [0, 1 / floor]; a pixel of a normal photo seldom exceeds 1.
+    ``fitted`` is that of ``fit``.
     """
     return anomaly_map / (fitted["level"] + config.normal_level.floor)[None]
 
 
-def _powers(weights: dict, images: jax.Array, *, config: Config) -> jax.Array:
+def _powers(weights: dict, images: Photos, *, config: Config) -> jax.Array:
     photo = brightness.exposed(weights, to_float(images), config=config)
     parts, key = windows.cut(photo, config=config), jax.random.key(config.seed)
     steps = config.reconstruction.test_steps

@@ -4,23 +4,25 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
+from jaxtyping import Float, Float32
 
 from diffad_jax.methods.diffad import conditions, ddim, networks, schedule
 from diffad_jax.methods.diffad.brightness import Exposed
+from diffad_jax.methods.diffad.schedule import AlphaBar
+from diffad_jax.types import Array, FeatureMaps
 
 Config = ml_collections.FrozenConfigDict
 
 
 @flax.struct.dataclass
 class Reconstruction:
-    """float32, in [0, 1] where ``config.reconstruction.clip`` is set, else as decoded."""
+    """In [0, 1] where ``config.reconstruction.clip`` is set, else as decoded."""
 
-    reconstruction: jax.Array  # [b, h, w, 3]: x_r = D(z_r)
-    interpolated: jax.Array  # [b, k, h, w, 3]: x_inter = D(λ c + (1 − λ) z_r) for each of k λ
+    reconstruction: Float32[Array, "b h w 3"]  # x_r = D(z_r)
+    interpolated: Float32[Array, "b k h w 3"]  # x_inter = D(λ c + (1 − λ) z_r) for each of k λ
 
 
-def noise_schedule(config: Config) -> np.ndarray:
+def noise_schedule(config: Config) -> AlphaBar:
     c = config.diffusion
     return schedule.alpha_bar(c.timesteps, c.beta_start, c.beta_end)
 
@@ -52,8 +54,8 @@ def reconstruct(
     return decode(weights, latent, z_r, photo.gain, config=config)
 
 
-def encode(weights: dict, photo: Exposed, *, config: Config) -> jax.Array:
-    """The photo's latent c, the scaled mode of the posterior: [b, …, c]."""
+def encode(weights: dict, photo: Exposed, *, config: Config) -> Float[Array, "b _ _ c"]:
+    """The photo's latent c, the scaled mode of the posterior."""
     mode, _ = networks.autoencoder(config).apply(
         weights["autoencoder"], photo.seen, method="encode"
     )
@@ -61,10 +63,10 @@ def encode(weights: dict, photo: Exposed, *, config: Config) -> jax.Array:
 
 
 def denoise(
-    weights: dict, latent: jax.Array, key: jax.Array, *, config: Config, num_steps: int,
+    weights: dict, latent: FeatureMaps, key: jax.Array, *, config: Config, num_steps: int,
     shared_noise: bool = True, label: jax.Array | None = None,
-) -> jax.Array:  # fmt: skip
-    """A normal latent z_r by DDIM; ``latent`` is the condition and has the same shape.
+) -> FeatureMaps:  # fmt: skip
+    """A normal latent z_r by DDIM; ``latent`` is the condition.
 
     ``config.reconstruction.condition = "noisy"`` hides the condition in noise of a timestep drawn
     from ``condition_timesteps``, as in training. Arguments as for ``reconstruct``.
@@ -96,15 +98,16 @@ def denoise(
 
 
 def decode(
-    weights: dict, latent: jax.Array, z_r: jax.Array, gain: jax.Array, *, config: Config
-) -> Reconstruction:
+    weights: dict, latent: FeatureMaps, z_r: FeatureMaps, gain: Float[Array, "b 1 1 1"],
+    *, config: Config,
+) -> Reconstruction:  # fmt: skip
     """x_r = D(z_r) and x_inter = D(λ c + (1 − λ) z_r) in the photo's light.
 
     Args:
       weights: of the stages ``autoencoder`` and ``denoiser``.
       latent: by ``encode``.
+      z_r: by ``denoise``.
       gain: of ``brightness.Exposed``.
-      z_r: of the shape of ``latent``, by ``denoise``.
       config: static.
     """
     weights_of_c = config.reconstruction.interpolation

@@ -3,10 +3,16 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float64, Int
+
+from diffad_jax.types import Array, FeatureMaps
+
+AlphaBar = Float64[np.ndarray, " timesteps"]
+Timesteps = Int[Array, " b"]  # below len(alpha_bar)
 
 
-def alpha_bar(timesteps: int, beta_start: float, beta_end: float) -> np.ndarray:
-    """ᾱ_t = ∏ (1 − β_s), [timesteps] float64, falling.
+def alpha_bar(timesteps: int, beta_start: float, beta_end: float) -> AlphaBar:
+    """ᾱ_t = ∏ (1 − β_s), falling.
 
     "Linear" in the sense of latent diffusion: √β rises linearly from √beta_start to √beta_end.
     """
@@ -14,22 +20,19 @@ def alpha_bar(timesteps: int, beta_start: float, beta_end: float) -> np.ndarray:
     return np.cumprod(1.0 - beta)
 
 
-def q_sample(z: jax.Array, t: jax.Array, noise: jax.Array, alpha_bar: np.ndarray) -> jax.Array:
+def q_sample(z: FeatureMaps, t: Timesteps, noise: FeatureMaps, alpha_bar: AlphaBar) -> FeatureMaps:
     """z_t = √ᾱ_t z + √(1 − ᾱ_t) ε.
 
-    Args:
-      z: [b, h, w, c], the clean latent.
-      t: [b] int32 in [0, len(alpha_bar)).
-      noise: [b, h, w, c], ε ~ N(0, I).
-      alpha_bar: [timesteps] float64; the roots are taken before rounding to float32.
+    ``z`` is the clean latent, ``noise`` ε ~ N(0, I). The roots of ᾱ_t are taken before rounding to
+    float32.
     """
     signal, sigma = _levels(t, alpha_bar)
     return signal * z + sigma * noise
 
 
 def target(
-    prediction: str, z: jax.Array, t: jax.Array, noise: jax.Array, alpha_bar: np.ndarray
-) -> jax.Array:
+    prediction: str, z: FeatureMaps, t: Timesteps, noise: FeatureMaps, alpha_bar: AlphaBar
+) -> FeatureMaps:
     """The denoiser's target: ε, or v = √ᾱ_t ε − √(1 − ᾱ_t) z (Salimans & Ho 2022).
 
     At the noisiest step an error of ε becomes 92 times as large in the clean latent (published
@@ -46,8 +49,8 @@ def target(
 
 
 def predicted_noise(
-    prediction: str, output: jax.Array, z_t: jax.Array, t: jax.Array, alpha_bar: np.ndarray
-) -> jax.Array:
+    prediction: str, output: FeatureMaps, z_t: FeatureMaps, t: Timesteps, alpha_bar: AlphaBar
+) -> FeatureMaps:
     """ε from the denoiser's output at z_t; arguments as for ``target``."""
     if prediction == "epsilon":
         return output

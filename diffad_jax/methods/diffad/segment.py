@@ -3,16 +3,18 @@
 import jax
 import jax.numpy as jnp
 import ml_collections
+from jaxtyping import Float, Float32
 
 from diffad_jax.methods.diffad import features, networks
 from diffad_jax.methods.diffad.brightness import Exposed
 from diffad_jax.methods.diffad.reconstruct import Reconstruction
+from diffad_jax.types import AnomalyMaps, Array
 
 
 def segmenter_input(
     reconstruction: Reconstruction, photo: Exposed, *, config: ml_collections.FrozenConfigDict
-) -> jax.Array:
-    """concat(x_r, x_inter …, x): [b, h, w, 3] each in [0, 1] -> [b, h, w, 9] with one λ.
+) -> Float[Array, "b h w c"]:
+    """concat(x_r, x_inter …, x), each in [0, 1]: nine channels with one λ.
 
     All are multiplied by the photo's gain, see ``brightness``.
 
@@ -33,16 +35,16 @@ def segmenter_input(
 def probabilities(
     weights: dict, reconstruction: Reconstruction, photo: Exposed, *,
     config: ml_collections.FrozenConfigDict,
-) -> jax.Array:  # fmt: skip
-    """[b, h, w] in [0, 1]: the probability of an anomaly; arguments as for ``segment``."""
+) -> AnomalyMaps:  # fmt: skip
+    """The probability of an anomaly; arguments as for ``segment``."""
     return jax.nn.softmax(segment(weights, reconstruction, photo, config=config))[..., 1]
 
 
 def segment(
     weights: dict, reconstruction: Reconstruction, photo: Exposed, *,
     config: ml_collections.FrozenConfigDict,
-) -> jax.Array:  # fmt: skip
-    """Logits [b, h, w, 2] (normal, anomalous); ``weights`` are those of all stages."""
+) -> Float32[Array, "b h w 2"]:  # fmt: skip
+    """Logits of normal and anomalous; ``weights`` are those of all stages."""
     inputs = segmenter_input(reconstruction, photo, config=config)
     maps = features.compared(weights, reconstruction, photo, config=config)
     network = networks.segmenter(config)

@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from jaxtyping import Float
 
 from diffad_jax.methods.diffad import brightness, networks
 from diffad_jax.methods.diffad.brightness import Exposed
 from diffad_jax.methods.train_state import Weights
 from diffad_jax.methods.windows import starts, weights
-from diffad_jax.types import Batch, height_width, to_float
+from diffad_jax.types import Array, Batch, height_width, to_float
 
 Config = ml_collections.FrozenConfigDict
 _PICTURES = ("image", "augmented_image", "anomaly_mask")
@@ -24,8 +25,8 @@ _STREAM = 1  # of random numbers, beside those of a training step
 
 def drawn(
     earlier_weights: Weights, batch: Batch, name: str, key: jax.Array, *, config: Config
-) -> tuple[Batch, jax.Array]:
-    """The batch that a training step sees, and the gain [b, 1, 1, 1] of its whole photos.
+) -> tuple[Batch, Float[Array, "b 1 1 1"]]:
+    """The batch that a training step sees, and the gain of its whole photos.
 
     Args:
       earlier_weights: of the stage ``light``.
@@ -53,7 +54,7 @@ def drawn(
 
 
 def cut(photo: Exposed, *, config: Config) -> Exposed:
-    """All windows of each photo: [b, h, w, 3] -> [b k, h', w', 3], a photo's beside each other."""
+    """All k windows of each photo, a photo's beside each other: b k in all."""
     if not config.autoencoder.window:
         return photo
     height, width = networks.seen_size(config)
@@ -65,8 +66,8 @@ def cut(photo: Exposed, *, config: Config) -> Exposed:
     return Exposed(beside, jnp.repeat(photo.gain, len(windows), 0))
 
 
-def joined(found: jax.Array, *, config: Config) -> jax.Array:
-    """The blend of what was found in all windows: [b k, h', w', …] -> [b, h, w, …]."""
+def joined(found: Float[Array, "bk _ _ *c"], *, config: Config) -> Float[Array, "b _ _ *c"]:
+    """The blend of what was found in all windows."""
     if not config.autoencoder.window:
         return found
     rows, columns = _starts(config)

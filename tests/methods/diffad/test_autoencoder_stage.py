@@ -243,14 +243,15 @@ def test_accumulation_moves_every_second_batch_and_the_start_counts_updates(stan
 
 
 def test_skipped_batches_do_not_bring_the_start_nearer(stand_ins):
-    config = stage_config(adversarial_weight=0.5, adversarial_start=1)
+    config = stage_config(adversarial_weight=0.5, adversarial_start=1, exposure=0.3)
     step_fn = functools.partial(autoencoder.train_step, config=config)
     step_fn = jax.jit(loop.skipping_nonfinite(step_fn))
-    state = autoencoder.init_state(config, jax.random.key(0), {}, batch(0))
-    broken = {name: part.astype(jnp.float32) * jnp.nan for name, part in batch(0).items()}
+    light = {"light": brightness.fit(config, iter([batch(0)["image"]]), {})}
+    state = autoencoder.init_state(config, jax.random.key(0), light, batch(0))
+    broken = jax.tree.map(lambda x: x * np.float32(np.nan), light)
     discriminators = [state.params["discriminator"]]
-    for seen in (broken, broken, batch(1), batch(2)):
-        state, _ = step_fn(state, {}, seen)
+    for number, earlier_weights in enumerate((broken, broken, light, light)):
+        state, _ = step_fn(state, earlier_weights, batch(number))
         discriminators.append(state.params["discriminator"])
     assert equal(discriminators[0], discriminators[3])  # of three batches one was an update
     assert not equal(discriminators[3], discriminators[4])
