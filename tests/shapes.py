@@ -1,5 +1,6 @@
 """The suite checks the shapes that annotations state; other annotations it leaves alone."""
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from beartype import beartype
 from beartype.door import is_bearable
 from beartype.vale import Is
 
-ROOMS = ("types", "data", "models", "methods", "inference", "evaluation")
+ROOMS = ("types", "models", "methods", "inference", "evaluation")
 
 
 def check_annotations() -> None:
@@ -33,6 +34,7 @@ def checked(function: Callable) -> Callable:
     return beartype(function)
 
 
+@functools.cache
 def _shapes(hint: Any) -> Any:
     """The hint where it states a shape, itself or in its fields; else None."""
     if _states_shape(hint):

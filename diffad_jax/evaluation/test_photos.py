@@ -78,7 +78,7 @@ def run(
     photos = Stack(folder, (*size, 3), np.uint8)
     truths, maps = Stack(folder, size, bool), Stack(folder, size, np.float32)
     columns: dict[str, Stack] = {}
-    scores, squares, areas = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
+    scores, squares, areas = [np.zeros(0)], [np.zeros(0)], [np.zeros(0, int)]
     seconds: list[float] = []
     reconstructs, features = get_method(config).reconstructs, None
     if reconstructs and inception is not None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import ml_collections
 import numpy as np
+from jaxtyping import Float32, UInt8
 
 from diffad_jax.data import images, strips
 from diffad_jax.data.photo import Rules
@@ -26,19 +27,20 @@ _DECODING = 7  # bytes a pixel: what Pillow holds, and the photo
 
 
 class Scored(NamedTuple):
-    """The detector's result for a photo of h × w pixels; seen whole, s = config.image_size.
+    """The detector's result for a photo of h × w pixels.
 
-    For a photo that was read in strips all arrays are reduced, see ``LargePhoto``.
+    The map has a × b pixels: as the photo from windows, else ``config.image_size``. For a photo
+    that was read in strips all arrays are reduced, see ``LargePhoto``.
     """
 
     path: str
     size: tuple[int, int]  # w, h
-    photo: np.ndarray  # [h, w, 3] uint8
+    photo: UInt8[np.ndarray, "h w 3"]
     num_windows: int  # 1 where the photo was seen whole
     score: float
-    anomaly_map: np.ndarray  # [*s], or [h, w] from windows; float32
-    # [*s, 3], or [h, w, 3] from windows; float32 in [0, 1]. None where the method makes none.
-    reconstruction: np.ndarray | None
+    anomaly_map: Float32[np.ndarray, "a b"]
+    # In [0, 1]; None where the method makes none.
+    reconstruction: Float32[np.ndarray, "a b 3"] | None
     reduction: int = 1  # k, of a photo in strips: a pixel of the arrays stands for k × k
 
 
@@ -162,8 +164,10 @@ def _num_pixels(path: str, rules: images.Rules) -> int:
     return width * height
 
 
-def score_map(anomaly_map: np.ndarray, config: ml_collections.FrozenConfigDict) -> np.ndarray:
-    """The map whose largest value is the score, see ``contract.Method``: [h, w] float32."""
+def score_map(
+    anomaly_map: Float32[np.ndarray, "h w"], config: ml_collections.FrozenConfigDict
+) -> Float32[np.ndarray, "h w"]:
+    """The map whose largest value is the score, see ``contract.Method``."""
     height, width = anomaly_map.shape
     # Zeros beyond the border count anyway, and whole windows give few shapes to compile.
     missing = [

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from jaxtyping import Float
 
 from diffad_jax.data import bit_depth, images, split
 from diffad_jax.errors import ConfigError, is_refused
@@ -19,6 +20,7 @@ from diffad_jax.runtime import files
 from diffad_jax.runtime.batches import in_batches
 from diffad_jax.runtime.compilation import jitted
 from diffad_jax.training.held_out import load_split
+from diffad_jax.types import Photos
 
 _FILE = "likeness.json"
 _MOST_PHOTOS = 64  # of a product, by which it is known how far its photos may be
@@ -85,8 +87,10 @@ class Distances:
         self._features = jitted(telling.features, frozen_config)
         self._distance = jitted(telling.distance, frozen_config)
 
-    def of(self, weights: Sequence[Weights], pixels: np.ndarray, batch_size: int) -> np.ndarray:
-        """Those of photos [b, h, w, 3] uint8 from the products of k detectors' weights: [b, k].
+    def of(
+        self, weights: Sequence[Weights], pixels: Photos, batch_size: int
+    ) -> Float[np.ndarray, "b k"]:
+        """Those of photos from the products of k detectors' weights.
 
         A network that several detectors see by sees a photo once.
         """
@@ -145,8 +149,8 @@ class Products:
         self.detectors, self._distances = detectors, distances
         self._limits = _REACH * np.array(farthest)
 
-    def distances(self, pixels: np.ndarray, batch_size: int | None = None) -> np.ndarray:
-        """How far photos are from each product's normal ones: [b, h, w, 3] uint8 -> [b, k].
+    def distances(self, pixels: Photos, batch_size: int | None = None) -> Float[np.ndarray, "b k"]:
+        """How far photos are from each of k products' normal ones.
 
         1 is as far as a photo of the product may be. ``batch_size`` is the config's where it is
         None.

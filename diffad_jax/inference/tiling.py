@@ -1,6 +1,7 @@
 """Cuts a large photo into windows at its own resolution, and puts their results together."""
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 
 from diffad_jax.methods.windows import starts, weights
 
@@ -14,8 +15,8 @@ class Tiles:
     border, because a network sees least there.
     """
 
-    def __init__(self, photo: np.ndarray, window: tuple[int, int]):
-        """``photo``: [h, w, 3]; ``window``: (height, width) in pixels."""
+    def __init__(self, photo: UInt8[np.ndarray, "h w 3"], window: tuple[int, int]):
+        """``window``: (height, width) in pixels."""
         self._window = window
         height, width = photo.shape[:2]
         missing = [(0, max(side - n, 0)) for side, n in zip(window, (height, width), strict=True)]
@@ -24,18 +25,18 @@ class Tiles:
         self._rows, self._columns = starts(height, window[0]), starts(width, window[1])
         self._row_weights = weights(height, window[0], self._rows)
         self._column_weights = weights(width, window[1], self._columns)
-        self.blend: np.ndarray | None = None  # [h, w, c] float32, as large as the photo
+        self.blend: Float32[np.ndarray, "h w c"] | None = None  # as large as the photo
 
     def __len__(self) -> int:
         return len(self._rows) * len(self._columns)
 
-    def window(self, i: int) -> np.ndarray:
-        """[*window, 3] of the photo's type; row by row from the top left."""
+    def window(self, i: int) -> UInt8[np.ndarray, "_ _ 3"]:
+        """Row by row from the top left."""
         row, column = divmod(i, len(self._columns))
         return self._photo[self._span(0, self._rows[row]), self._span(1, self._columns[column])]
 
-    def add(self, i: int, found: np.ndarray) -> None:
-        """Adds the result of window i, [*window, c] float32, to the blend; once for each window."""
+    def add(self, i: int, found: Float32[np.ndarray, "_ _ c"]) -> None:
+        """Adds the result of window i to the blend; once for each window."""
         row, column = divmod(i, len(self._columns))
         down, right = self._span(0, self._rows[row]), self._span(1, self._columns[column])
         if self.blend is None:
