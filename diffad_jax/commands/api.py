@@ -31,12 +31,12 @@ class Prediction:
 
     Attributes:
       score: larger is more anomalous.
-      threshold: chosen on held-out normal photos; None where none were held out.
+      threshold: chosen on held-out normal photos; None where fewer than 6 were held out.
       is_anomalous: whether the score is above the threshold; None without one.
       anomaly_map: [h, w] float32 of the detector's ``image_size``: how anomalous each place is. It
         is stretched over the photo.
       regions: connected places above the pixel threshold, in pixels of the photo, the one with the
-        highest peak first; none where no photo was held out.
+        highest peak first; none without a threshold.
       reconstruction: [h, w, 3] float32 in [0, 1]; None where the detector makes none.
     """
 

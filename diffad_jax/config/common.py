@@ -251,7 +251,7 @@ def steps(
         "steps": Field(0, "batches; 0: as many as make the epochs", NATURAL, use=LENGTH),
         "batch_size": Field(batch_size, "examples a batch", COUNT),
         "accumulation": Field(accumulation, "batches a step of the optimiser", COUNT),
-        "learning_rate": Field(learning_rate, "of AdamW, at its highest", POSITIVE),
+        "learning_rate": Field(learning_rate, "of the optimiser, at its highest", POSITIVE),
         "warmup_steps": Field(0, "in which the rate rises from 0", NATURAL),
         "decay": Field(
             decay,

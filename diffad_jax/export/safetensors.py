@@ -38,13 +38,14 @@ FORMAT = Format(
     """`weights.safetensors` holds the weights under the names
 `STAGE/COLLECTION/MODULE/.../PARAMETER`:
 
-- stage: `autoencoder`, `denoiser` (its moving average; `denoiser/scale` multiplies the latents) or
-  `segmenter`; collection: `params`, or `batch_stats` for running means and variances;
+- stage: one of the method's; of DiffAD `autoencoder`, `denoiser` (its moving average;
+  `denoiser/scale` multiplies the latents), `segmenter` and what is fitted beside them; collection:
+  `params`, or `batch_stats` for running means and variances;
 - modules are those of diffad_jax/models, counted from the side of the photo: `down_1_res_0` is
   the first residual block of the second level;
 - a kernel is [height, width, in, out] or [in, out]. The networks take RGB in [0, 1].
 
-All is float32 but PatchCore's bank, which is float16.
+All is float32 but banks of patches, which are float16.
 
 `published/`, where it is there, holds the same under the names and layouts of the published PyTorch
 code, which takes BGR. There is no graph here.

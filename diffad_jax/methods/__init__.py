@@ -1,1 +1,1 @@
-"""The methods that the paper compares with, behind the same contract (``contracts.Method``)."""
+"""DiffAD and the methods that it is compared with, behind one contract (``contract.Method``)."""

@@ -67,7 +67,7 @@ _EFFECT = {
     "held_out_called_anomalous": _CHANGE,
     "accepted_called_anomalous": _CHANGE,
     "defects_called_anomalous": _CHANGE,
-    "refitted": ["level"],
+    "refitted": ["normal_level"],
 }
 
 

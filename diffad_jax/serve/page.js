@@ -363,7 +363,7 @@ function showModel() {
   state.hand = null;
   byId("category").textContent = document.title = `${model.category}: inspection`;
   byId("subtitle").textContent = model.threshold === null
-    ? `${model.method}. No photo was held out of training, so there is no threshold.`
+    ? `${model.method}. Too few photos were held out of training for a threshold.`
     : `${model.method}. A photo that scores above ${short(model.threshold)} is anomalous: ` +
       `${model.num_held_out_normal} good photos held out of training` +
       `${model.num_accepted ? ` and ${model.num_accepted} accepted by inspectors` : ""} chose that.`;

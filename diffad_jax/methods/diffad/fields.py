@@ -184,7 +184,7 @@ FEATURES = section(
 )
 MEMORY = section(
     "memory",
-    "Distances of features to those of normal photos, added to the map; not in the paper, and off.",
+    "Distances of features to those of normal photos, times the map; not in the paper, and off.",
     patches=Field(0, "patches of normal photos to compare a photo with; 0: none", NATURAL),
 )
 NORMAL_LEVEL = section(
