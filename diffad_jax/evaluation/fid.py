@@ -40,7 +40,7 @@ def statistics(features: Float[np.ndarray, "n d"]) -> Statistics:
 
 
 def image_statistics(
-    batches: Iterable[Images], params: Mapping[str, Any], dimension: int
+    batches: Iterable[Float[Array, "_ h w 3"]], params: Mapping[str, Any], dimension: int
 ) -> Statistics:
     """The statistics of images in batches, see ``inception_features``."""
     params = jax.device_put(params)
