@@ -92,7 +92,7 @@ LONGEST = ("training", "export", "runtime", "methods", "convert", "commands")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not set(LONGEST) & set(item.path.parts))
+    items.sort(key=lambda item: item.path.relative_to(ROOT).parts[1] not in LONGEST)
 
 
 class Trained(NamedTuple):

@@ -1,12 +1,22 @@
 """A tiny detector of the published kind, in files as the published code writes them."""
 
 import flax.traverse_util
+import jax
 import ml_collections
 import numpy as np
 
 from diffad_jax.convert import names, torch_file, translate
 from diffad_jax.methods.diffad import networks
 from diffad_jax.models.discriminator import Discriminator
+
+
+def assert_equal(ours, theirs):
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def nothing(name: str) -> bool:
+    """The ``known`` of ``translate.to_ours`` where no other name may be there."""
+    return False
 
 
 def variables(pairs, seed=0) -> dict:

@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from published_case import variables
+from published_case import assert_equal, nothing, variables
 
 from diffad_jax.convert import names, perceptual, sources, torch_file, translate
 from diffad_jax.convert.errors import ConvertError
@@ -31,14 +31,6 @@ LISTS = {
     "discriminator": names.discriminator(Discriminator(channels=4)),
     "lpips": names.lpips(Lpips(channels=4)),
 }
-
-
-def assert_equal(ours, theirs):
-    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
-
-
-def nothing(name: str) -> bool:
-    return False
 
 
 @pytest.mark.parametrize("pairs", LISTS.values(), ids=LISTS)

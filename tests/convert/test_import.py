@@ -6,7 +6,7 @@ import numpy as np
 import published_case
 import pytest
 import safetensors.numpy
-from published_case import published_files, variables
+from published_case import assert_equal, nothing, published_files, variables
 
 from diffad_jax.convert import names, sources, torch_file, torch_weights, translate
 from diffad_jax.convert.errors import ConvertError
@@ -20,14 +20,6 @@ from diffad_jax.models.discriminator import Discriminator
 from diffad_jax.runtime import lock
 from diffad_jax.training import checkpoint
 from diffad_jax.training.fingerprint import fingerprint
-
-
-def assert_equal(ours, theirs):
-    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
-
-
-def nothing(name: str) -> bool:
-    return False
 
 
 @pytest.fixture

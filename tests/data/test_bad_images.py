@@ -16,20 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from photo_case import ANTIALIAS, BILINEAR, GRADIENT, RGB, save
 from PIL import Image
 
 from diffad_jax.data import images, masks, photo
 from diffad_jax.data.images import ImageError
 from diffad_jax.data.photo import Rules
-
-BILINEAR, ANTIALIAS = Rules("bilinear"), Rules("antialias")
-GRADIENT = np.add.outer(8 * np.arange(12), 5 * np.arange(16)).astype(np.uint8)
-RGB = np.stack([GRADIENT, GRADIENT // 2, 255 - GRADIENT], axis=-1)
-
-
-def save(path, array, **kwargs):
-    Image.fromarray(array).save(path, **kwargs)
-    return str(path)
 
 
 def encoded(form: str, **kwargs) -> bytes:
