@@ -169,6 +169,7 @@ async function select(photo) {
     await askAgain(photo, state.model.pictures);
     photo.card.querySelector("img").src = source(photo, "photo");
   }
+  if (photo !== state.current) return; // another was selected while the server answered
   byId("current").hidden = false;
   byId("name").textContent = photo.name || "photo";
   byId("score").textContent = photo.error ? photo.error

@@ -78,6 +78,18 @@ def test_an_operator_drops_corrects_recalibrates_and_undoes(page, tmp_path):
     assert page.run("document.getElementById('undo').disabled")
 
 
+def test_a_late_answer_leaves_the_photo_selected_since_on_show(page, tmp_path):
+    drop_photos(page, tmp_path)
+    page.run("""(async () => {
+        delete state.photos[0].pictures;
+        const late = select(state.photos[0]);
+        await select(state.photos[6]);
+        await late;
+    })()""")
+    assert text(page, "name").endswith("6.png")
+    assert text(page, "regions") != ""
+
+
 def test_the_slider_shows_what_another_threshold_would_say(page, tmp_path):
     drop_photos(page, tmp_path)
     page.run("(() => { const s = document.getElementById('slider'); s.value = 0.57;"
