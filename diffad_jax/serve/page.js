@@ -149,10 +149,10 @@ async function askAgain(photo, pictures) {
     : await ask(`/v1/watched/${photo.id}?${wanted}`));
 }
 
-async function judgeAgain(scores) { // a recalibration moves what is outlined, and perhaps scores
-  const judged = state.photos.filter((photo) => photo.category === state.model.category);
+async function judgeAgain(name, scores) { // a recalibration moves regions, and perhaps scores
+  const judged = state.photos.filter((photo) => photo.category === name);
   for (const photo of judged) delete photo.pictures;
-  if (state.current) await select(state.current);
+  if (judged.includes(state.current)) await select(state.current);
   for (const photo of scores ? judged : []) {
     await askAgain(photo, []);
     mark(photo);
@@ -221,10 +221,11 @@ async function correct(label) {
   mark(photo);
   draw();
   count();
-  tell(kept);
+  tell(kept, photo.category);
 }
 
-function tell(kept) {
+function tell(kept, name) {
+  if (name !== state.model.category) return; // another category was turned to meanwhile
   const known = kept.known ? ` (${kept.known} known from training, which choose no threshold)` : "";
   byId("kept").textContent = `Accepted as good: ${kept.good}${known}. Marked as defects: ` +
     `${kept.defect}. The photos are kept in the work directory.`;
@@ -236,7 +237,10 @@ function tell(kept) {
 }
 
 async function showEffect() {
-  state.effect = await ask(`/v1/recalibration?${category(state.model.category)}`);
+  const name = state.model.category;
+  const effect = await ask(`/v1/recalibration?${category(name)}`);
+  if (name !== state.model.category) return;
+  state.effect = effect;
   const { threshold: moved } = state.effect;
   const rows = [["threshold", short(moved.before), short(moved.after), ""]];
   const names = { held_out_called_anomalous: "held-out good photos called anomalous",
@@ -255,16 +259,18 @@ async function showEffect() {
 }
 
 async function take() {
-  const who = encodeURIComponent(byId("who").value), to = state.effect.threshold.after;
-  const path = `/v1/recalibration?threshold=${to}&who=${who}${category(state.model.category)}`;
-  tell(await ask(path, { method: "POST" }));
-  await meet();
+  const who = encodeURIComponent(byId("who").value), name = state.model.category;
+  const to = state.effect.threshold.after;
+  const path = `/v1/recalibration?threshold=${to}&who=${who}${category(name)}`;
+  tell(await ask(path, { method: "POST" }), name);
+  await meet(name);
 }
 
 async function undo() {
-  const who = encodeURIComponent(byId("who").value), of = category(state.model.category);
-  tell(await ask(`/v1/recalibration/undo?who=${who}${of}`, { method: "POST" }));
-  await meet();
+  const who = encodeURIComponent(byId("who").value), name = state.model.category;
+  const path = `/v1/recalibration/undo?who=${who}${category(name)}`;
+  tell(await ask(path, { method: "POST" }), name);
+  await meet(name);
 }
 
 // ---- the camera ----
@@ -349,14 +355,17 @@ async function turnTo(name) { // shows a category's threshold and corrections
   await know(name);
   state.model = state.models[name];
   showModel();
-  if (state.model.corrections) tell(await ask(`/v1/corrections?${category(name)}`));
+  if (state.model.corrections) tell(await ask(`/v1/corrections?${category(name)}`), name);
 }
 
-async function meet() { // the model has changed
-  const before = state.model, name = before.category;
-  state.model = state.models[name] = await ask(`/v1/model?${category(name)}`);
-  showModel();
-  await judgeAgain(before.weights !== state.model.weights);
+async function meet(name) { // the model of a category has changed
+  const before = state.models[name], model = await ask(`/v1/model?${category(name)}`);
+  state.models[name] = model;
+  if (state.model === before) {
+    state.model = model;
+    showModel();
+  }
+  await judgeAgain(name, before.weights !== model.weights);
 }
 
 function showModel() {

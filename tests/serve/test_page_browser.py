@@ -167,7 +167,7 @@ def test_scores_that_a_recalibration_changes_are_asked_for_again(page, tmp_path)
     drop_photos(page, tmp_path)
     page.run("state.photos.forEach((photo) => { photo.score = 0; })")
     page.run("state.model.weights = 'of before'")
-    page.run("attempt(meet)()")
+    page.run("attempt(meet)(state.model.category)")
     assert text(page, "num-anomalous") == "4"
 
 
@@ -214,5 +214,33 @@ def test_photos_of_several_categories_are_judged_each_by_its_own(browser, monkey
         browser.wait(f"{CARDS}.length == 3")
         assert browser.run("state.photos[2].category") == "lamps"
         assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+        browser.open("about:blank")
+        assert browser.problems == []
+
+
+def test_a_late_answer_of_another_category_is_not_shown_with_this_one(
+    browser, monkeypatch, tmp_path
+):
+    categories = two_categories(monkeypatch, tmp_path, by_brightness)
+    with listening(Api(categories)) as address:
+        browser.problems.clear()
+        browser.allowed = (address, "data:", "about:", "blob:")
+        browser.open(address)
+        browser.wait("state.model")
+        for i, (name, red) in enumerate((("dark.png", 0.3), ("light.png", 0.9))):
+            (tmp_path / name).write_bytes(png(red))
+            browser.drop(tmp_path / name)
+            browser.wait(f"{CARDS}.length == {i + 1}")
+        for act in ("correct('good')", "showEffect()", "meet('lamps')"):
+            browser.run(f"""(async () => {{
+                await select(state.photos[0]);
+                const late = {act};
+                await select(state.photos[1]);
+                await late;
+            }})()""")
+            assert text(browser, "category").startswith("coins")
+            assert text(browser, "kept").startswith("Accepted as good: 0.")
+            assert browser.run("document.getElementById('effect').hidden")
+        assert browser.run("state.photos.map((photo) => photo.label)") == ["good", None]
         browser.open("about:blank")
         assert browser.problems == []
