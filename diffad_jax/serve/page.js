@@ -1,6 +1,7 @@
 const SENT_AT_ONCE = 4, PICTURES_KEPT = 100, WATCH_EVERY = 2000, MOST_PHOTOS = 2000;
 const state = { model: null, models: {}, photos: [], current: null, kind: "overlay", queue: [], sent: [],
-  sending: 0, stream: null, effect: null, watched: 0, moments: [] };
+  sending: 0, stream: null, effect: null, watched: 0, moments: [],
+  failed: null };
 const TITLES = { overlay: "Overlay", heat_map: "Heat map", photo: "Original",
   reconstruction: "Reconstruction" };
 
@@ -29,7 +30,8 @@ async function ask(path, options = {}) {
   }
 }
 
-function say(text) {
+function say(text, failed = null) {
+  state.failed = failed;
   byId("said").textContent = text;
   byId("said").hidden = !text;
 }
@@ -37,9 +39,9 @@ function say(text) {
 const attempt = (act) => async (...given) => {
   try {
     await act(...given);
-    say("");
+    if (act !== lookAtFolder || state.failed === act) say(""); // else it would hide what others said
   } catch (error) {
-    say(`${error.message || error}`);
+    say(`${error.message || error}`, act);
   }
 };
 

@@ -117,6 +117,24 @@ def test_a_watched_photo_comes_by_itself_and_a_camera_takes_one(page, tmp_path):
     assert page.run("state.stream") is None
 
 
+def test_looking_for_new_photos_leaves_an_error_of_something_else_on_show(page):
+    page.run("clearInterval(state.timer)")
+    page.run("attempt(() => { throw new Error('it is full'); })()")
+    page.run("attempt(lookAtFolder)()")
+    assert text(page, "said") == "it is full"
+    page.run("attempt(draw)()")
+    assert text(page, "said") == ""
+    page.run("""(async () => {
+        const asked = fetch;
+        fetch = () => { throw new Error('no answer'); };
+        await attempt(lookAtFolder)();
+        fetch = asked;
+    })()""")
+    assert text(page, "said") == "no answer"
+    page.run("attempt(lookAtFolder)()")
+    assert text(page, "said") == ""
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_it_fits_a_phone_and_a_hostile_name_is_only_text(page, tmp_path, dark):
     page.open(page.allowed[0], width=390, height=844, dark=dark)
