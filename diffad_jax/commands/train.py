@@ -191,9 +191,12 @@ def begin(
     if jax.process_index() == 0:
         stored.write(config, sections(get_method(config)), directory, category)
     accepted = corrections.accepted(how.corrections_of, category) if how.corrections_of else None
+    common = directory.parent / SHARED
+    learned = common if category in shared.trained_on(common) else None
     photos = settle(
-        frozen_config, directory, category, how.retrain, how.finetune, how.recalibrate, accepted
-    )
+        frozen_config, directory, category, how.retrain, how.finetune, how.recalibrate, accepted,
+        learned,
+    )  # fmt: skip
 
     def find_bit_depth() -> int:
         if "recorded" in config.data and config.data.recorded:

@@ -100,6 +100,7 @@ def settle(
     finetune: bool = False,
     recalibrate: bool = False,
     accepted: Hashes | None = None,
+    common: Path | None = None,
 ) -> Split:
     """The split to work with, once it is said, or settled, how the folder differs from it.
 
@@ -113,22 +114,13 @@ def settle(
       recalibrate: hold out what was added, too, without training.
       accepted: good photos of inspectors that are trained on, see ``split.draw``; None for those
         of the split.
+      common: the folder of the networks that learn from these photos and from those of others.
 
     Raises:
       ConfigError: two of them are given; there are several processes; ``finetune`` or ``accepted``
         with a recording, whose split is its own.
     """
-    if retrain + finetune + recalibrate > 1:
-        raise ConfigError("choose one of --retrain, --finetune and --recalibrate")
-    if finetune and config.data.recorded:
-        raise ConfigError("--finetune learns from photos, not from config.data.recorded, which "
-                          "may hold out what the weights have seen")  # fmt: skip
-    if accepted and config.data.recorded:
-        raise ConfigError("--corrections adds photos to learn from, and config.data.recorded holds "
-                          "its own: leave one of them away")  # fmt: skip
-    if accepted is not None and recalibrate:
-        raise ConfigError("--corrections adds photos to train on, and --recalibrate trains nothing:"
-                          " recalibrate on the page of --mode=serve")  # fmt: skip
+    _refuse_together(config, retrain, finetune, recalibrate, accepted)
     try:
         photos = load_split(config, directory, category, accepted)
     except DataError:
@@ -144,7 +136,10 @@ def settle(
         said = said or f"trained on {len(photos.train)} photos, {len(photos.held_out)} held out"
     if not said:
         return photos
-    if jax.process_count() == 1 and _trained_on(directory) is None:  # nothing stands on it yet
+    places = [directory, *([common] if common else [])]
+    # Nothing stands on it yet, but perhaps the weights that training was to begin from.
+    is_free = jax.process_count() == 1 and all(_trained_on(place) is None for place in places)
+    if is_free and not any((place / EARLIER).is_dir() for place in places):
         forget(directory)
         return load_split(config, directory, category, accepted)
     if retrain:
@@ -152,7 +147,7 @@ def settle(
         console.note(f"{category}: {said}; training anew on what is there")
         forget(directory)
         return load_split(config, directory, category, accepted)
-    if finetune:
+    if finetune or is_free:
         one_process()
         console.note(f"{category}: {said}; training on from the weights, on what is there")
         photos = split.extend(config, category, photos, accepted)
@@ -172,6 +167,27 @@ def settle(
     return photos
 
 
+def _refuse_together(
+    config: ml_collections.ConfigDict,
+    retrain: bool,
+    finetune: bool,
+    recalibrate: bool,
+    accepted: Hashes | None,
+) -> None:
+    """Raises ConfigError for what ``settle`` cannot do at once."""
+    if retrain + finetune + recalibrate > 1:
+        raise ConfigError("choose one of --retrain, --finetune and --recalibrate")
+    if finetune and config.data.recorded:
+        raise ConfigError("--finetune learns from photos, not from config.data.recorded, which "
+                          "may hold out what the weights have seen")  # fmt: skip
+    if accepted and config.data.recorded:
+        raise ConfigError("--corrections adds photos to learn from, and config.data.recorded holds "
+                          "its own: leave one of them away")  # fmt: skip
+    if accepted is not None and recalibrate:
+        raise ConfigError("--corrections adds photos to train on, and --recalibrate trains nothing:"
+                          " recalibrate on the page of --mode=serve")  # fmt: skip
+
+
 def one_process() -> None:
     if jax.process_count() > 1:
         raise ConfigError("--retrain, --finetune and --recalibrate are for one process: start a "
@@ -189,13 +205,13 @@ def recalibrated(config: ml_collections.ConfigDict, photos: Split, found: Change
 def forget(directory: Path, keep_weights: bool = False) -> None:
     """Deletes the trained stages of a category, and what was found with them.
 
-    ``keep_weights`` moves the stages to ``EARLIER``, which training begins from.
+    ``keep_weights`` moves the stages to ``EARLIER``, which training begins from. Then the split
+    stays until another is written, since it says what these weights have seen.
     """
     forget_stages(directory, keep_weights)
-    for name in ("stages.json", "threshold.json", "threshold_tile.json", split.FILE):
+    names = ("stages.json", "threshold.json", "threshold_tile.json")
+    for name in names if keep_weights else (*names, split.FILE, bit_depth.FILE):
         (directory / name).unlink(missing_ok=True)
-    if not keep_weights:
-        (directory / bit_depth.FILE).unlink(missing_ok=True)
 
 
 def forget_stages(directory: Path, keep_weights: bool = False) -> None:

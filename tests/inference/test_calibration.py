@@ -12,11 +12,15 @@ import pytest
 from PIL import Image
 
 from diffad_jax.commands.record import record
+from diffad_jax.commands.train import How, begin
 from diffad_jax.data import recorded, split
 from diffad_jax.data.layouts import DataError
 from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.detector import score_settings
-from diffad_jax.methods.registry import METHODS, get_method
+from diffad_jax.methods.registry import METHODS, SHARED, get_method
+from diffad_jax.training import shared
+from diffad_jax.training.checkpoint import EARLIER, Checkpoints
+from diffad_jax.training.fingerprint import PHOTOS
 from diffad_jax.training.held_out import describe_changes, load_split, settle
 from diffad_jax.types import Prediction
 
@@ -140,6 +144,58 @@ def test_a_split_that_nothing_stands_on_is_drawn_anew(folder, capsys):
     names = found.train | found.held_out
     assert gone not in names and "tiles/train/good/more.png" in names
     assert found == folder.split() and capsys.readouterr().err == ""
+
+
+@pytest.fixture
+def trained(folder):
+    """``trained(place)`` puts a stage there that was trained on the split."""
+
+    def train(place):
+        checkpoints = Checkpoints(place / "network", writes=True)
+        made_of = {PHOTOS: folder.split().describe()}
+        checkpoints.save(
+            1, None, {"x": np.zeros(1)}, made_of, planned_steps=1, metrics={}, best_by=""
+        )
+        checkpoints.close()
+
+    return train
+
+
+def test_training_on_that_stopped_at_a_bad_photo_keeps_the_weights_it_begins_from(folder, trained):
+    before = folder.split()
+    trained(folder.directory)
+    bad, _ = folder.add("bad.png", 250), folder.add("more.png", 251)
+    settle(folder.config, folder.directory, "tiles", finetune=True)
+    bad.unlink()
+    after = settle(folder.config, folder.directory, "tiles")
+    assert (folder.directory / EARLIER / "network" / "1").is_dir()
+    assert len(after.train | after.held_out) == 21 and after == folder.split()
+    assert not {*after.held_out.values()} & {*before.train.values()}
+
+
+def test_killed_while_weights_are_moved_away_it_knows_what_they_have_seen(
+    folder, trained, monkeypatch
+):
+    before = folder.split()
+    trained(folder.directory)
+    folder.add("more.png", 250)
+    with monkeypatch.context() as killed:
+        killed.setattr(split, "write", lambda *_: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            settle(folder.config, folder.directory, "tiles", finetune=True)
+    after = settle(folder.config, folder.directory, "tiles", finetune=True)
+    assert not {*after.held_out.values()} & {*before.train.values()}
+
+
+def test_shared_networks_stand_on_the_split_of_each_category(folder, trained, capsys):
+    """Also where nothing is each one's own, as with DRAEM."""
+    before, folder.config.shared = folder.split(), True
+    trained(folder.workdir / SHARED)
+    shared.settle(folder.workdir / SHARED, {"tiles": before}, retrain=False, finetune=False)
+    folder.add("more.png", 250)
+    _, after = begin(folder.config, folder.directory, "tiles", How())
+    assert after == before == folder.split()
+    assert "1 added (tiles/train/good/more.png). --retrain" in capsys.readouterr().err
 
 
 def test_a_damaged_split_is_refused(folder):
