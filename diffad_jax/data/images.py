@@ -7,6 +7,7 @@ import hashlib
 import io
 import logging
 import os
+import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,9 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 _ORIENTATION = 0x0112  # EXIF tag; 5 … 8 swap width and height
 _QUARTER_TURNS = (5, 6, 7, 8)
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_TURNING_TEXTS = (b"exif", b"Raw profile type exif", b"XML:com.adobe.xmp", b"xmp")
 _FILE_TO_PIXELS = 4  # an uncompressed file of 16-bit colours is twice as large as its RGB pixels
 
 
@@ -83,10 +87,35 @@ def photo_size(path: str | os.PathLike[str], rules: Rules) -> tuple[int, int]:
     """
 
     def size(image: Image.Image, rules: Rules) -> tuple[int, int]:
-        turned = image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
+        turned = image.format != "TIFF" and orientation(image) in _QUARTER_TURNS
         return image.size[::-1] if turned else image.size  # Pillow has turned the size of a TIFF
 
     return decode(path, rules, size)
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF's orientation, 1 … 8, of an image as Pillow opened it.
+
+    Its pixels are not decoded. Pillow decodes a PNG, because the orientation may stand behind them.
+    """
+    if image.format == "PNG" and not _tells_behind_pixels(image.fp):
+        return Image.Image.getexif(image).get(_ORIENTATION, 1)
+    return image.getexif().get(_ORIENTATION, 1)
+
+
+def _tells_behind_pixels(file: BinaryIO) -> bool:
+    """Whether a PNG may say behind its pixels how it is turned."""
+    before, is_behind, tells = file.tell(), False, False
+    place = len(_PNG)
+    while not tells and file.seek(place) == place and len(head := file.read(8)) == 8:
+        length, name = struct.unpack(">L4s", head)
+        place += length + 12  # with its head and its checksum
+        is_behind |= name == b"IDAT"
+        if is_behind and name in _PNG_TEXTS:
+            tells = file.read(min(length, 32)).startswith(_TURNING_TEXTS)
+        tells |= is_behind and name == b"eXIf"
+    file.seek(before)
+    return tells
 
 
 def photo_facts(path: str | os.PathLike[str], rules: Rules) -> PhotoFacts:

@@ -27,7 +27,6 @@ _SAVE_OTHERWISE = "save it as TIFF in strips, as PNG or as BMP, or cut it up"
 _COLOURS_OF_BYTES = {1: 0, 2: 4, 3: 2, 4: 6}  # bytes a pixel: PNG's type of colours of 8 bits
 # Tags of a TIFF that say how pixels are stored; all others are left out.
 _TIFF_TAGS = (256, 258, 259, 262, 266, 277, 284, 317, 320, 322, 323, 338, 339, 347, 530, 532)
-_ORIENTATION = 274
 
 
 def size(path: str | os.PathLike[str], rules: Rules) -> tuple[int, int]:
@@ -78,7 +77,7 @@ def _upright(image: Image.Image) -> Image.Image:
     said = f"is {image.width} × {image.height} pixels, too many to be held at once"
     if image.format not in _SPLITTERS:
         raise BadImage(f"{said}, and a {image.format}, which has no strips: {_SAVE_OTHERWISE}")
-    if image.getexif().get(_ORIENTATION, 1) != 1:
+    if images.orientation(image) != 1:
         raise BadImage(f"{said}, and turned by its orientation tag: save it upright")
     return image
 

@@ -1,11 +1,15 @@
 """Decoding and resizing: formats, golden values, errors that name the file."""
 
+import struct
+import zlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 from photo_case import ANTIALIAS, BILINEAR, GRADIENT, RGB, save
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
-from diffad_jax.data import images
+from diffad_jax.data import images, strips
 from diffad_jax.data.images import ImageError
 from diffad_jax.data.photo import Rules
 
@@ -84,6 +88,50 @@ def test_the_cameras_orientation_is_obeyed(tmp_path):
         assert np.abs(got.astype(int) - np.rot90(GRADIENT, -1)).max() <= 3
         assert images.photo_size(tmp_path / name, BILINEAR) == (12, 16)
     assert images.photo_size(save(tmp_path / "straight.png", GRADIENT), BILINEAR) == (16, 12)
+
+
+def behind_pixels(path, chunk):
+    """A PNG whose last chunk before its end is this one."""
+    data = Path(path).read_bytes()
+    Path(path).write_bytes(data[:-12] + chunk + data[-12:])
+    return path
+
+
+def png_chunk(name, data):
+    checksum = struct.pack(">L", zlib.crc32(name + data))
+    return struct.pack(">L", len(data)) + name + data + checksum
+
+
+TURNED = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+DATED = b"date:create\0002026-12-01"
+
+
+def test_the_size_of_a_png_takes_its_header_alone(tmp_path, monkeypatch):
+    paths = [save(tmp_path / name, GRADIENT) for name in ("plain.png", "dated.png")]
+    behind_pixels(paths[1], png_chunk(b"tEXt", DATED))
+    with monkeypatch.context() as no_pixels:
+        no_pixels.setattr(PngImagePlugin.PngImageFile, "load", lambda _: pytest.fail("decoded"))
+        assert [images.photo_size(path, BILINEAR) for path in paths] == 2 * [(16, 12)]
+        assert strips.size(paths[0], BILINEAR) == (16, 12)
+        image = Image.open(paths[0])
+        assert images.orientation(image) == 1
+    image.load()  # the file is where Pillow left it
+    np.testing.assert_array_equal(np.asarray(image), GRADIENT)
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        png_chunk(b"eXIf", TURNED),
+        png_chunk(b"tEXt", DATED) + png_chunk(b"eXIf", TURNED),
+        png_chunk(b"tEXt", b'XML:com.adobe.xmp\0<a tiff:Orientation="6"/>'),
+    ],
+    ids=["exif", "exif after a date", "xmp"],
+)
+def test_an_orientation_behind_the_pixels_of_a_png_is_obeyed(tmp_path, chunk):
+    path = behind_pixels(save(tmp_path / "turned.png", GRADIENT), chunk)
+    assert images.photo_size(path, BILINEAR) == (12, 16)
+    assert images.read_image(path, None, BILINEAR).shape == (16, 12, 3)
 
 
 def test_bilinear_equals_cv2(tmp_path):
