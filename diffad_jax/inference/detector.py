@@ -181,6 +181,7 @@ def score_settings(config: ml_collections.ConfigDict, tile: bool) -> dict[str, A
     """What scores depend on, besides the photo and the weights (which fit no other fields).
 
     The method's own words count too: another version may score otherwise by the same settings.
+    Pairs are lists, as in the JSON files that keep the settings, so that they equal those.
     """
     method = get_method(config)
     fields = {
@@ -194,4 +195,5 @@ def score_settings(config: ml_collections.ConfigDict, tile: bool) -> dict[str, A
     for field in method.settings:
         section, _, name = field.partition(".")
         fields[field] = config[section][name]
+    fields = {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
     return fields | method.describe(config)

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import ml_collections
@@ -109,6 +110,16 @@ def test_another_rate_needs_no_photos(folder):
         folder.choose()
     folder.config.data.root = there
     assert folder.choose().num_held_out_normal == 10
+
+
+def test_a_detector_of_oblong_photos_needs_no_photos_again(folder):
+    folder.config.image_size = ()  # a pair may take the place of a number
+    folder.config.image_size = (16, 24)
+    for i in range(60):
+        folder.add(f"{i:02}.png", 4 * i)
+    first = folder.choose()
+    shutil.rmtree(folder.config.data.root)
+    assert folder.choose() == first
 
 
 @pytest.mark.parametrize("change", ["gone", "changed"])
