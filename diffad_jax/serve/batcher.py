@@ -92,6 +92,10 @@ class Batcher:
         return batch, False
 
     def _finish(self, batch: list[_Job]) -> None:
+        # A request that was given up takes no result; setting it would end the thread.
+        batch = [job for job in batch if job[1].set_running_or_notify_cancel()]
+        if not batch:
+            return
         try:
             images = np.stack([image for image, _ in batch])
             size = next(s for s in self.sizes() if s >= len(batch))
