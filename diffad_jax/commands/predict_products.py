@@ -68,22 +68,29 @@ def predict_products(
     told = list(_tell(products, listing.photos))
     with lock.hold(output):
         files.write_whole(output / TABLE, _table(products, told))
+    unscored = []
     for category, detector in products.detectors.items():
         photos = [one.photo for one in told if one.product == category]
         console.say(f"{category}: {len(photos)} of {len(told)} photos")
-        if photos:
+        if not photos:
+            continue
+        try:
             predict_listing(
                 of_category[category], workdir, listing._replace(photos=photos),
                 output / category, how, detector,
                 calibration=judges[category].calibration if judges else None,
             )  # fmt: skip
+        except UnreadableError as error:  # the other products' photos come first
+            unscored.append(f"{category}: {error}")
     console.say(f"{output / TABLE} says which product each photo shows")
     if refused := [one.reason for one in told if one.reason]:
         more = [f"and {len(refused) - _SHOWN} more, in {TABLE}"] if refused[_SHOWN:] else []
-        raise UnreadableError(
+        unscored.append(
             f"{len(refused)} of {len(told)} photos have no score:\n  "
             + "\n  ".join([*refused[:_SHOWN], *more])
         )
+    if unscored:
+        raise UnreadableError("\n".join(unscored))
 
 
 def _tell(products: Products, photos: Sequence[Photo]) -> Iterator[_Told]:

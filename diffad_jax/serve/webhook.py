@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import http.client
 import json
 import queue
 import threading
@@ -39,7 +40,7 @@ class Webhook:
 
     def __init__(self, url: str, secret: str, counts: Counts, pauses: Sequence[float] = _PAUSES):
         """Starts the thread. Raises ConfigError for a URL or a secret that cannot be used."""
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        if not _is_address(url):
             raise ConfigError(f"--webhook={url}: must be an http:// or https:// address")
         if len(secret) < 16:
             raise ConfigError(
@@ -97,9 +98,18 @@ class Webhook:
         try:
             with _OPENER.open(request, timeout=_TIMEOUT):
                 return ""
-        except (OSError, ValueError) as error:  # an HTTP status is an OSError
-            return str(error)
+        # An HTTP status is an OSError; what is no HTTP at all is none.
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            return str(error) or type(error).__name__
 
     def _lose(self, why: str) -> None:
         self._counts.webhooks.labels("lost").inc()
         console.note(f"a notice to {self._url} is lost: {why}")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts, _ = urlsplit(url), urlsplit(url).port
+    except ValueError:  # a port that is no number
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)

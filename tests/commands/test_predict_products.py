@@ -66,6 +66,16 @@ def test_each_photo_goes_to_its_product_and_a_strange_one_to_none(call, tmp_path
     assert "tiles: 2 of 5 photos" in said and "lamps: 1 of 5 photos" in said
 
 
+def test_an_error_of_one_product_leaves_the_photos_of_the_others_scored(call, tmp_path):
+    name = f"{'a' * 250}.png"  # its thumbnail's name is too long
+    (tmp_path / "in/a.png").rename(tmp_path / "in" / name)
+    with pytest.raises(UnreadableError, match="2 of 5 photos have no score") as error:
+        call()
+    assert str(error.value).startswith("tiles: 1 of 2 photos could not be read")
+    (row,) = read_table(tmp_path / "out/lamps/predictions.csv")
+    assert row["score"]
+
+
 def test_flags_of_one_category_are_refused(call):
     with pytest.raises(ConfigError, match="--threshold and --shard go with one category"):
         call(threshold=0.5)

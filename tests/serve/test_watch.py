@@ -5,6 +5,7 @@ import hmac
 import http.server
 import json
 import os
+import socket
 import threading
 
 import pytest
@@ -97,7 +98,29 @@ def test_a_notice_that_nobody_hears_is_said_to_be_lost(receiver, capsys):
     assert 'end="lost"} 1.0' in counts.text().decode()
 
 
-@pytest.mark.parametrize("url, secret", [("file:///etc", SECRET), ("http://a", "short")])
+def test_a_receiver_that_speaks_no_http_costs_its_own_notice_alone():
+    counts = Counts()
+    with socket.create_server(("127.0.0.1", 0)) as mail:
+        mail.settimeout(10)
+        hook = Webhook(f"http://127.0.0.1:{mail.getsockname()[1]}/", SECRET, counts, pauses=())
+        for _ in range(2):
+            hook.send({"score": 0.5})
+            with mail.accept()[0] as connection:
+                connection.recv(2**16)
+                connection.sendall(b"220 mail\r\n")
+    hook.close()
+    assert 'end="lost"} 2.0' in counts.text().decode()
+
+
+@pytest.mark.parametrize(
+    "url, secret",
+    [
+        ("file:///etc", SECRET),
+        ("http://a", "short"),
+        ("http://a:port/", SECRET),
+        ("http://[::1/", SECRET),
+    ],
+)
 def test_a_webhook_that_cannot_be_used_is_refused_at_the_start(url, secret):
     with pytest.raises(ConfigError):
         Webhook(url, secret, Counts())
