@@ -2,13 +2,16 @@
 
 import asyncio
 import collections
+import hashlib
 import os
+import time
 from pathlib import Path
 
 from starlette.exceptions import HTTPException
 
 from diffad_jax.data import images, listing
 from diffad_jax.errors import UserError
+from diffad_jax.runtime import console
 from diffad_jax.serve.categories import Categories
 from diffad_jax.serve.limits import Upload
 from diffad_jax.serve.service import Answer
@@ -29,7 +32,8 @@ class Watch:
         self._seen = self._look()
         self._before: dict[str, _Stamp] = {}
         self._answers: collections.OrderedDict[int, tuple[str, Answer]] = collections.OrderedDict()
-        self._last = 0
+        # An open page remembers numbers of the server before: none may stand for another photo.
+        self._last = time.time_ns() // 10**6
 
     async def run(self) -> None:
         """Inspects new photos until it is cancelled."""
@@ -39,7 +43,8 @@ class Watch:
                 now = await asyncio.to_thread(self._look)
             except UserError:  # the folder is away, perhaps for a moment
                 continue
-            self._seen = {p: s for p, s in self._seen.items() if p in now}
+            if now:  # an empty folder may be one that is away, and comes back with the same photos
+                self._seen = {p: s for p, s in self._seen.items() if p in now}
             for path, stamp in now.items():
                 if self._seen.get(path) != stamp and self._before.get(path) == stamp:
                     await self._inspect(path)
@@ -54,15 +59,19 @@ class Watch:
     async def read(self, number: int) -> tuple[Upload, str]:
         """A photo by the number of its answer, and the category that it was judged as.
 
-        Raises HTTPException (404) where it is gone.
+        Raises HTTPException (404) where it is gone, or another one has its name.
         """
         if number not in self._answers:
             raise HTTPException(404, "there is no such photo, or no longer")
         path, answer = self._answers[number]
         try:
-            return await asyncio.to_thread(self._read, path), answer.get("category", "")
+            upload = await asyncio.to_thread(self._read, path)
         except OSError as error:
             raise HTTPException(404, f"the photo cannot be read: {error.strerror}") from error
+        found = hashlib.sha256(upload.data).hexdigest()
+        if answer.get("sha256", found) != found:
+            raise HTTPException(404, "the photo has changed since: it has a newer answer")
+        return upload, answer.get("category", "")
 
     async def _inspect(self, path: str) -> None:
         answer = await self._answer(path)
@@ -87,6 +96,9 @@ class Watch:
                 if error.status_code != 503:
                     return {"name": name, "error": error.detail}
                 await asyncio.sleep(self._every)  # others have the queue full
+            except Exception as error:  # such as of the device; the next photo is tried all the same
+                console.note(f"{name} has no score: {error}")
+                return {"name": name, "error": f"has no score: {error}"}
 
     def _read(self, path: str) -> Upload:
         with images.open_photo(path, self._categories.first.model.rules) as file:

@@ -183,14 +183,15 @@ def test_the_examples_of_the_description_are_what_the_server_takes_and_gives(sta
     assert described == description()
     paths = described["paths"]
     assert {*paths, "/", "/openapi.json"} == {route.path for route in client.app._app.routes}
-    wait_for(lambda: client.get("/v1/watched").json()["photos"])
+    (watched,) = wait_for(lambda: client.get("/v1/watched").json()["photos"])
 
     def ask(method, path, **changed):
         operation = paths[path][method]
         given = {p["name"]: p["example"] for p in operation["parameters"] if "example" in p}
+        given |= changed
         body = png(0.9) if "requestBody" in operation else None
         url = path.format(**given)
-        answer = client.request(method, url, params=given | changed, content=body)
+        answer = client.request(method, url, params=given, content=body)
         status = str(answer.status_code)
         media = operation["responses"][status]["content"]["application/json"]
         assert alike(answer.json(), media["example"]), (path, answer.text)
@@ -200,7 +201,7 @@ def test_the_examples_of_the_description_are_what_the_server_takes_and_gives(sta
     ask("get", "/v1/model")
     ask("post", "/v1/predict")
     ask("get", "/v1/watched")
-    ask("get", "/v1/watched/{number}")
+    ask("get", "/v1/watched/{number}", number=watched["id"])
     ask("post", "/v1/corrections")
     effect = ask("get", "/v1/recalibration")
     ask("post", "/v1/recalibration", threshold=repr(effect["threshold"]["after"]))

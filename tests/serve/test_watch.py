@@ -1,5 +1,6 @@
 """New photos of a folder, and notices of anomalous ones."""
 
+import dataclasses
 import hashlib
 import hmac
 import http.server
@@ -7,6 +8,7 @@ import json
 import os
 import socket
 import threading
+import time
 
 import pytest
 from serving import bright_config, png, serving, wait_for
@@ -46,6 +48,69 @@ def test_new_photos_appear_by_themselves_and_can_be_corrected(monkeypatch, tmp_p
         assert client.get(f"/v1/watched?after={max(p['id'] for p in found)}").json() == {
             "photos": []
         }
+
+
+def photos_after(client, number, count):
+    """Waits for this many answers."""
+    path = f"/v1/watched?after={number}"
+    return wait_for(lambda: len(p := client.get(path).json()["photos"]) == count and p)
+
+
+def test_a_number_stands_for_the_photo_of_its_answer_alone(monkeypatch, tmp_path):
+    config = bright_config(monkeypatch, tmp_path / "photos")
+    folder = tmp_path / "line"
+    folder.mkdir()
+    with serving(config, tmp_path / "work", watched=folder) as (client, _):
+        (folder / "latest.png").write_bytes(png(0.9))
+        (first,) = photos_after(client, 0, 1)
+        (folder / "latest.png").write_bytes(png(0.1, seed=1))
+        (second,) = photos_after(client, first["id"], 1)
+        kept = client.post(f"/v1/corrections?label=defect&watched={first['id']}")
+        assert kept.status_code == 404 and "has changed" in kept.json()["error"]
+        assert client.get(f"/v1/watched/{first['id']}").status_code == 404
+        assert client.get(f"/v1/watched/{second['id']}").json()["score"] == second["score"]
+    with serving(config, tmp_path / "work", watched=folder) as (client, _):
+        (folder / "other.png").write_bytes(png(0.5))
+        (other,) = photos_after(client, second["id"], 1)  # a page that stayed open asks so
+        assert other["name"] == "other.png"
+        assert client.get(f"/v1/watched/{second['id']}").status_code == 404
+
+
+def test_a_folder_that_was_away_brings_its_photos_once(monkeypatch, tmp_path):
+    config = bright_config(monkeypatch, tmp_path / "photos")
+    folder = tmp_path / "line"
+    folder.mkdir()
+    (folder / "old.png").write_bytes(png(0.9))
+    with serving(config, tmp_path / "work", watched=folder) as (client, _):
+        (folder / "a.png").write_bytes(png(0.9))
+        (first,) = photos_after(client, 0, 1)
+        folder.rename(tmp_path / "away")
+        time.sleep(0.3)  # six listings
+        (tmp_path / "away").rename(folder)
+        (folder / "b.png").write_bytes(png(0.9))
+        found = wait_for(lambda: client.get(f"/v1/watched?after={first['id']}").json()["photos"])
+        assert [photo["name"] for photo in found] == ["b.png"]
+
+
+def test_a_failure_of_the_device_costs_one_photo_alone(monkeypatch, tmp_path, capsys):
+    config = bright_config(monkeypatch, tmp_path / "photos")
+    folder = tmp_path / "line"
+    folder.mkdir()
+    with serving(config, tmp_path / "work", watched=folder) as (client, service):
+
+        def fail(images, size):
+            raise RuntimeError("out of memory")
+
+        whole = service.model
+        service.model = dataclasses.replace(whole, predict=fail)
+        (folder / "a.png").write_bytes(png(0.9))
+        (first,) = photos_after(client, 0, 1)
+        assert first["error"] == "has no score: out of memory"
+        assert "a.png has no score: out of memory" in capsys.readouterr().err
+        service.model = whole
+        (folder / "b.png").write_bytes(png(0.9))
+        (second,) = photos_after(client, first["id"], 1)
+        assert second["is_anomalous"]
 
 
 class _Receiver(http.server.BaseHTTPRequestHandler):
