@@ -96,7 +96,7 @@ class Watch:
                 if error.status_code != 503:
                     return {"name": name, "error": error.detail}
                 await asyncio.sleep(self._every)  # others have the queue full
-            except Exception as error:  # such as of the device; the next photo is tried all the same
+            except Exception as error:  # as of the device; the next photo is tried
                 console.note(f"{name} has no score: {error}")
                 return {"name": name, "error": f"has no score: {error}"}
 
