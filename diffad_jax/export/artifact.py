@@ -207,6 +207,7 @@ def _bad_field(card: Any) -> str:
             and all(_is_integer(side, 1, 2**16) for side in x["size"])
             and _is_integer(x["bit_depth"], 0, 16)
             and x["resize"] in ("bilinear", "antialias")
+            and _is_number(x.get("photo_mib", 0))  # earlier versions did not state it
         ),
         "threshold": lambda x: (
             x is None

@@ -56,6 +56,7 @@ def make(model: Model, format_name: str, written: Format, weights_hash: str,
             "size": [height, width],
             "resize": config.data.resize,
             "bit_depth": config.data.bit_depth,  # of photos with more than 8 bits; 0: not known
+            "photo_mib": config.data.photo_mib,  # most that a photo may take
             "resize_in_words": f"{_RESIZE[config.data.resize]}, rounded to uint8",
             "range": [0, 255],
             "dtype": "uint8",

@@ -76,6 +76,11 @@ def score(detect: artifact.Detect, card: dict, files: Iterable[tuple[Path, Path]
             continue
         found = detect(pixels[None], seed)
         value = float(found["score"][0])
+        if not np.isfinite(value):
+            raise artifact.ArtifactError(
+                f"the score of {file} is {value}, so the model is broken, or its runtime computes "
+                "wrongly here: export it again, or in another --format"
+            )
         anomalous = value > threshold["value"] if threshold else None
         yield Scored(file, shown, "", value, anomalous, found["anomaly_map"][0], photo)
 
@@ -129,7 +134,7 @@ def _write(
             if output is None:
                 continue
             lines.write(json.dumps(_in_full(found, card)) + "\n")
-            if not found.error and found.file.suffix != ".npy":
+            if not found.error and not _holds_pixels(found.file):
                 _write_overlay(_overlay(output, found.shown), found, card)
     return counts
 
@@ -158,7 +163,7 @@ def _in_full(found: Scored, card: dict) -> dict[str, object]:
 
 def _check_output(output: Path, files: Iterable[tuple[Path, Path]], overwrite: bool) -> None:
     """Raises ArtifactError where a result would replace a file, or another photo's result."""
-    planned = [_overlay(output, shown) for file, shown in files if file.suffix != ".npy"]
+    planned = [_overlay(output, shown) for file, shown in files if not _holds_pixels(file)]
     if twice := [path for path, n in Counter(planned).items() if n > 1]:
         raise artifact.ArtifactError(
             f"{twice[0]} would be of two photos: name the folder above theirs"
@@ -219,7 +224,8 @@ def _decoded(file: Path, rules: dict) -> np.ndarray:
     from diffad_jax.data import photo
 
     with regular.open_regular(file) as opened:
-        return photo.decode(opened, photo.Rules(rules["resize"], rules["bit_depth"]))
+        most = rules["photo_mib"]
+        return photo.decode(opened, photo.Rules(rules["resize"], rules["bit_depth"], most))
 
 
 def _photos(folder: Path) -> list[Path]:
@@ -229,15 +235,20 @@ def _photos(folder: Path) -> list[Path]:
     files = []
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in (*photo.IMAGE_SUFFIXES, ".npy") and not hidden:
+        known = path.suffix.lower() in photo.IMAGE_SUFFIXES or _holds_pixels(path)
+        if known and not hidden and not path.is_dir():
             files.append(path)
     return files
+
+
+def _holds_pixels(file: Path) -> bool:
+    return file.suffix.lower() == ".npy"
 
 
 def _pixels(file: Path, rules: dict) -> tuple[np.ndarray, np.ndarray]:
     """The photo, [h, w, 3] uint8, and the same at the model's size."""
     height, width = rules["size"]
-    if file.suffix != ".npy":
+    if not _holds_pixels(file):
         from diffad_jax.data import photo
 
         decoded = _decoded(file, rules)

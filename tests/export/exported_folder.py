@@ -21,7 +21,7 @@ CARD = {
     "files": ["model.stablehlo", "weights.safetensors"],
     "inputs": {"image": "[b, 16, 16, 3]", "seed": "[]"},
     "seed": 0,
-    "preprocessing": {"size": [16, 16], "resize": "antialias", "bit_depth": 8},
+    "preprocessing": {"size": [16, 16], "resize": "antialias", "bit_depth": 8, "photo_mib": 512},
     "threshold": {
         "value": 0.5,
         "false_alarm_rate": 0.05,

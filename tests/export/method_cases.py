@@ -103,10 +103,7 @@ def export(model: Model, name: str, folder: Path) -> None:
     inputs = {"image": ""} | ({"seed": ""} if FORMATS[name].takes_seed else {})
     size = list(height_width(model.config.image_size))
     changes = {"format": name, "files": files, "inputs": inputs, "seed": model.seed}
-    card = (
-        exported_folder.CARD
-        | changes
-        | {"preprocessing": {"size": size, "resize": "bilinear", "bit_depth": 8}}
-    )
+    rules = exported_folder.CARD["preprocessing"] | {"size": size, "resize": "bilinear"}
+    card = exported_folder.CARD | changes | {"preprocessing": rules}
     (folder / "model.json").write_text(json.dumps(card))
     artifact.write_checksums(folder)

@@ -1,5 +1,6 @@
 """``run.py`` of an exported folder: its table, and what it does not replace."""
 
+import copy
 import csv
 import json
 import os
@@ -29,10 +30,10 @@ def photo(path: Path) -> None:
     Image.new("RGB", (16, 16)).save(path, "PNG")
 
 
-def call(monkeypatch, *arguments, anomaly_map=None) -> object:
+def call(monkeypatch, *arguments, anomaly_map=None, score=0.7) -> object:
     """The command; gives its exit status."""
     maps = np.zeros((1, 16, 16), np.float32) if anomaly_map is None else anomaly_map[None]
-    found = {"score": np.array([0.7]), "anomaly_map": maps}
+    found = {"score": np.array([score]), "anomaly_map": maps}
     monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
         run.main(Path("model"), lambda *_: lambda pixels, seed: found)
@@ -56,6 +57,34 @@ def test_any_name_is_written_and_shown(place, monkeypatch, capfdbinary):
     assert call(monkeypatch, "--output=out", name) == 0
     assert b"\xff.png,0.700000,1,anomalous" in Path("out/predictions.csv").read_bytes()
     assert call(monkeypatch, name) == 0
+
+
+def test_in_a_folder_it_takes_what_predict_takes(place, monkeypatch, capsys):
+    """And pixels, whose suffix may be in any case, too."""
+    photo(Path("in/A.PNG"))
+    with Path("in/B.NPY").open("wb") as file:
+        np.save(file, np.zeros((16, 16, 3), np.uint8))
+    Path("in/folder.png").mkdir()
+    assert call(monkeypatch, "in") == 0
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert rows == [f"in/{name},0.700000,1,anomalous" for name in ("A.PNG", "B.NPY")]
+
+
+def test_a_score_that_is_no_number_is_no_verdict(place, monkeypatch):
+    photo(Path("a.png"))
+    assert "the score of a.png is nan" in call(monkeypatch, "a.png", score=np.nan)
+
+
+def test_photos_may_be_as_large_as_the_detectors(place, monkeypatch, capsys):
+    card = copy.deepcopy(exported_folder.CARD)
+    card["preprocessing"]["photo_mib"] = 16 * 16 * 3 / 2**20
+    Path("model/SHA256SUMS").unlink()
+    exported_folder.write(Path("model"), card)
+    photo(Path("a.png"))
+    Image.new("RGB", (16, 17)).save("b.png")
+    assert call(monkeypatch, "a.png") == 0
+    assert call(monkeypatch, "b.png") == 1
+    assert "16 × 17 pixels, which take" in capsys.readouterr().out
 
 
 def test_nothing_is_replaced_unasked(place, monkeypatch):
