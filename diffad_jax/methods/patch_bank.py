@@ -14,7 +14,7 @@ from diffad_jax.types import Array, FeatureMaps
 Patches = Float[Array, "b n c"]
 Bank = Float[Array, "k c"]
 
-# At most so many of a photo's patches and of the bank's are compared at a time: what caches hold.
+# At most so many of the photos' patches and of the bank's are compared at a time: what caches hold.
 _GROUP = 256
 _BLOCK = 2048
 
@@ -52,7 +52,8 @@ def nearest(
         (_, index), _ = jax.lax.scan(functools.partial(_nearer, group), first, blocks)
         return None, index
 
-    count, size = _equal_parts(n, _GROUP)
+    # A graph for any number of photos has as many groups as that for one.
+    count, size = _equal_parts(n, _GROUP if jax.export.is_symbolic_dim(b) else max(_GROUP // b, 1))
     padded = jnp.pad(patches, ((0, 0), (0, count * size - n), (0, 0)))
     groups = jnp.moveaxis(padded.reshape(b, count, size, channels), 1, 0)
     _, found = jax.lax.scan(of_group, None, groups)

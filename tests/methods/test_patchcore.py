@@ -11,7 +11,7 @@ RNG = np.random.default_rng(0)
 BANK = RNG.standard_normal((23, 6)).astype(np.float16)
 
 
-@pytest.mark.parametrize(("group", "block"), [(4, 5), (25, 8), (256, 2048)])
+@pytest.mark.parametrize(("group", "block"), [(2, 5), (4, 5), (25, 8), (256, 2048)])
 def test_nearest_equals_a_full_comparison(group, block, monkeypatch):
     monkeypatch.setattr(patch_bank, "_GROUP", group)
     monkeypatch.setattr(patch_bank, "_BLOCK", block)
