@@ -12,7 +12,7 @@ from diffad_jax.export.contract import Format
 from diffad_jax.export.graph import Model
 from diffad_jax.inference.calibration import Calibration
 from diffad_jax.methods.registry import get_method
-from diffad_jax.runtime import regular
+from diffad_jax.runtime import files
 from diffad_jax.training import checkpoint
 from diffad_jax.training.fingerprint import PHOTOS
 from diffad_jax.types import height_width
@@ -73,7 +73,7 @@ def make(model: Model, format_name: str, written: Format, weights_hash: str,
             "normal_photos": _photos(model) or "not known: imported weights",
             "licence": config.data.licence or "not stated",
         },
-        "metrics": _metrics(model),
+        "metrics": _metrics(model, weights_hash),
         "weights": weights_hash,
         "config": json.loads(config.to_json_best_effort()),
         "versions": metrics_file.versions() | _versions(written.runtime),
@@ -114,12 +114,14 @@ def _photos(model: Model) -> str:
         checkpoints.close()
 
 
-def _metrics(model: Model) -> dict[str, Any] | None:
-    """The category's metrics of the last evaluation in the work directory."""
-    path = model.workdir / "metrics.json"
-    if not path.exists():
-        return None
-    return regular.read_json(path)["categories"].get(model.category)
+def _metrics(model: Model, weights_hash: str) -> dict[str, Any] | None:
+    """The category's metrics of the last evaluation in the work directory; None of other weights.
+
+    Training that was stopped before its evaluation leaves those of the weights before.
+    """
+    categories = files.read_json(model.workdir / "metrics.json").get("categories", {})
+    found = categories.get(model.category)
+    return found if found and found.get("weights") == weights_hash else None
 
 
 def _versions(packages: tuple[str, ...]) -> dict[str, str]:
