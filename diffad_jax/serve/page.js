@@ -23,10 +23,11 @@ async function ask(path, options = {}) {
       await new Promise((done) => setTimeout(done, 1000 * response.headers.get("Retry-After")));
       continue;
     }
-    const content = await response.json();
+    const content = await response.json().catch(() => null); // a proxy has pages of its own
     byId("enter").hidden = response.status !== 401;
-    if (response.ok || content.photos) return content;
-    throw new Error(content.error);
+    if (content && (response.ok || content.photos)) return content;
+    throw new Error(content?.error ||
+      `The server, or a proxy before it, answers ${response.status}: see its console.`);
   }
 }
 
@@ -56,7 +57,7 @@ function add(files) {
 
 async function send() {
   byId("waiting").textContent = state.queue.length ? `${state.queue.length} wait.` : "";
-  if (!state.queue.length || state.sending >= SENT_AT_ONCE) return;
+  if (!state.model || !state.queue.length || state.sending >= SENT_AT_ONCE) return;
   state.sending += 1;
   const photo = state.queue.shift();
   state.sent.push(photo);
@@ -67,6 +68,7 @@ async function send() {
       category(byId("which").value);
     Object.assign(photo, (await ask(path, { method: "POST", body: photo.blob })).photos[0]);
     await know(photo.category);
+    keepUp(photo);
   } catch (error) {
     photo.error = `${error.message || error}`;
   }
@@ -123,7 +125,8 @@ function mark(photo) {
 function count() {
   const judged = state.photos.filter((photo) => !photo.error);
   byId("num-anomalous").textContent = judged.filter(anomalous).length;
-  byId("num-good").textContent = judged.filter((photo) => !anomalous(photo)).length;
+  byId("num-good").textContent = judged.filter((photo) => photo.score <= threshold(photo.category) &&
+    threshold(photo.category) < Infinity).length; // without a threshold there is no verdict
   byId("num-corrected").textContent = judged.filter((photo) => photo.label).length;
   state.moments = state.moments.filter((moment) => moment > Date.now() - 60000);
   byId("rate").textContent = state.moments.length;
@@ -280,7 +283,9 @@ async function undo() {
 async function openCamera() {
   const wanted = { facingMode: "environment", width: { ideal: 1920 } };
   if (!navigator.mediaDevices) throw new Error("The browser gives the camera to https pages alone.");
-  state.stream = await navigator.mediaDevices.getUserMedia({ video: wanted });
+  const stream = await navigator.mediaDevices.getUserMedia({ video: wanted });
+  closeCamera(); // that of an earlier click, which nothing could stop any more
+  state.stream = stream;
   byId("video").srcObject = state.stream;
   byId("shooting").hidden = false;
   byId("shoot").focus(); // so that Space takes the photo
@@ -307,11 +312,14 @@ async function shoot() {
 // ---- the watched folder ----
 
 async function lookAtFolder() {
-  for (const answer of (await ask(`/v1/watched?after=${state.watched}`)).photos) {
-    state.watched = answer.id;
+  const { photos } = await ask(`/v1/watched?after=${state.watched}`);
+  for (const answer of photos) {
     await know(answer.category);
+    if (answer.id <= state.watched) continue; // a later look was answered first
+    state.watched = answer.id;
     show(answer);
   }
+  photos.slice(-1).forEach(keepUp);
 }
 
 // ---- dropping, pasting, keys ----
@@ -353,6 +361,12 @@ async function know(name) { // the model of a photo's category
   if (name && !state.models[name]) state.models[name] = await ask(`/v1/model?${category(name)}`);
 }
 
+function keepUp(photo) { // someone else may have recalibrated
+  const model = state.models[photo.category];
+  if (model && photo.threshold !== model.threshold)
+    meet(photo.category).catch((error) => say(`${error.message || error}`));
+}
+
 async function turnTo(name) { // shows a category's threshold and corrections
   await know(name);
   state.model = state.models[name];
@@ -363,7 +377,7 @@ async function turnTo(name) { // shows a category's threshold and corrections
 async function meet(name) { // the model of a category has changed
   const before = state.models[name], model = await ask(`/v1/model?${category(name)}`);
   state.models[name] = model;
-  if (state.model === before) {
+  if (state.model.category === name) {
     state.model = model;
     showModel();
   }
@@ -406,6 +420,7 @@ async function begin() {
   await turnTo(categories[0]);
   if (state.model.watching && !state.timer)
     state.timer = setInterval(attempt(lookAtFolder), WATCH_EVERY);
+  send(); // what was dropped meanwhile
 }
 
 const on = (id, act) => byId(id).addEventListener("click", attempt(act));

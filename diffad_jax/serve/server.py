@@ -4,6 +4,7 @@ import logging
 import os
 import secrets
 import socket
+from urllib.parse import quote
 
 import uvicorn
 
@@ -29,10 +30,9 @@ def run(api: Api, host: str, port: int) -> None:
     token = _token(host)
     # The sender of a broken form gets an answer; the console needs no line.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
-    shown = f"[{host}]" if ":" in host else host
     with StopSignal(), _listening(host, port) as listening:
         port = listening.getsockname()[1]
-        console.say(f"http://{shown}:{port}/" + (f"#token={token}" if token else ""))
+        console.say(_address(host, port, token))
         config = uvicorn.Config(
             api.app(token),
             log_level="warning",
@@ -43,6 +43,12 @@ def run(api: Api, host: str, port: int) -> None:
         )
         uvicorn.Server(config).run(sockets=[listening])
     console.note("stopped; every request that was taken has its answer")
+
+
+def _address(host: str, port: int, token: str) -> str:
+    """What a browser opens; the page decodes the token."""
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}/" + (f"#token={quote(token, safe='')}" if token else "")
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.parse
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,10 @@ def test_others_need_a_token(monkeypatch):
     monkeypatch.setenv(server.TOKEN, "short")
     with pytest.raises(ConfigError, match="16"):
         server._token("127.0.0.1")
+
+
+def test_the_page_finds_any_token_in_the_address():
+    token = "0123456789abc%#d e"
+    address = server._address("::1", 80, token)
+    assert address.startswith("http://[::1]:80/#token=")
+    assert urllib.parse.unquote(urllib.parse.urlsplit(address).fragment) == f"token={token}"

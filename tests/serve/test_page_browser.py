@@ -117,6 +117,65 @@ def test_a_watched_photo_comes_by_itself_and_a_camera_takes_one(page, tmp_path):
     assert page.run("state.stream") is None
 
 
+def test_a_watched_photo_comes_once_however_late_the_answers_come(page, tmp_path):
+    page.run("clearInterval(state.timer)")
+    (tmp_path / "line" / "new.png").write_bytes(png(0.9))
+    page.run("""(async () => {
+        while (!(await ask("/v1/watched?after=0")).photos.length)
+            await new Promise((done) => setTimeout(done, 50));
+        const known = know;
+        know = () => { throw new Error("no answer"); };
+        await attempt(lookAtFolder)();
+        know = known;
+        await Promise.all([lookAtFolder(), lookAtFolder()]);
+    })()""")
+    assert page.run(f"{CARDS}.length") == 1
+
+
+def test_a_camera_that_is_opened_again_is_stopped_as_well(page):
+    page.run("""(async () => {
+        await openCamera();
+        window.first = state.stream;
+        await openCamera();
+    })()""")
+    assert page.run("first.getTracks().map((track) => track.readyState)") == ["ended"]
+    assert page.run("state.stream.getTracks().map((track) => track.readyState)") == ["live"]
+    page.click("#stop-camera")
+
+
+def test_the_page_follows_a_recalibration_of_someone_else(page, tmp_path):
+    page.run("state.model.threshold = 0.01")  # as it was, for this page
+    (tmp_path / "a.png").write_bytes(png(0.3))
+    page.drop(tmp_path / "a.png")
+    page.wait("document.getElementById('num-good').textContent == '1'")
+    assert page.run("state.model.threshold") > 0.3
+
+
+def test_without_a_threshold_no_photo_is_counted_as_good(page, tmp_path):
+    drop_photos(page, tmp_path)
+    page.run("(() => { state.model.threshold = null; count(); })()")
+    assert (text(page, "num-good"), text(page, "num-anomalous")) == ("0", "0")
+
+
+def test_photos_dropped_before_the_model_is_known_wait_for_it(page, tmp_path):
+    page.run("state.model = null")
+    (tmp_path / "a.png").write_bytes(png(0.9))
+    page.drop(tmp_path / "a.png")
+    page.wait("state.queue.length == 1")
+    page.run("attempt(begin)()")
+    page.wait("document.getElementById('num-anomalous').textContent == '1'")
+
+
+def test_an_answer_that_a_proxy_gives_is_said_by_its_number(page):
+    page.run("""(async () => {
+        const asked = fetch;
+        fetch = () => new Response("<html>too large</html>", { status: 413 });
+        await attempt(showEffect)();
+        fetch = asked;
+    })()""")
+    assert "answers 413" in text(page, "said")
+
+
 def test_looking_for_new_photos_leaves_an_error_of_something_else_on_show(page):
     page.run("clearInterval(state.timer)")
     page.run("attempt(() => { throw new Error('it is full'); })()")
