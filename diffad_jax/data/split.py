@@ -145,8 +145,23 @@ def read(directory: Path) -> Split | None:
 
 
 def write(directory: Path, split: Split) -> None:
-    """Stores the split of the work in ``directory``."""
-    files.write_whole(directory / FILE, json.dumps(split._asdict(), indent=1) + "\n")
+    """Stores the split of the work in ``directory``.
+
+    Raises:
+      DataError: it has more photos than ``read`` takes, which would call it damaged after hours.
+    """
+    text = json.dumps(split._asdict(), indent=1) + "\n"
+    try:
+        if len(text) > regular.MOST_JSON:
+            raise ValueError(f"over {regular.MOST_JSON >> 20} MiB")
+        regular.parsed_json(text.encode())
+    except ValueError as error:
+        count = len(split.train) + len(split.held_out)
+        raise DataError(
+            f"{count} normal photos are too many for {directory / FILE} ({error}): take some out "
+            "of the folder, or make several categories of them"
+        ) from error
+    files.write_whole(directory / FILE, text)
 
 
 def changes(

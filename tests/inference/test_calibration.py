@@ -19,6 +19,7 @@ from diffad_jax.data.layouts import DataError
 from diffad_jax.inference.calibration import load_or_choose
 from diffad_jax.inference.detector import score_settings
 from diffad_jax.methods.registry import METHODS, SHARED, get_method
+from diffad_jax.runtime import regular
 from diffad_jax.training import shared
 from diffad_jax.training.checkpoint import EARLIER, Checkpoints
 from diffad_jax.training.fingerprint import PHOTOS
@@ -207,6 +208,15 @@ def test_shared_networks_stand_on_the_split_of_each_category(folder, trained, ca
     _, after = begin(folder.config, folder.directory, "tiles", How())
     assert after == before == folder.split()
     assert "1 added (tiles/train/good/more.png). --retrain" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("bound", "most"), [("_MOST_VALUES", 20), ("MOST_JSON", 500)])
+def test_too_many_photos_are_named_at_the_start(folder, monkeypatch, bound, most):
+    """They were trained on for hours, and then the file that lists them was called damaged."""
+    monkeypatch.setattr(regular, bound, most)
+    with pytest.raises(DataError, match=r"20 normal photos are too many for .*photos\.json"):
+        settle(folder.config, folder.directory, "tiles")
+    assert not (folder.directory / split.FILE).exists()
 
 
 def test_a_damaged_split_is_refused(folder):
