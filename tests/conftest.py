@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Tests run each program for moments: quick compilation matters, quick code does not. The emitters of
-# fused loops take a third of the time that XLA compiles a training step.
+# Tests run each program for moments: quick compilation matters, quick code does not. The emitters
+# of fused loops take a third of the time that XLA compiles a training step.
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 if "PYTEST_XDIST_WORKER" not in os.environ:  # else the one cache of all workers is set already
     _CACHE = tempfile.TemporaryDirectory()

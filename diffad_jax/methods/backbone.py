@@ -29,7 +29,14 @@ from diffad_jax.models.efficientnet_lite import (
 from diffad_jax.models.inception import Inception
 from diffad_jax.models.published import PUBLISHED
 from diffad_jax.models.resnet import ResNet, resnet18, wide_resnet50_2
-from diffad_jax.types import AnomalyMaps, Array, Photos, height_width, to_float
+from diffad_jax.types import (
+    AnomalyMaps,
+    Array,
+    Images,
+    Photos,
+    height_width,
+    to_float,
+)
 
 NAME = "backbone"  # of a network's weights among the earlier ones
 Config = ml_collections.ConfigDict | ml_collections.FrozenConfigDict
@@ -114,8 +121,23 @@ def trained_by_others(name: str, network: Backbone, field: str, file: str) -> Pr
 
 def maps(params: Params, images: Photos, *, config: Config) -> list[Float32[Array, "b _ _ _"]]:
     """The feature maps of ``config.backbone.layers``."""
-    found = network(config).apply({"params": params}, to_float(images))
+    found = layers_of(network(config), params, to_float(images))
     return [found[name] for name in config.backbone.layers]
+
+
+def layers_of(
+    network: Backbone, params: Params, images: Images
+) -> dict[str, Float[Array, "b _ _ _"]]:
+    """The network's feature maps by layer.
+
+    A CPU takes one photo after the other: the maps of a batch are larger than its caches. The
+    numbers are the same.
+    """
+    one_device = jax.default_backend() == "cpu" and jax.device_count() == 1
+    if not one_device or jax.export.is_symbolic_dim(images.shape[0]):
+        return network.apply({"params": params}, images)
+    found = jax.lax.map(lambda photo: network.apply({"params": params}, photo[None]), images)
+    return jax.tree.map(lambda x: x[:, 0], found)
 
 
 def largest(maps: Sequence[Float[Array, "b _ _ _"]]) -> tuple[int, int]:

@@ -73,7 +73,7 @@ def compared(
     fitted, network = weights[NAME], networks.feature_network(config)
 
     def standardised(picture: Images) -> list[jax.Array]:
-        maps = network.apply({"params": fitted[backbone.NAME]}, photo.gain * picture)
+        maps = backbone.layers_of(network, fitted[backbone.NAME], photo.gain * picture)
         found = []
         for name, _ in networks.feature_maps(config):
             mean, deviation = (fitted[key][name][None, None, None] for key in ("mean", "deviation"))
@@ -94,7 +94,7 @@ def _moments(weights: Weights, images: Photos, *, config: Config) -> dict:
     """For each photo and layer, the means of each channel and of its square, [b, c]."""
     image = to_float(images)
     seen = brightness.gain(weights, image, config=config) * image
-    maps = networks.feature_network(config).apply({"params": weights[backbone.NAME]}, seen)
+    maps = backbone.layers_of(networks.feature_network(config), weights[backbone.NAME], seen)
     return {name: (jnp.mean(x, (1, 2)), jnp.mean(x * x, (1, 2))) for name, x in maps.items()}
 
 

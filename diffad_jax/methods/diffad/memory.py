@@ -84,8 +84,8 @@ def patches(weights: Weights, image: Images, *, config: Config) -> Float[Array, 
         seen = jax.image.resize(
             seen, (b, 2 * height, 2 * width, channels), "linear", antialias=False
         )
-    params = {"params": weights[features.NAME][backbone.NAME]}
-    maps = networks.feature_network(config).apply(params, seen)
+    params = weights[features.NAME][backbone.NAME]
+    maps = backbone.layers_of(networks.feature_network(config), params, seen)
     found = patch_bank.joined([maps[name] for name in networks.memory_layers(config)])
     return nn.avg_pool(found, (2, 2), (2, 2), padding="SAME", count_include_pad=False)
 
