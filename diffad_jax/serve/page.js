@@ -1,5 +1,5 @@
 const SENT_AT_ONCE = 4, PICTURES_KEPT = 100, WATCH_EVERY = 2000, MOST_PHOTOS = 2000;
-const state = { model: null, models: {}, photos: [], current: null, kind: "overlay", queue: [], sent: [],
+const state = { model: null, models: {}, photos: [], current: null, shown: null, kind: "overlay", queue: [], sent: [],
   sending: 0, stream: null, effect: null, watched: 0, moments: [],
   failed: null };
 const TITLES = { overlay: "Overlay", heat_map: "Heat map", photo: "Original",
@@ -168,6 +168,7 @@ async function judgeAgain(name, scores) { // a recalibration moves regions, and 
 async function select(photo) {
   const before = state.current;
   state.current = photo;
+  state.shown = null; // what is still on show is another one, and not to be corrected
   if (before) mark(before);
   if (photo.category && photo.category !== state.model.category) await turnTo(photo.category);
   if (!photo.pictures && !photo.error) {
@@ -175,6 +176,7 @@ async function select(photo) {
     photo.card.querySelector("img").src = source(photo, "photo");
   }
   if (photo !== state.current) return; // another was selected while the server answered
+  state.shown = photo;
   byId("current").hidden = false;
   byId("name").textContent = photo.name || "photo";
   byId("score").textContent = photo.error ? photo.error
@@ -213,9 +215,18 @@ function turn(by) {
 
 // ---- corrections and what follows from them ----
 
-async function correct(label) {
+let corrected = Promise.resolve(); // the last correction: the next one waits for it
+
+function correct(label) {
   const photo = state.current;
-  if (!photo || photo.error || !state.model.corrections) return;
+  if (!photo || photo.error || !state.model.corrections) return null;
+  if (photo !== state.shown) throw new Error("The photo is not on show yet: correct it when it is.");
+  const kept = corrected.then(() => keep(photo, label));
+  corrected = kept.catch(() => null);
+  return kept;
+}
+
+async function keep(photo, label) {
   const who = encodeURIComponent(byId("who").value);
   const name = encodeURIComponent(photo.name || "");
   const path =

@@ -90,6 +90,29 @@ def test_a_late_answer_leaves_the_photo_selected_since_on_show(page, tmp_path):
     assert text(page, "regions") != ""
 
 
+def test_only_the_photo_on_show_is_corrected_and_the_last_word_counts(page, tmp_path):
+    drop_photos(page, tmp_path)
+    page.run("""(async () => {
+        delete state.photos[0].pictures;
+        const late = select(state.photos[0]);
+        await attempt(correct)("good");
+        await late;
+    })()""")
+    assert "not on show yet" in text(page, "said")
+    assert text(page, "num-corrected") == "0"
+    page.run("""(async () => {
+        const asked = fetch;
+        fetch = async (path, options) => {
+            if (path.includes("label=good")) await new Promise((done) => setTimeout(done, 300));
+            return asked(path, options);
+        };
+        await Promise.all([correct("good"), correct("defect")]);
+        fetch = asked;
+    })()""")
+    assert page.run("state.photos[0].label") == "defect"
+    assert text(page, "kept").startswith("Accepted as good: 0. Marked as defects: 1.")
+
+
 def test_the_slider_shows_what_another_threshold_would_say(page, tmp_path):
     drop_photos(page, tmp_path)
     page.run("(() => { const s = document.getElementById('slider'); s.value = 0.57;"
