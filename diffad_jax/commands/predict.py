@@ -178,8 +178,9 @@ def predict_listing(
                 f"stopped after {seen.num_photos} of {len(todo)} photos; "
                 "the same command goes on from there"
             )
-    listed = {(listing.root, photo.name) for photo in listing.photos}
-    asked = (row for row in _rows(output) if (row.get("root"), row["name"]) in listed)
+    # By whole paths, since rows of an earlier call may have another root.
+    listed = {os.path.join(listing.root, photo.name) for photo in listing.photos}
+    asked = (row for row in _rows(output) if writer.path_of(row) in listed)
     console.say(predictions_page.describe(asked))
     _report(calibration, seen, done, output)
 

@@ -14,7 +14,7 @@ from diffad_jax.errors import ConfigError
 from diffad_jax.inference import sources
 from diffad_jax.inference.products import Products, of_workdir
 from diffad_jax.inference.sources import Photo
-from diffad_jax.runtime import console, files, lock
+from diffad_jax.runtime import cells, console, files, lock
 
 TABLE = "products.csv"
 _SHOWN = 20  # photos of no product at the end; the table names all
@@ -122,5 +122,5 @@ def _table(products: Products, told: Sequence[_Told]) -> str:
     nothing = [""] * len(products.detectors)
     for one in told:
         shown = [f"{distance:.4g}" for distance in one.distances]
-        table.writerow([one.photo.path, one.product, *(shown or nothing)])
+        table.writerow(cells.plain([one.photo.path, one.product, *(shown or nothing)]))
     return text.getvalue()

@@ -75,7 +75,7 @@ class Tables:
             file.close()
         if self._older:
             self._last.clear()
-            self._last.update((_path(row), i) for i, row in self._rows())
+            self._last.update((path_of(row), i) for i, row in self._rows())
             self._rewrite()
 
     def append(self, rows: Sequence[Row]) -> None:
@@ -86,7 +86,7 @@ class Tables:
                 "threshold": self._made.threshold,
                 "pixel_threshold": self._made.pixel_threshold,
             }
-            older = self._older.get(_path(row), {})
+            older = self._older.get(path_of(row), {})
             row |= {kind: older[kind] for kind in PICTURES if kind in older and kind not in row}
         lines, table = self._files
         lines.write("".join(map(_json_line, rows)))
@@ -101,11 +101,11 @@ class Tables:
                 f"{self._table} has no predictions.jsonl beside it, so it is not of this program: "
                 "choose another --output, or replace it with --overwrite"
             )
-        self._last = {_path(row): i for i, row in self._rows(says=True)}
+        self._last = {path_of(row): i for i, row in self._rows(says=True)}
         taken: set[str] = set()
         refused: dict[str, list[str]] = {}
         for i, row in self._rows():
-            path = _path(row)
+            path = path_of(row)
             if self._last[path] != i:
                 continue
             self._kinds.update(kind for kind in PICTURES if kind in row)
@@ -164,7 +164,7 @@ class Tables:
 
     def _rewrite(self) -> None:
         """Writes both files anew with the rows that count."""
-        rows = (row for i, row in self._rows() if self._last.get(_path(row)) == i)
+        rows = (row for i, row in self._rows() if self._last.get(path_of(row)) == i)
         collections.deque(_write_tables(self._output, rows, self._kinds), maxlen=0)
 
     def _rows(self, says: bool = False) -> Iterator[tuple[int, Row]]:
@@ -359,7 +359,8 @@ def _csv_fields(row: Row, kinds: Collection[str]) -> list[Any]:
     return cells.plain([row["file"], *fields])
 
 
-def _path(row: Row) -> str:
+def path_of(row: Row) -> str:
+    """The absolute path of a row's photo."""
     return os.path.join(row.get("root", ""), row["name"])
 
 

@@ -1,6 +1,7 @@
 """Photos of several products: each is scored by its own product's detector, or by none."""
 
 import csv
+import io
 import types
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def call(together, tmp_path, monkeypatch):
     for name, level in (("a", 45), ("b", 205), ("c", 60), ("d", 128)):
         Image.fromarray(np.full((20, 24, 3), level, np.uint8)).save(source / f"{name}.png")
     (source / "e.png").write_bytes(b"no photo")
-    return lambda **how: predict_products.predict_products(
+    return lambda source=source, **how: predict_products.predict_products(
         together, tmp_path / "work", source, tmp_path / "out", How(save=(), **how)
     )
 
@@ -74,6 +75,16 @@ def test_an_error_of_one_product_leaves_the_photos_of_the_others_scored(call, tm
     assert str(error.value).startswith("tiles: 1 of 2 photos could not be read")
     (row,) = read_table(tmp_path / "out/lamps/predictions.csv")
     assert row["score"]
+
+
+def test_a_name_is_no_formula_in_the_table_of_products(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path / "in")
+    Path("a.png").rename("=a.png")
+    listed = io.TextIOWrapper(io.BytesIO(b"=a.png\n"))
+    monkeypatch.setattr("sys.stdin", listed)
+    call(source="-")
+    (row,) = read_table(tmp_path / "out/products.csv")
+    assert row["file"] == "'=a.png"
 
 
 def test_flags_of_one_category_are_refused(call):

@@ -126,6 +126,16 @@ def test_results_of_another_input_stay(line, tmp_path):
     assert shown["monday", "1.png"].mean() > 150 > 80 > shown["tuesday", "1.png"].mean()
 
 
+def test_photos_that_were_scored_as_a_part_of_more_are_summed_up(line, capsys):
+    line.add("a.png", 50)
+    line.add("deep/b.png", 60)
+    line()
+    capsys.readouterr()
+    line(line.source / "deep")
+    assert not line.detector.seen
+    assert "1 normal" in capsys.readouterr().out
+
+
 def test_more_pictures_of_the_same_photos_join_those_that_are_there(line):
     line.add("a.png", 50)
     line(save=["overlay"])
