@@ -31,6 +31,7 @@ class Watch:
             raise listing.DataError(f"--watch={folder} is no folder")
         self._seen = self._look()
         self._before: dict[str, _Stamp] = {}
+        self._trouble = ""  # why the last listing failed
         self._answers: collections.OrderedDict[int, tuple[str, Answer]] = collections.OrderedDict()
         # An open page remembers numbers of the server before: none may stand for another photo.
         self._last = time.time_ns() // 10**6
@@ -41,8 +42,12 @@ class Watch:
             await asyncio.sleep(self._every)
             try:
                 now = await asyncio.to_thread(self._look)
-            except UserError:  # the folder is away, perhaps for a moment
+            except UserError as error:  # the folder is away, perhaps for a moment
+                if str(error) != self._trouble:
+                    console.note(f"--watch: no new photo is inspected, since {error}")
+                self._trouble = str(error)
                 continue
+            self._trouble = ""
             if now:  # an empty folder may be one that is away, and comes back with the same photos
                 self._seen = {p: s for p, s in self._seen.items() if p in now}
             for path, stamp in now.items():

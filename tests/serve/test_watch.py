@@ -13,6 +13,8 @@ import time
 import pytest
 from serving import bright_config, png, serving, wait_for
 
+from diffad_jax.data import listing
+from diffad_jax.data.listing import DataError
 from diffad_jax.errors import ConfigError
 from diffad_jax.serve.counts import Counts
 from diffad_jax.serve.webhook import Webhook
@@ -90,6 +92,29 @@ def test_a_folder_that_was_away_brings_its_photos_once(monkeypatch, tmp_path):
         (folder / "b.png").write_bytes(png(0.9))
         found = wait_for(lambda: client.get(f"/v1/watched?after={first['id']}").json()["photos"])
         assert [photo["name"] for photo in found] == ["b.png"]
+
+
+def test_a_folder_that_cannot_be_listed_is_said_once(monkeypatch, tmp_path, capsys):
+    config = bright_config(monkeypatch, tmp_path / "photos")
+    folder = tmp_path / "line"
+    folder.mkdir()
+    with (
+        serving(config, tmp_path / "work", watched=folder) as (client, _),
+        monkeypatch.context() as m,
+    ):
+        refused = []
+
+        def refuse(*_):
+            refused.append(1)
+            raise DataError("cannot read the folder line/new: Permission denied")
+
+        m.setattr(listing, "find_photos", refuse)
+        wait_for(lambda: len(refused) > 2)
+        m.undo()
+        (folder / "a.png").write_bytes(png(0.9))
+        photos_after(client, 0, 1)
+    said = capsys.readouterr().err
+    assert said.count("no new photo is inspected, since cannot read the folder line/new") == 1
 
 
 def test_a_failure_of_the_device_costs_one_photo_alone(monkeypatch, tmp_path, capsys):
