@@ -254,7 +254,8 @@ def _pixels(file: Path, rules: dict) -> tuple[np.ndarray, np.ndarray]:
         decoded = _decoded(file, rules)
         return decoded, photo.resized(decoded, (height, width), rules["resize"])
     with regular.open_regular(file, height * width * 3 + 2**16) as opened:
-        pixels = np.load(opened, allow_pickle=False)
+        # np.load would raise anything for a file that is empty, or another kind of NumPy's.
+        pixels = np.lib.format.read_array(opened, allow_pickle=False)
     if pixels.dtype != np.uint8 or pixels.shape != (height, width, 3):
         raise ValueError(f"holds {pixels.dtype} {pixels.shape}, not uint8 [{height}, {width}, 3]")
     return pixels, pixels

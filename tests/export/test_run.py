@@ -70,6 +70,15 @@ def test_in_a_folder_it_takes_what_predict_takes(place, monkeypatch, capsys):
     assert rows == [f"in/{name},0.700000,1,anomalous" for name in ("A.PNG", "B.NPY")]
 
 
+@pytest.mark.parametrize("data", [b"", b"PK\3\4cut off"])
+def test_pixels_that_are_none_are_one_unreadable_file(place, monkeypatch, capsys, data):
+    photo(Path("in/b.png"))
+    Path("in/a.npy").write_bytes(data)
+    assert call(monkeypatch, "in") == 1
+    first, second = capsys.readouterr().out.splitlines()[1:]
+    assert first.startswith('in/a.npy,,,"unreadable: ') and second.startswith("in/b.png,0.7")
+
+
 def test_a_score_that_is_no_number_is_no_verdict(place, monkeypatch):
     photo(Path("a.png"))
     assert "the score of a.png is nan" in call(monkeypatch, "a.png", score=np.nan)
