@@ -134,6 +134,12 @@ class Detector:
         """[h, w, 3] uint8."""
         if isinstance(one, str | os.PathLike):
             return images.read_image(one, None, self._rules)
+        shape = one.size[::-1] if isinstance(one, Image.Image) else one.shape
+        if 0 in shape:
+            raise images.ImageError(
+                f"a photo of {list(shape)} has no pixels: look whether it was cut out beyond a "
+                "border"
+            )
         if isinstance(one, Image.Image):
             try:
                 return photo.rgb_pixels(one, self._rules)

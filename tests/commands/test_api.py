@@ -66,6 +66,11 @@ def test_what_is_no_photo_is_named(detector, tmp_path):
         detector.predict([tmp_path / "bad.png"])
     with pytest.raises(ImageError, match=r"must be \[h, w, 3\] or \[h, w\] uint8, not float64"):
         detector.predict(np.zeros((8, 8, 3)))
+    for shape in ((0, 5, 3), (5, 0, 3), (0, 5)):
+        with pytest.raises(ImageError, match="has no pixels"):
+            detector.predict(np.zeros(shape, np.uint8))
+    with pytest.raises(ImageError, match=r"a photo of \[0, 5\] has no pixels"):
+        detector.predict(Image.new("RGB", (5, 0)))
     with pytest.raises(ImageError, match="floating-point"):
         detector.predict(Image.new("F", (8, 8)))
 
