@@ -45,7 +45,7 @@ setup(
     package_data={
         "diffad_jax": ["py.typed"],
         "diffad_jax.evaluation": ["*.html", "page.css", "page.js"],
-        "diffad_jax.serve": ["page.html", "page.css", "page.js"],
+        "diffad_jax.serve": ["page.html", "page.css", "*.js"],
     },
     install_requires=[
         "absl-py>=2.1",

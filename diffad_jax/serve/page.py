@@ -17,11 +17,15 @@ _POLICY = (
 def render() -> tuple[str, str]:
     """The page, and its Content-Security-Policy, which lets its own script and style run."""
     parts = {
-        name: (_FOLDER / file).read_text(encoding="utf-8").rstrip("\n")
-        for name, file in (("own_style", "page.css"), ("own_script", "page.js"))
+        "own_style": _read("page.css"),
+        "own_script": _read("page_photos.js") + "\n\n" + _read("page_actions.js"),
     }
     html = page.render(_FOLDER / "page.html", parts)
     return html, _POLICY.format(script=_hash(html, "script"), style=_hash(html, "style"))
+
+
+def _read(file: str) -> str:
+    return (_FOLDER / file).read_text(encoding="utf-8").rstrip("\n")
 
 
 def _hash(html: str, tag: str) -> str:
