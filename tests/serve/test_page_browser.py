@@ -127,7 +127,7 @@ def test_a_watched_photo_comes_by_itself_and_a_camera_takes_one(page, tmp_path):
     (tmp_path / "line" / "new.png").write_bytes(png(0.9))
     page.wait(f"{CARDS}.length == 1")
     assert text(page, "num-anomalous") == "1"
-    page.wait("!document.getElementById('picture').hidden")
+    page.wait("state.shown")
     page.press("g")
     page.wait("state.photos[0].label == 'good'")
     page.click("#camera")
@@ -185,8 +185,10 @@ def test_photos_dropped_before_the_model_is_known_wait_for_it(page, tmp_path):
     (tmp_path / "a.png").write_bytes(png(0.9))
     page.drop(tmp_path / "a.png")
     page.wait("state.queue.length == 1")
+    assert page.run("state.sending") == 0
     page.run("attempt(begin)()")
-    page.wait("document.getElementById('num-anomalous').textContent == '1'")
+    page.wait(f"{CARDS}.length == 1")
+    assert text(page, "num-anomalous") == "1" and page.run("state.queue.length") == 0
 
 
 def test_an_answer_that_a_proxy_gives_is_said_by_its_number(page):
@@ -302,6 +304,7 @@ def test_photos_of_several_categories_are_judged_each_by_its_own(browser, monkey
         browser.run("attempt(select)(state.photos[1])")
         browser.wait("document.getElementById('category').textContent.startsWith('coins')")
         assert "1 of 1 photos here are anomalous" in text(browser, "what-if")
+        browser.wait("state.shown === state.photos[1]")
         browser.press("g")
         browser.wait("state.photos[1].label == 'good'")
         assert text(browser, "kept").startswith("Accepted as good: 1.")

@@ -1,6 +1,7 @@
 """New photos of a folder, and notices of anomalous ones."""
 
 import dataclasses
+import functools
 import hashlib
 import hmac
 import http.server
@@ -22,12 +23,19 @@ from diffad_jax.serve.webhook import Webhook
 SECRET = "0123456789abcdef"
 
 
-def test_new_photos_appear_by_themselves_and_can_be_corrected(monkeypatch, tmp_path):
+@pytest.fixture
+def watched(monkeypatch, tmp_path):
+    """(folder, serve): ``with serve() as (client, service)`` inspects what is new in the folder."""
     config = bright_config(monkeypatch, tmp_path / "photos")
     folder = tmp_path / "line"
     folder.mkdir()
+    return folder, functools.partial(serving, config, tmp_path / "work", watched=folder)
+
+
+def test_new_photos_appear_by_themselves_and_can_be_corrected(watched):
+    folder, serve = watched
     (folder / "old.png").write_bytes(png(0.9))
-    with serving(config, tmp_path / "work", watched=folder) as (client, _):
+    with serve() as (client, _):
         (folder / "sub").mkdir()
         (folder / "sub" / "new.png").write_bytes(png(0.9))
         (folder / "broken.png").write_bytes(b"junk")
@@ -58,11 +66,9 @@ def photos_after(client, number, count):
     return wait_for(lambda: len(p := client.get(path).json()["photos"]) == count and p)
 
 
-def test_a_number_stands_for_the_photo_of_its_answer_alone(monkeypatch, tmp_path):
-    config = bright_config(monkeypatch, tmp_path / "photos")
-    folder = tmp_path / "line"
-    folder.mkdir()
-    with serving(config, tmp_path / "work", watched=folder) as (client, _):
+def test_a_number_stands_for_the_photo_of_its_answer_alone(watched):
+    folder, serve = watched
+    with serve() as (client, _):
         (folder / "latest.png").write_bytes(png(0.9))
         (first,) = photos_after(client, 0, 1)
         (folder / "latest.png").write_bytes(png(0.1, seed=1))
@@ -71,37 +77,30 @@ def test_a_number_stands_for_the_photo_of_its_answer_alone(monkeypatch, tmp_path
         assert kept.status_code == 404 and "has changed" in kept.json()["error"]
         assert client.get(f"/v1/watched/{first['id']}").status_code == 404
         assert client.get(f"/v1/watched/{second['id']}").json()["score"] == second["score"]
-    with serving(config, tmp_path / "work", watched=folder) as (client, _):
+    with serve() as (client, _):
         (folder / "other.png").write_bytes(png(0.5))
         (other,) = photos_after(client, second["id"], 1)  # a page that stayed open asks so
         assert other["name"] == "other.png"
         assert client.get(f"/v1/watched/{second['id']}").status_code == 404
 
 
-def test_a_folder_that_was_away_brings_its_photos_once(monkeypatch, tmp_path):
-    config = bright_config(monkeypatch, tmp_path / "photos")
-    folder = tmp_path / "line"
-    folder.mkdir()
+def test_a_folder_that_was_away_brings_its_photos_once(watched):
+    folder, serve = watched
     (folder / "old.png").write_bytes(png(0.9))
-    with serving(config, tmp_path / "work", watched=folder) as (client, _):
+    with serve() as (client, _):
         (folder / "a.png").write_bytes(png(0.9))
         (first,) = photos_after(client, 0, 1)
-        folder.rename(tmp_path / "away")
+        away = folder.rename(folder.with_name("away"))
         time.sleep(0.3)  # six listings
-        (tmp_path / "away").rename(folder)
+        away.rename(folder)
         (folder / "b.png").write_bytes(png(0.9))
         found = wait_for(lambda: client.get(f"/v1/watched?after={first['id']}").json()["photos"])
         assert [photo["name"] for photo in found] == ["b.png"]
 
 
-def test_a_folder_that_cannot_be_listed_is_said_once(monkeypatch, tmp_path, capsys):
-    config = bright_config(monkeypatch, tmp_path / "photos")
-    folder = tmp_path / "line"
-    folder.mkdir()
-    with (
-        serving(config, tmp_path / "work", watched=folder) as (client, _),
-        monkeypatch.context() as m,
-    ):
+def test_a_folder_that_cannot_be_listed_is_said_once(watched, monkeypatch, capsys):
+    folder, serve = watched
+    with serve() as (client, _), monkeypatch.context() as m:
         refused = []
 
         def refuse(*_):
@@ -117,11 +116,9 @@ def test_a_folder_that_cannot_be_listed_is_said_once(monkeypatch, tmp_path, caps
     assert said.count("no new photo is inspected, since cannot read the folder line/new") == 1
 
 
-def test_a_failure_of_the_device_costs_one_photo_alone(monkeypatch, tmp_path, capsys):
-    config = bright_config(monkeypatch, tmp_path / "photos")
-    folder = tmp_path / "line"
-    folder.mkdir()
-    with serving(config, tmp_path / "work", watched=folder) as (client, service):
+def test_a_failure_of_the_device_costs_one_photo_alone(watched, capsys):
+    folder, serve = watched
+    with serve() as (client, service):
 
         def fail(images, size):
             raise RuntimeError("out of memory")
