@@ -29,14 +29,7 @@ from diffad_jax.models.efficientnet_lite import (
 from diffad_jax.models.inception import Inception
 from diffad_jax.models.published import PUBLISHED
 from diffad_jax.models.resnet import ResNet, resnet18, wide_resnet50_2
-from diffad_jax.types import (
-    AnomalyMaps,
-    Array,
-    Images,
-    Photos,
-    height_width,
-    to_float,
-)
+from diffad_jax.types import AnomalyMaps, Array, Images, Photos, height_width, to_float
 
 NAME = "backbone"  # of a network's weights among the earlier ones
 Config = ml_collections.ConfigDict | ml_collections.FrozenConfigDict

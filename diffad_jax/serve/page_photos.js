@@ -1,7 +1,6 @@
 const SENT_AT_ONCE = 4, PICTURES_KEPT = 100, WATCH_EVERY = 2000, MOST_PHOTOS = 2000;
-const state = { model: null, models: {}, photos: [], current: null, shown: null, kind: "overlay", queue: [], sent: [],
-  sending: 0, stream: null, effect: null, watched: 0, moments: [],
-  failed: null };
+const state = { model: null, models: {}, photos: [], current: null, shown: null, kind: "overlay",
+  queue: [], sent: [], sending: 0, stream: null, effect: null, watched: 0, moments: [], failed: null };
 const TITLES = { overlay: "Overlay", heat_map: "Heat map", photo: "Original",
   reconstruction: "Reconstruction" };
 

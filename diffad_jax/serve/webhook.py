@@ -98,7 +98,7 @@ class Webhook:
         try:
             with _OPENER.open(request, timeout=_TIMEOUT):
                 return ""
-        # An HTTP status is an OSError; what is no HTTP at all is none.
+        # An HTTP status is an OSError; an answer that is not HTTP is an HTTPException.
         except (OSError, ValueError, http.client.HTTPException) as error:
             return str(error) or type(error).__name__
 
